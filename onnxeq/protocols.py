@@ -1,0 +1,92 @@
+"""What a converter must offer. Satisfying these shapes is enough: there is no base class.
+
+A converter is a *module* named by an entry point of the group ``onnxeq.converters``. It is listed
+without being imported and imported only inside a job (or in the caller's own process when the
+caller hands over a live model). It may import ``onnxeq.types``, ``onnxeq.errors`` and this module,
+and nothing else of ``onnxeq``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, Precision, Signature, TensorSpec, ZooEntry
+
+__all__ = ["Converter", "LoadRequest", "Native", "Progress"]
+
+Progress: TypeAlias = Callable[[str], None]
+"""Called with the name of each step as it begins; a crash is reported with the last one."""
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """What to load and how.
+
+    Attributes:
+        ref: The model reference; ``ref.weights`` says which weights.
+        inputs: The inputs as the user or the target declares them (names may be the target's, so
+            match by name first, else by position); ``None`` when nobody said.
+        seed: Seed of everything random that the caller did not seed otherwise.
+        trust: Whether code stored in a model file may run.
+    """
+
+    ref: ModelRef
+    inputs: tuple[TensorSpec, ...] | None = None
+    seed: int = 0
+    trust: bool = False
+
+
+class Native(Protocol):
+    """A model loaded in its own framework, in inference mode."""
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs (with ranges where known) and, as far as known without running, outputs."""
+
+    @property
+    def provenance(self) -> Mapping[str, str]:
+        """Framework, versions, exporter, weights and their SHA-256."""
+
+    def run(self, feed: Feed, precision: Precision) -> dict[str, Array]:
+        """The outputs for one feed, named and ordered as the framework gives them.
+
+        ``Precision.F32`` is the program as its users run it. ``Precision.F64`` is the same program
+        in float64, with every float scalar argument rounded to float32 first, since that is how
+        ONNX stores it. Inputs come as declared (float32) and are widened inside.
+        """
+
+    def export(self, folder: Path, forms: tuple[ExportForm, ...], opset: int | None) -> tuple[Export, ...]:
+        """Writes one ONNX file per form into ``folder``, with a dynamic batch axis if it can be had.
+
+        Raises:
+            onnxeq.errors.ExportFailed: The exporter raised.
+        """
+
+    def weights(self) -> dict[str, Array]:
+        """Every parameter and buffer by its native name."""
+
+
+class Converter(Protocol):
+    """The names that a converter module defines."""
+
+    def load(self, request: LoadRequest, progress: Progress) -> Native:
+        """Loads a zoo model or a file.
+
+        Raises:
+            onnxeq.errors.UnknownModel: With the nearest names in the hint.
+            onnxeq.errors.UnusableModel: The file cannot be read.
+            onnxeq.errors.FrameworkMissing: With the install command in the hint.
+            onnxeq.errors.WeightsUnavailable: The weights could not be had; none take their place.
+        """
+
+    def wrap(self, model: object, request: LoadRequest, progress: Progress) -> Native:
+        """Takes a live model (from the caller or from a factory) without changing it."""
+
+    def owns(self, model: object) -> bool:
+        """Whether ``model`` is of this framework; must not import the framework."""
+
+    def catalogue(self, zoo: str) -> tuple[ZooEntry, ...]:
+        """The models that ``zoo`` offers."""

@@ -1,0 +1,302 @@
+"""The values that everything else takes and returns: frozen, typed, no heavy import.
+
+Vocabulary: a *model reference* names a model; a *signature* says what it takes and gives; a *rung*
+compares two *executions* that differ in one respect; a *report* is the verdict with its evidence.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "Array",
+    "Cause",
+    "CauseKind",
+    "Coverage",
+    "Dim",
+    "Export",
+    "ExportForm",
+    "Feed",
+    "ModelRef",
+    "OutputSummary",
+    "Precision",
+    "Report",
+    "Rung",
+    "Signature",
+    "Status",
+    "TensorSpec",
+    "ValueRange",
+    "Verdict",
+    "Where",
+    "ZooEntry",
+]
+
+if TYPE_CHECKING:
+    Array: TypeAlias = NDArray[np.generic]
+else:
+    Array: TypeAlias = Any
+
+Feed: TypeAlias = Mapping[str, Array]
+"""One set of named inputs (or outputs), in the model's own order."""
+
+Dim: TypeAlias = int | str
+"""A fixed size, or the name of a dimension that may vary (ONNX ``dim_param``)."""
+
+
+class Precision(enum.StrEnum):
+    """The arithmetic of a native execution."""
+
+    F32 = "f32"
+    F64 = "f64"
+
+
+class ExportForm(enum.StrEnum):
+    """Two exports of one model by one exporter.
+
+    ``DEPLOYED`` is what users get. ``UNFOLDED`` keeps every native parameter as it is (no folding
+    of BatchNorm, no constant folding), so that in float64 it must agree with the native program to
+    float64 rounding.
+    """
+
+    DEPLOYED = "deployed"
+    UNFOLDED = "unfolded"
+
+
+class Verdict(enum.StrEnum):
+    """What a check concludes."""
+
+    EQUIVALENT = "equivalent"
+    DIVERGENT = "divergent"
+    INCONCLUSIVE = "inconclusive"
+
+
+class CauseKind(enum.StrEnum):
+    """Why two executions differ."""
+
+    WEIGHTS = "weights"
+    GRAPH = "graph"
+    RUNTIME = "runtime"
+    PREPROCESSING = "preprocessing"
+    NONDETERMINISM = "nondeterminism"
+    GOLDEN = "golden"
+
+
+class Status(enum.StrEnum):
+    """The outcome of one rung."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    NOT_RUN = "not-run"
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """Where a model's input values lie: ``low <= value < high`` (integers: ``high`` excluded)."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A named tensor of a model's interface.
+
+    Attributes:
+        name: The framework's or ONNX's own name.
+        dtype: numpy's name of the element type (``float32``, ``int64``, ``bool``, ``bfloat16``).
+        shape: Sizes, with a name for each dimension that may vary; ``None`` when unknown.
+        range: The values that an input is made for; ``None`` when nobody said.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[Dim, ...] | None
+    range: ValueRange | None = None
+
+    def text(self) -> str:
+        """ONNX notation, ``float32[N,3,224,224]``."""
+        if self.shape is None:
+            return f"{self.dtype}[?]"
+        return f"{self.dtype}[{','.join(str(d) for d in self.shape)}]"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a model takes and gives, in its own order. Outputs may be empty until it has run."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A parsed model reference, ``zoo:name[@weights]`` or a path.
+
+    Attributes:
+        text: As the user wrote it.
+        zoo: ``torchvision``, ``keras``, ... ; ``file`` for a path; ``factory`` for
+            ``module_or_file.py:callable``; ``live`` for an object handed to the Python API.
+        name: The model's name in its zoo, the path, or the callable's name.
+        weights: What stood after ``@`` (``pretrained``, ``seeded``, a path); empty when nothing did.
+        seed: The number after ``seeded:``.
+        module: For a factory, the module name or the path of its file.
+    """
+
+    text: str
+    zoo: str
+    name: str
+    weights: str = ""
+    seed: int = 0
+    module: str = ""
+
+
+@dataclass(frozen=True)
+class ZooEntry:
+    """One model that a zoo offers."""
+
+    name: str
+    family: str = ""
+    inputs: tuple[TensorSpec, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Export:
+    """One ONNX file that an exporter wrote.
+
+    Attributes:
+        path: The file; external data, if any, lies beside it.
+        form: Which of the two exports it is.
+        dynamic_batch: Whether the first axis of the inputs may vary.
+        input_names: The ONNX input for each native input, in the native order.
+        output_names: The ONNX output for each native output, in the native order.
+        notes: What the reader should know (``batch baked in: ...``).
+    """
+
+    path: Path
+    form: ExportForm
+    dynamic_batch: bool
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Where:
+    """The place of a cause, as far as it is known; empty fields are unknown."""
+
+    node: str = ""
+    op_type: str = ""
+    value: str = ""
+    native: str = ""
+    initializer: str = ""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why the verdict is ``divergent``, with one sentence that a person can act on."""
+
+    cause: CauseKind
+    rung: str
+    ratio: float
+    where: Where
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Two neighbouring executions and how far they are apart.
+
+    Attributes:
+        name: ``graph``, ``kernels``, ...
+        source: The execution that is taken as given (JSON: ``from``).
+        target: The execution that is judged (JSON: ``to``).
+        max_abs: Largest absolute difference over all outputs and inputs, in the output's unit.
+        noise: RMS of the noise unit where the ratio is largest, in the output's unit.
+        ratio: Largest error in noise units, over outputs, inputs and groups of elements.
+        limit: The ratio up to which rounding explains the error.
+        status: ``pass``, ``fail`` or ``not-run``.
+        reason: Why it was not run, or what explains a pass that is not obvious.
+        output: The output with the largest ratio.
+    """
+
+    name: str
+    source: str
+    target: str
+    max_abs: float
+    noise: float
+    ratio: float
+    limit: float
+    status: Status
+    reason: str = ""
+    output: str = ""
+
+
+@dataclass(frozen=True)
+class OutputSummary:
+    """How the deployed output compares with the native one, in the classic figures."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    max_abs: float
+    max_rel: float
+    cosine: float
+    sqnr_db: float
+    top1_agreement: float
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much was looked at."""
+
+    outputs_compared: int
+    outputs_total: int
+    inputs_tried: int
+    nodes_compared: int
+    nodes_total: int
+    weights_accounted: int
+    weights_total: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """The verdict of one check, with its evidence. Rendering is elsewhere (``onnxeq.report``).
+
+    Attributes:
+        verdict: What was concluded.
+        source: What was taken as the reference: ``ref``, ``kind``, ``sha256``, ...
+        target: The artifact that was judged.
+        environment: Versions, providers and machine.
+        causes: Worst first; empty when equivalent.
+        rungs: In the order of the ladder.
+        outputs: The classic figures for each output.
+        coverage: How much was looked at.
+        notes: What a reader must know besides (a baked-in batch, outputs paired by value).
+        timings: Wall seconds and peak bytes of each job.
+    """
+
+    verdict: Verdict
+    source: Mapping[str, Any]
+    target: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    causes: tuple[Cause, ...]
+    rungs: tuple[Rung, ...]
+    outputs: tuple[OutputSummary, ...]
+    coverage: Coverage
+    notes: tuple[str, ...] = ()
+    timings: tuple[Mapping[str, Any], ...] = ()
+    layers: tuple[Mapping[str, Any], ...] = field(default=())
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether every rung that was asked for ran and passed."""
+        return self.verdict is Verdict.EQUIVALENT
