@@ -1,0 +1,7 @@
+"""The referee: an independent float64 executor of ONNX, written to the specification."""
+
+from __future__ import annotations
+
+from onnxeq.referee.executor import Executor, Hook, NodeInfo
+
+__all__ = ["Executor", "Hook", "NodeInfo"]

@@ -32,6 +32,9 @@ class Call:
         run_graph: Runs a sub-graph attribute with the given inputs; outer values are visible to it.
         exact: Whether floats keep their declared type in this node, because it only computes with
             shapes (see ``executor``).
+        input_dtypes: The declared element type of each input (``float16`` for a float16 value that is
+            held in float64); empty for an absent one.
+        owned: The inputs that nobody else will read, so that they may be overwritten.
     """
 
     node: onnx.NodeProto
@@ -40,10 +43,16 @@ class Call:
     n_outputs: int
     run_graph: Callable[[onnx.GraphProto, Mapping[str, Value]], list[Value]]
     exact: bool = False
+    input_dtypes: tuple[str, ...] = ()
+    owned: frozenset[int] = frozenset()
 
     def get(self, name: str, default: Any = None) -> Any:
         """The attribute ``name``, or ``default`` when the node does not carry it."""
         return self.attributes.get(name, default)
+
+    def scratch(self, index: int, value: Value) -> Value:
+        """``value``, the input at ``index``, when it may be overwritten (numpy's ``out=``), else ``None``."""
+        return value if index in self.owned else None
 
 
 Implementation: TypeAlias = Callable[..., Value | tuple[Value, ...]]

@@ -1,0 +1,194 @@
+"""ONNX files by tf2onnx: the one that users get, and the same with every fold switched off.
+
+``DEPLOYED`` is ``tf2onnx.convert.from_function`` as it comes. ``UNFOLDED`` is the same call with the
+three places shut that compute new constants in float32:
+
+1. TensorFlow's grappler, which folds constants before tf2onnx sees the graph;
+2. tf2onnx's ``rewrite_constant_fold``, for floating-point values (shapes are still folded: they are
+   integers, and several converters need them);
+3. tf2onnx's optimizers, but those that only remove or move nodes. Among the ones left out are
+   BatchNorm into Conv (``remove_back_to_back``), Mul into Conv (``optimize_transpose``) and
+   ``fold_constants``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxeq.errors import ExportFailed
+from onnxeq.types import Export, ExportForm, Signature, TensorSpec
+from onnxeq_converters.from_keras.framework import first_line, framework, quiet_stdout, require
+from onnxeq_converters.from_keras.program import Program, trace
+
+__all__ = ["export"]
+
+_VALUE_PRESERVING = ("loop_optimizer", "remove_identity")
+"""tf2onnx optimizers that leave every constant as it is and that the result needs: loops become
+ONNX ``Loop`` nodes with valid bodies, and identities do not pile up."""
+
+_RAISE_IN_OPTIMIZERS = "TF2ONNX_CATCH_ERRORS"
+
+_PROTOBUF_LIMIT = 2**31 - 1
+
+
+def export(
+    model: Any, program: Program, folder: Path, forms: tuple[ExportForm, ...], opset: int | None
+) -> tuple[Export, ...]:
+    """Writes ``<form>.onnx`` into ``folder`` for each form.
+
+    Without ``opset`` it is tf2onnx's own preferred one (15 in tf2onnx 1.17), the one that its users get.
+
+    Raises:
+        onnxeq.errors.ExportFailed: tf2onnx raised, for an open batch and for a batch of one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return tuple(_export_one(model, program, folder / f"{form.value}.onnx", form, opset) for form in forms)
+
+
+def _export_one(model: Any, program: Program, path: Path, form: ExportForm, opset: int | None) -> Export:
+    notes: list[str] = []
+    dynamic = all(s.shape and isinstance(s.shape[0], str) for s in program.signature.inputs)
+    try:
+        proto = _convert(program, form, opset)
+    except ExportFailed as error:
+        if not dynamic:
+            raise
+        dynamic = False
+        notes.append(f"batch baked in: with an open batch {error.message}")
+        fixed = tuple(_batch_of_one(spec) for spec in program.signature.inputs)
+        proto = _convert(trace(model, fixed), form, opset)
+    inputs, outputs = _interface(proto, program.signature)
+    _save(proto, path)
+    return Export(path, form, dynamic, inputs, outputs, tuple(notes))
+
+
+def _batch_of_one(spec: TensorSpec) -> TensorSpec:
+    return replace(spec, shape=(1, *(spec.shape or (1,))[1:]))
+
+
+def _convert(program: Program, form: ExportForm, opset: int | None) -> Any:
+    """The ONNX model that tf2onnx makes of the program.
+
+    Raises:
+        onnxeq.errors.ExportFailed: With tf2onnx's reason in one line.
+    """
+    convert = require("tf2onnx.convert")
+    large = sum(_n_bytes(v) for v in program.concrete.variables) > _PROTOBUF_LIMIT
+    if large:
+        raise ExportFailed("the weights exceed the 2 GB that tf2onnx can put into one file")
+    scope = _without_folding if form is ExportForm.UNFOLDED else contextlib.nullcontext
+    try:
+        with quiet_stdout(), scope():
+            proto = _fast_or_careful(convert, program, opset)
+    except ExportFailed:
+        raise
+    except Exception as error:  # tf2onnx and TensorFlow raise anything
+        raise ExportFailed(f"tf2onnx failed: {type(error).__name__}: {first_line(error)}") from error
+    unknown = sorted({n.op_type for n in proto.graph.node if n.domain not in ("", "ai.onnx", "ai.onnx.ml")})
+    if unknown:
+        raise ExportFailed(f"tf2onnx has no ONNX form of {', '.join(unknown)}")
+    return proto
+
+
+def _fast_or_careful(convert: Any, program: Program, opset: int | None) -> Any:
+    """tf2onnx's result, without the copies that it makes of the graph before each optimizer.
+
+    The copies serve to go on when an optimizer raises, and take most of the time. The variable makes
+    tf2onnx raise instead; then it runs again, as it does by default.
+    """
+    before = os.environ.get(_RAISE_IN_OPTIMIZERS)
+    os.environ[_RAISE_IN_OPTIMIZERS] = "FALSE"
+    try:
+        return convert.from_function(program.function, input_signature=program.tf_specs, opset=opset)[0]
+    except Exception:  # whatever it was, the default run has the last word
+        del os.environ[_RAISE_IN_OPTIMIZERS]
+        return convert.from_function(program.function, input_signature=program.tf_specs, opset=opset)[0]
+    finally:
+        os.environ.pop(_RAISE_IN_OPTIMIZERS, None)
+        if before is not None:
+            os.environ[_RAISE_IN_OPTIMIZERS] = before
+
+
+def _n_bytes(variable: Any) -> int:
+    return int(np.prod(variable.shape)) * int(variable.dtype.size)
+
+
+@contextlib.contextmanager
+def _without_folding() -> Iterator[None]:
+    """Shuts the three places where new float constants are computed, for the time of one export."""
+    loader, optimizer, tfonnx = (require(f"tf2onnx.{n}") for n in ("tf_loader", "optimizer", "tfonnx"))
+    doors: list[tuple[Any, str, Callable[[Any], Any]]] = [
+        (loader, "tf_optimize", lambda _: _prune),
+        (optimizer, "_get_optimizers", _value_preserving),
+        (tfonnx, "rewrite_constant_fold", _integers_only),
+    ]
+    originals = []
+    for module, name, _ in doors:
+        if not hasattr(module, name):
+            raise ExportFailed(
+                f"tf2onnx has no {module.__name__}.{name} any more, so its folding cannot be switched off"
+            )
+        originals.append(getattr(module, name))
+    try:
+        for (module, name, replacement), original in zip(doors, originals, strict=True):
+            setattr(module, name, replacement(original))
+        yield
+    finally:
+        for (module, name, _), original in zip(doors, originals, strict=True):
+            setattr(module, name, original)
+
+
+def _prune(input_names: list[str], output_names: list[str], graph_def: Any) -> Any:
+    """What is left of ``tf_optimize`` without grappler: the nodes that the outputs need."""
+    del input_names
+    nodes = [name.partition(":")[0] for name in output_names]
+    return framework().tf.compat.v1.graph_util.extract_sub_graph(graph_def, nodes)
+
+
+def _value_preserving(original: Callable[[], Any]) -> Callable[[], Any]:
+    known = original()
+    return lambda: OrderedDict((name, known[name]) for name in known if name in _VALUE_PRESERVING)
+
+
+def _integers_only(original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """tf2onnx's constant folding, shown only the nodes whose results are not floating point."""
+    floating = {1, 10, 11, 14, 15, 16}  # TensorProto: FLOAT, FLOAT16, DOUBLE, COMPLEX64, COMPLEX128, BFLOAT16
+
+    def fold(graph: Any, nodes: Any) -> Any:
+        hidden = [n for n in nodes if n.output and graph.get_dtype(n.output[0]) in floating]
+        shown = [n for n in nodes if not (n.output and graph.get_dtype(n.output[0]) in floating)]
+        return hidden + list(original(graph, shown))
+
+    return fold
+
+
+def _interface(proto: Any, signature: Signature) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The ONNX names of the native inputs and outputs, in the native order."""
+    return (
+        _names("input", [v.name for v in proto.graph.input], [s.name for s in signature.inputs]),
+        _names("output", [v.name for v in proto.graph.output], [s.name for s in signature.outputs]),
+    )
+
+
+def _names(kind: str, found: list[str], wanted: list[str]) -> tuple[str, ...]:
+    if set(wanted) <= set(found):
+        return tuple(wanted)
+    if len(found) == len(wanted) and len(found) == 1:
+        return tuple(found)
+    raise ExportFailed(f"the export's {kind}s are {', '.join(found)}; the model's are {', '.join(wanted)}")
+
+
+def _save(proto: Any, path: Path) -> None:
+    onnx = require("onnx")
+    if proto.ByteSize() > _PROTOBUF_LIMIT:
+        onnx.save(proto, str(path), save_as_external_data=True, location=f"{path.name}.data")
+    else:
+        onnx.save(proto, str(path))

@@ -1,0 +1,99 @@
+"""The one door through which TensorFlow, Keras and tf2onnx come in."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from onnxeq.errors import CannotRun, FrameworkMissing
+
+__all__ = ["Framework", "first_line", "framework", "quiet_stdout", "require", "tf_keras", "version"]
+
+_HINT = "pip install 'onnxeq[keras]'"
+
+USE_GPU = "ONNXEQ_NATIVE_GPU"
+"""Environment variable: ``1`` lets the native runs see GPUs. They run on the CPU otherwise, so that
+they are repeatable and leave the device to the runtime that is being judged."""
+
+
+@dataclass(frozen=True)
+class Framework:
+    """The imported packages. ``tf`` is TensorFlow, ``keras`` is Keras 3 with TensorFlow behind it."""
+
+    tf: Any
+    keras: Any
+
+
+@functools.cache
+def framework() -> Framework:
+    """Imports TensorFlow and Keras, quietly and on the CPU unless asked otherwise.
+
+    Raises:
+        onnxeq.errors.FrameworkMissing: With the install command in the hint.
+        onnxeq.errors.CannotRun: Keras was already imported with another backend.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+    ours = "tensorflow" not in sys.modules
+    with quiet_stdout():
+        tf = require("tensorflow")
+        keras = require("keras")
+    if keras.backend.backend() != "tensorflow":
+        raise CannotRun(
+            f"Keras runs on the {keras.backend.backend()} backend, and only tensorflow can be exported",
+            hint="set KERAS_BACKEND=tensorflow",
+        )
+    if ours and os.environ.get(USE_GPU) != "1":
+        # Only when TensorFlow is ours: a live model's owner decides about the devices.
+        tf.config.set_visible_devices([], "GPU")
+    return Framework(tf, keras)
+
+
+def require(name: str) -> Any:
+    """Imports a package that this converter needs.
+
+    Raises:
+        onnxeq.errors.FrameworkMissing: With the install command in the hint.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise FrameworkMissing(f"cannot import {name}: {first_line(error)}", hint=_HINT) from error
+
+
+def tf_keras() -> Any | None:
+    """Keras 2 as a package of its own, or ``None`` where it is not installed."""
+    try:
+        return importlib.import_module("tf_keras")
+    except ImportError:
+        return None
+
+
+def version(package: str) -> str:
+    """The installed version of a distribution; empty when it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+@contextlib.contextmanager
+def quiet_stdout() -> Iterator[None]:
+    """Sends what the frameworks print (download bars, notices) to stderr: stdout is data."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def first_line(error: BaseException, limit: int = 300) -> str:
+    """The first telling line of a framework's message, at most ``limit`` characters long."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,134 @@
+"""A Keras model with everything that the protocol asks of it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxeq.errors import BadInputs, CannotRun
+from onnxeq.protocols import LoadRequest, Progress
+from onnxeq.types import Array, Export, ExportForm, Feed, Precision, Signature, TensorSpec
+from onnxeq_converters.from_keras import exporting, float64, seeding
+from onnxeq_converters.from_keras.framework import first_line, framework, version
+from onnxeq_converters.from_keras.loading import Loaded
+from onnxeq_converters.from_keras.program import Program, flat_call, input_specs, trace
+
+__all__ = ["KerasNative", "make_native"]
+
+
+@dataclass(frozen=True)
+class KerasNative:
+    """A model in inference mode; satisfies :class:`onnxeq.protocols.Native`."""
+
+    model: Any
+    program: Program
+    facts: Mapping[str, str]
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs and outputs in Keras' order."""
+        return self.program.signature
+
+    @functools.cached_property
+    def provenance(self) -> Mapping[str, str]:
+        """Framework, versions, exporter, and the weights with their SHA-256."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.weights().items()):
+            digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
+            digest.update(np.ascontiguousarray(value).tobytes())
+        return {
+            "framework": "keras",
+            "keras": version("keras"),
+            "tensorflow": version("tensorflow"),
+            "model_class": f"{type(self.model).__module__}.{type(self.model).__qualname__}",
+            "exporter": "tf2onnx",
+            "exporter_version": version("tf2onnx"),
+            "weights_sha256": digest.hexdigest(),
+            **self.facts,
+        }
+
+    @functools.cached_property
+    def _wide(self) -> float64.WideProgram:
+        return float64.widen(self.program)
+
+    def run(self, feed: Feed, precision: Precision) -> dict[str, Array]:
+        """The outputs for one feed, by name in Keras' order.
+
+        Raises:
+            onnxeq.errors.BadInputs: The feed does not fit the inputs.
+            onnxeq.errors.CannotRun: An operator has no float64 form, or the model raised.
+        """
+        arrays = _arranged(feed, self.signature.inputs)
+        if precision is Precision.F64:
+            return dict(zip(self._names(), self._wide(arrays), strict=True))
+        tf = framework().tf
+        try:
+            result = self.program.function(*[tf.constant(a) for a in arrays])
+        except tf.errors.OpError as error:
+            raise CannotRun(f"the model failed: {first_line(error)}") from error
+        return {name: np.asarray(result[name]) for name in self._names()}
+
+    def export(self, folder: Path, forms: tuple[ExportForm, ...], opset: int | None) -> tuple[Export, ...]:
+        """One ONNX file per form, written by tf2onnx with an open batch axis if it can be had.
+
+        Raises:
+            onnxeq.errors.ExportFailed: tf2onnx raised.
+        """
+        return exporting.export(self.model, self.program, folder, forms, opset)
+
+    def weights(self) -> dict[str, Array]:
+        """Every variable by its layer path, ``conv1_conv/kernel``; a name seen twice gets ``#2``."""
+        found: dict[str, Array] = {}
+        for variable in self.model.variables:
+            path = str(getattr(variable, "path", None) or variable.name.partition(":")[0])
+            name, count = path, 1
+            while name in found:
+                count += 1
+                name = f"{path}#{count}"
+            found[name] = np.asarray(variable)
+        return found
+
+    def _names(self) -> list[str]:
+        return [spec.name for spec in self.signature.outputs]
+
+
+def make_native(loaded: Loaded, request: LoadRequest, progress: Progress) -> KerasNative:
+    """Seeds the weights if they are to be seeded, then traces the model.
+
+    Raises:
+        onnxeq.errors.BadInputs: The model's inputs are not known.
+        onnxeq.errors.CannotRun: The model does not run on them.
+    """
+    specs = input_specs(loaded.model, request.inputs, loaded.range)
+    if loaded.seed is not None:
+        progress("seed weights")
+        seeding.seed(loaded.model, flat_call(loaded.model, specs), specs, loaded.seed)
+    progress("trace")
+    return KerasNative(loaded.model, trace(loaded.model, specs), loaded.facts)
+
+
+def _arranged(feed: Feed, specs: tuple[TensorSpec, ...]) -> list[Array]:
+    """The feed in the model's order: by name, or by position when no name is known."""
+    names = [s.name for s in specs]
+    if set(names) <= set(feed):
+        values = [feed[n] for n in names]
+    elif len(feed) == len(specs) and not set(names) & set(feed):
+        values = list(feed.values())
+    else:
+        raise BadInputs(f"the model takes {', '.join(names)}; the feed has {', '.join(feed)}")
+    for spec, value in zip(specs, values, strict=True):
+        shape = np.shape(value)
+        fits = spec.shape is None or (
+            len(shape) == len(spec.shape)
+            and all(not isinstance(d, int) or d == n for d, n in zip(spec.shape, shape, strict=True))
+        )
+        if not fits or np.asarray(value).dtype != np.dtype(spec.dtype):
+            given = TensorSpec(spec.name, str(np.asarray(value).dtype), shape)
+            raise BadInputs(f"input {spec.name} takes {spec.text()}, got {given.text()}")
+    return [np.asarray(v) for v in values]

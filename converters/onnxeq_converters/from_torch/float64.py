@@ -1,0 +1,167 @@
+"""Runs a float32 program in float64, with the scalars that its ONNX export would hold.
+
+What has to be done, and why, numbered for the comments below:
+
+1. Every Python float that reaches an aten operator is rounded to float32. torch computes with the
+   double (an epsilon, a slope, ``1/3``); ONNX stores attributes and constants as float32. Without
+   this the semantic gap is 1e-8 to 1e-7 and hides real faults.
+2. A finite double beyond float32's range becomes float32's largest number, not infinity: it comes
+   from ``torch.finfo(dtype).min`` in a mask, and an infinity there turns masked rows into NaN.
+3. Parameters and buffers are float64 because the module was copied with ``.double()``. What the
+   forward function makes itself is not: ``torch.zeros(3)``, ``.float()``, ``dtype=torch.float32``,
+   a tensor kept as a plain attribute. No operator sees or returns float32 here. The default dtype
+   is process-wide, so it is left alone: a factory that follows it is called again with float64.
+4. Casts to float16, bfloat16, integers and bool are part of the program's meaning and stay.
+5. Some operators have constants inside, which the exporter writes as float32 attributes. They are
+   computed from the rounded constant (``_WITH_CONSTANTS``).
+6. ``scaled_dot_product_attention`` without a scale is exported as ``1/sqrt(shape)``, computed when
+   the graph runs, so nothing in it is rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_any, tree_map
+
+__all__ = ["Float64Mode", "as_float32"]
+
+aten = torch.ops.aten
+
+_LIFTED = {torch.float32: torch.float64, torch.complex64: torch.complex128}
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_SIXTH = float(np.float32(1 / 6))
+
+
+def as_float32(value: float) -> float:
+    """``value`` rounded to float32; infinities and NaN stay, a finite number stays finite (rule 2)."""
+    if value != value or value in (float("inf"), float("-inf")):
+        return value
+    return float(np.float32(max(-_FLOAT32_MAX, min(_FLOAT32_MAX, value))))
+
+
+class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
+    """While active, float32 does not occur: see the rules in the module's docstring."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._exact = False
+        self._patches: list[ExitStack] = []
+
+    def __enter__(self) -> Float64Mode:
+        stack = ExitStack()
+        attention = functional.scaled_dot_product_attention
+        finfo = torch.finfo
+
+        def unrounded(*args: Any, **kwargs: Any) -> Any:
+            if kwargs.get("scale") is not None:
+                kwargs["scale"] = as_float32(kwargs["scale"])
+            with self._unrounded():
+                return attention(*args, **kwargs)
+
+        def float32_info(dtype: torch.dtype | None = None) -> Any:
+            # The program asks about the dtype that it would have, which is float32 (rule 2).
+            return finfo(torch.float32 if dtype in (None, torch.float64) else dtype)
+
+        stack.enter_context(mock.patch.object(functional, "scaled_dot_product_attention", unrounded))
+        stack.enter_context(mock.patch.object(torch, "finfo", float32_info))
+        self._patches.append(stack)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._patches.pop().close()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Calls ``func`` with lifted tensors and dtypes and rounded scalars, and lifts what it returns."""
+        kwargs = kwargs or {}
+        if func._schema.is_mutable:
+            _lift_targets(func, args, kwargs)
+        if func in _SIZED_BY_SCALARS:
+            return _arange(func, args, kwargs)
+        args, kwargs = tree_map(self._lift, (args, kwargs))
+        special = _WITH_CONSTANTS.get(func)
+        result = special(*args, **kwargs) if special else func(*args, **kwargs)
+        return _lift_result(func, args, kwargs, result)
+
+    @contextmanager
+    def _unrounded(self) -> Iterator[None]:
+        before, self._exact = self._exact, True
+        try:
+            yield
+        finally:
+            self._exact = before
+
+    def _lift(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.to(_LIFTED[value.dtype]) if value.dtype in _LIFTED else value
+        if isinstance(value, torch.dtype):
+            return _LIFTED.get(value, value)
+        if type(value) is float and not self._exact:
+            return as_float32(value)
+        return value
+
+
+def _is_low(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype in _LIFTED
+
+
+def _lift_targets(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Turns float32 tensors that ``func`` writes into float64 in place: a copy would lose the write."""
+    for position, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is None or not argument.alias_info.is_write:
+            continue
+        value = args[position] if position < len(args) else kwargs.get(argument.name)
+        if _is_low(value):
+            value.data = value.data.to(_LIFTED[value.dtype])
+
+
+def _lift_result(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    if not tree_any(_is_low, result) or func._schema.is_mutable:
+        return result
+    takes_dtype = any(argument.name == "dtype" for argument in func._schema.arguments)
+    if takes_dtype and _is_low(result) and not tree_any(_is_tensor, (args, kwargs)):
+        # A factory that followed the default dtype: its values are computed anew, not widened.
+        return func(*args, **{**kwargs, "dtype": _LIFTED[result.dtype]})
+    return tree_map(lambda v: v.to(_LIFTED[v.dtype]) if _is_low(v) else v, result)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _arange(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """``arange`` with rounded scalars but its own length, which rounding a scalar could change."""
+    native = func(*args, **kwargs)
+    if not native.is_floating_point():
+        return native
+    start = args[0] if len(args) > 1 else 0
+    step = args[2] if len(args) > 2 else kwargs.get("step", 1)
+    dtype = _LIFTED.get(native.dtype, native.dtype)
+    index = torch.arange(native.numel(), dtype=dtype, device=native.device)
+    return index * as_float32(float(step)) + as_float32(float(start))
+
+
+def _hardsigmoid(x: torch.Tensor) -> torch.Tensor:
+    """HardSigmoid with ``alpha`` = 1/6 as the float32 attribute that it is exported with."""
+    if not x.is_floating_point() or x.dtype != torch.float64:
+        return aten.hardsigmoid.default(x)
+    return (x * _SIXTH + 0.5).clamp(0.0, 1.0)
+
+
+_WITH_CONSTANTS: dict[Any, Callable[..., Any]] = {
+    aten.hardsigmoid.default: _hardsigmoid,
+    aten.hardsigmoid_.default: lambda x: x.copy_(_hardsigmoid(x)),
+}
+
+_SIZED_BY_SCALARS = {aten.arange.default, aten.arange.start, aten.arange.start_step}

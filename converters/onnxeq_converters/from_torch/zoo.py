@@ -1,0 +1,150 @@
+"""torchvision's models: names, builders, weights and the inputs that they are made for."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import inspect
+import sys
+import urllib.error
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torchvision import models
+
+from onnxeq.errors import CannotRun, UnknownModel, WeightsUnavailable
+from onnxeq.protocols import LoadRequest
+from onnxeq.types import TensorSpec, ValueRange, ZooEntry
+
+from .weights import load_file, put_in
+
+__all__ = ["build", "catalogue", "family", "inputs"]
+
+_FRAMES = 16
+"""Frames of a video clip: what mvit insists on, above s3d's least (14)."""
+
+_SIZES = {"segmentation": 224, "optical_flow": 128, "detection": 320}
+"""Height and width where the zoo's own preprocessing keeps the picture's size (RAFT needs 128)."""
+
+_UNIT_RANGES = {"detection": ValueRange(0.0, 1.0), "optical_flow": ValueRange(-1.0, 1.0)}
+
+
+def family(name: str) -> str:
+    """``classification``, ``segmentation``, ``detection``, ``video``, ``optical_flow`` or ``quantization``."""
+    parts: list[str] = models.get_model_builder(name).__module__.split(".")
+    return parts[2] if len(parts) > 3 else "classification"
+
+
+def catalogue() -> tuple[ZooEntry, ...]:
+    """Every registered model with its family and inputs."""
+    notes = {"quantization": "the float model; @pretrained is quantised", "detection": "one image; boxes vary"}
+    return tuple(
+        ZooEntry(name, family(name), inputs(name), notes.get(family(name), "")) for name in models.list_models()
+    )
+
+
+def inputs(name: str) -> tuple[TensorSpec, ...]:
+    """What the model takes: the crop of its default weights' preprocessing, in the normalised range."""
+    task = family(name)
+    weights = models.get_model_weights(name).DEFAULT
+    recipe = weights.transforms()
+    crop = getattr(recipe, "crop_size", None)
+    height, width = _pair(crop) if crop else (_SIZES.get(task, 224),) * 2
+    allowed = _UNIT_RANGES.get(task) or _normalised(recipe)
+    if task == "detection":
+        return (TensorSpec("images_0", "float32", (3, height, width), allowed),)
+    if task == "optical_flow":
+        shape = ("N", 3, height, width)
+        return tuple(TensorSpec(n, "float32", shape, allowed) for n in ("image1", "image2"))
+    middle = (3, _FRAMES) if task == "video" else (3,)
+    return (TensorSpec(_first_parameter(name), "float32", ("N", *middle, height, width), allowed),)
+
+
+def build(request: LoadRequest) -> tuple[torch.nn.Module, str]:
+    """The model with the weights that ``request.ref`` asks for (seeded ones are put in later).
+
+    Returns:
+        The module and the kind of its weights (``pretrained:IMAGENET1K_V2``, ``seeded:0``, a path).
+
+    Raises:
+        UnknownModel: With the nearest names in the hint.
+        WeightsUnavailable: They could not be downloaded, or the file does not exist.
+    """
+    ref = request.ref
+    if ref.name not in models.list_models():
+        near = difflib.get_close_matches(ref.name, models.list_models(), 3, 0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else "onnxeq zoo list shows what there is"
+        raise UnknownModel(f"torchvision has no model {ref.name}", hint=hint)
+    builder = models.get_model_builder(ref.name)
+    takes = inspect.signature(builder).parameters
+    # Builders of composed models fetch a pretrained backbone unless told not to.
+    options: dict[str, Any] = {"weights_backbone": None} if "weights_backbone" in takes else {}
+    if ref.weights == "seeded":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(ref.seed)
+            return _quiet(builder, weights=None, **options), f"seeded:{ref.seed}"
+    named = models.get_model_weights(ref.name)
+    if ref.weights in ("", "pretrained") or ref.weights in named.__members__:
+        chosen = named.DEFAULT if ref.weights in ("", "pretrained") else named[ref.weights]
+        if "quantize" in takes:
+            options["quantize"] = True
+        return _download(functools.partial(builder, weights=chosen, **options), ref.name, chosen.name)
+    state = load_file(Path(ref.weights), trust=request.trust)
+    if "aux_loss" in takes:
+        options["aux_loss"] = any(key.startswith("aux_classifier.") for key in state)
+    model = _quiet(builder, weights=None, **options)
+    put_in(model, state, ref.weights)
+    return model, ref.weights
+
+
+def versions() -> Mapping[str, str]:
+    """The zoo's part of the provenance."""
+    return {"zoo": "torchvision", "torchvision": str(torchvision.__version__)}
+
+
+def _download(make: Any, name: str, weights: str) -> tuple[torch.nn.Module, str]:
+    try:
+        return _quiet(make), f"pretrained:{weights}"
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        # RuntimeError is a broken download (its hash differs).
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise WeightsUnavailable(
+            f"the pretrained weights {weights} of {name} could not be had: {reason}",
+            hint=f"use torchvision:{name}@seeded, or torchvision:{name}@FILE with weights that you have",
+        ) from error
+
+
+def _quiet(make: Any, **options: Any) -> torch.nn.Module:
+    """Builds with stdout on stderr: stdout is data, and some builders print a download's progress."""
+    with contextlib.redirect_stdout(sys.stderr):
+        built = make(progress=False, **options)
+    if not isinstance(built, torch.nn.Module):
+        raise CannotRun(f"torchvision built a {type(built).__name__}, not a module")
+    return built
+
+
+def _first_parameter(name: str) -> str:
+    """The name of ``forward``'s first parameter, read off the class that the builder is annotated with."""
+    made = inspect.signature(models.get_model_builder(name), eval_str=True).return_annotation
+    if not (inspect.isclass(made) and issubclass(made, torch.nn.Module)):
+        return "x"
+    return list(inspect.signature(made.forward).parameters)[1]
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    values = [int(v) for v in (size if isinstance(size, (list, tuple)) else [size])]
+    return (values[0], values[-1])
+
+
+def _normalised(recipe: Any) -> ValueRange | None:
+    """The range of pixels 0..1 after the recipe's ``(v - mean) / std``."""
+    mean, std = getattr(recipe, "mean", None), getattr(recipe, "std", None)
+    if mean is None or std is None:
+        return None
+    low = min(-m / s for m, s in zip(mean, std, strict=True))
+    high = max((1 - m) / s for m, s in zip(mean, std, strict=True))
+    return ValueRange(round(low, 3), round(high, 3))

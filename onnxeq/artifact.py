@@ -1,0 +1,164 @@
+"""Every execution of one ONNX file: started side by side, gathered as executions of the ladder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from onnxeq.arrays import load_feeds
+from onnxeq.errors import CannotRun
+from onnxeq.jobs import JobResult, Jobs, JobSpec
+from onnxeq.ladder import Execution, RungPlan, Units
+from onnxeq.providers import Provider
+from onnxeq.types import Array
+
+__all__ = ["ArtifactRuns", "start_runs"]
+
+_REPEATS = {"repeat": "ort/cpu again", "session": "ort/cpu new session", "threads": "ort/cpu 1 thread"}
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """A finished job, or the error in its place."""
+
+    job: JobResult | None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class ArtifactRuns:
+    """The finished executions of one artifact, outputs under the source's names."""
+
+    outcomes: Mapping[str, _Outcome]
+    outputs: Mapping[str, Mapping[str, str]]
+    providers: tuple[Provider, ...]
+
+    def executions(self) -> dict[str, Execution]:
+        """Execution name -> trace, or why there is none."""
+        found = {}
+        for name, outcome in self.outcomes.items():
+            found[name] = Execution(name, self._trace(name, "trace"), outcome.error)
+        for folder, name in _REPEATS.items():
+            found[name] = Execution(name, self._trace("ort/cpu", folder), self.outcomes["ort/cpu"].error)
+        return found
+
+    def units(self) -> Units:
+        """The rounding noise and the constant floor, measured on the artifact itself."""
+        error = self.outcomes["referee/f64"].error
+        return Units(self._trace("referee/f64", "rounding"), self._trace("referee/f64", "floor"), error)
+
+    def plans(self) -> tuple[RungPlan, ...]:
+        """The rungs that lie within the artifact."""
+        cuda = next(p for p in self.providers if p.name == "cuda")
+        return (
+            RungPlan("normalize", "referee/f64", "referee/f64 normalized"),
+            RungPlan("kernels", "referee/f64", "ort/cpu plain"),
+            RungPlan("optimizer", "ort/cpu plain", "ort/cpu"),
+            RungPlan("provider", "ort/cpu", "ort/cuda no-tf32", asked=cuda.asked, why_not=cuda.why_not),
+            RungPlan("provider", "ort/cuda no-tf32", "ort/cuda", asked=cuda.asked, why_not=cuda.why_not),
+            *(RungPlan("stability", "ort/cpu", name) for name in _REPEATS.values()),
+        )
+
+    def live_outputs(self) -> list[str]:
+        """Outputs, by the source's names, that depend on an input of the graph."""
+        job = self.outcomes["referee/f64"].job
+        pairs = self.outputs["referee/f64"]
+        return [] if job is None else [pairs.get(n, n) for n in job.data["live"]]
+
+    def initializers(self) -> int:
+        """Number of stored constants."""
+        job = self.outcomes["referee/f64"].job
+        return 0 if job is None else int(job.data["initializers"])
+
+    def timings(self, prefix: str = "") -> tuple[Mapping[str, Any], ...]:
+        """Wall seconds and peak bytes of each job."""
+        return tuple(
+            {"job": prefix + name, "seconds": round(o.job.seconds, 3), "peak_bytes": o.job.peak_bytes, "cached": o.job.cached}
+            for name, o in self.outcomes.items()
+            if o.job is not None
+        )
+
+    def _trace(self, name: str, folder: str) -> tuple[dict[str, Array], ...]:
+        outcome = self.outcomes[name]
+        if outcome.job is None or not (outcome.job.out / folder / "index.json").exists():
+            return ()
+        pairs = self.outputs[name]
+        return tuple({pairs.get(k, k): v for k, v in feed.items()} for feed in load_feeds(outcome.job.out / folder))
+
+
+def start_runs(
+    jobs: Jobs,
+    model: Path,
+    feeds: Path,
+    names: Mapping[str, str],
+    outputs: Mapping[str, str],
+    providers: Sequence[Provider],
+    seed: int,
+    unfolded: tuple[Path, Mapping[str, str]] | None,
+    *,
+    stored: bool = False,
+) -> ArtifactRuns:
+    """Runs an artifact in every way that the ladder needs, side by side, and waits.
+
+    Args:
+        jobs: Where to run.
+        model: The ONNX file.
+        feeds: Folder of the feeds.
+        names: Feed name -> ONNX input name.
+        outputs: ONNX output name -> the source's output name.
+        providers: Which providers to use.
+        seed: Seed of the noise draws.
+        unfolded: The unfolded export and its output names, when there is one.
+        stored: Whether constants are perturbed by the unit of the type they are stored in (an ONNX
+            source) and not by float32's (a framework's model).
+    """
+    threads = max(1, (os.cpu_count() or 1) // jobs.parallel)
+    common = {"names": dict(names), "seed": seed}
+    reads = {"model": model, "feeds": feeds}
+
+    def referee(label: str, **params: Any) -> JobSpec:
+        return JobSpec("referee", label, {**common, **params}, reads, threads=threads)
+
+    def ort(label: str, provider: str, **params: Any) -> JobSpec:
+        return JobSpec("ort", label, {**common, "provider": provider, **params}, reads)
+
+    started: dict[str, Future[JobResult]] = {
+        "referee/f64": jobs.start(referee("referee/f64", rounding=True, floor=True, stored=stored)),
+    }
+    normalized = jobs.start(JobSpec("normalize", "normalize", {}, {"model": model}, threads=threads))
+    started["ort/cpu plain"] = jobs.start(ort("ort/cpu plain", "cpu", optimize=False, tf32=False))
+    started["ort/cpu"] = jobs.start(ort("ort/cpu", "cpu", optimize=True, tf32=False, repeats=True))
+    pairs: dict[str, Mapping[str, str]] = {}
+    if unfolded is not None:
+        path, pairs["referee/f64 unfolded"] = unfolded
+        spec = referee("referee/f64 unfolded")
+        started["referee/f64 unfolded"] = jobs.start(replace(spec, inputs={"model": path, "feeds": feeds}))
+    if next(p for p in providers if p.name == "cuda").why_not == "":
+        started["ort/cuda no-tf32"] = jobs.start(ort("ort/cuda no-tf32", "cuda", optimize=True, tf32=False))
+        started["ort/cuda"] = jobs.start(ort("ort/cuda", "cuda", optimize=True, tf32=True))
+    settled = _outcome(normalized)
+    outcomes: dict[str, _Outcome] = {"normalize": settled}
+    if settled.job is None:
+        outcomes["referee/f64 normalized"] = _Outcome(None, settled.error)
+    else:
+        path = settled.job.out / settled.job.data["path"]
+        spec = referee("referee/f64 normalized")
+        started["referee/f64 normalized"] = jobs.start(replace(spec, inputs={"model": path, "feeds": feeds}))
+    outcomes |= {name: _outcome(future) for name, future in started.items()}
+    for name in outcomes:
+        pairs.setdefault(name, outputs)
+    return ArtifactRuns(outcomes, pairs, tuple(providers))
+
+
+def _outcome(future: Future[JobResult]) -> _Outcome:
+    """What could not be run is said on its rung; what the user can mend ends the check."""
+    try:
+        return _Outcome(future.result())
+    except CannotRun as error:
+        return _Outcome(None, error.line())
+
+

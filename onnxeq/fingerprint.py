@@ -1,0 +1,80 @@
+"""What a result depends on besides its parameters: file contents, package versions, code, machine."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import sys
+from importlib import metadata, util
+from pathlib import Path
+
+__all__ = ["machine", "of_code", "of_path", "versions"]
+
+PACKAGES = (
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxsim",
+    "onnxscript",
+    "torch",
+    "torchvision",
+    "tensorflow",
+    "keras",
+    "tf-keras",
+    "tf2onnx",
+)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that can change a number."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def machine() -> dict[str, str]:
+    """Platform, processor model and core count: kernels are chosen by them."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return {"platform": sys.platform, "cpu": model, "cores": str(os.cpu_count())}
+
+
+@functools.cache
+def of_code() -> str:
+    """A mark that changes whenever a source file of this project does."""
+    digest = hashlib.sha256()
+    for package in ("onnxeq", "onnxeq_converters"):
+        spec = util.find_spec(package)
+        for root in spec.submodule_search_locations or () if spec else ():
+            for path in sorted(Path(root).rglob("*.py")):
+                stat = path.stat()
+                digest.update(f"{path.name}:{stat.st_size}:{stat.st_mtime_ns};".encode())
+    return digest.hexdigest()
+
+
+def of_path(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of a folder's names and bytes; ``absent`` when there is nothing."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for child in sorted(p for p in path.rglob("*") if p.is_file()):
+            digest.update(f"{child.relative_to(path)}:{of_path(child)};".encode())
+        return digest.hexdigest()
+    return "absent"

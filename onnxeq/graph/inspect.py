@@ -1,0 +1,165 @@
+"""What an ONNX file is, without running it and without reading its external data into memory."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from onnxeq.errors import UnusableModel
+from onnxeq.graph.files import external_files, load, read
+from onnxeq.referee.elements import element_name
+from onnxeq.types import Dim, TensorSpec
+
+__all__ = ["ModelInfo", "inspect", "load"]
+
+_BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model says about itself.
+
+    Attributes:
+        inputs: What a caller must give. A size of unknown name is ``?``.
+        overridable: Inputs that have a default, because an initializer bears their name.
+        outputs: What it gives.
+        opsets: Version by domain; the standard domain is ``ai.onnx``.
+        ir_version: Version of the file format.
+        producer: The exporter and its version, ``pytorch 2.13``.
+        nodes: Nodes in the graph and its sub-graphs.
+        operators: How often each operator occurs there, most frequent first.
+        parameters: Elements in all initializers.
+        parameter_bytes: Their bytes.
+        external: Names of the files that hold external data.
+        functions: Model-local functions, ``domain::name``.
+        metadata: The model's own key-value pairs.
+        sha256: Of the file, or with external data of the concatenated SHA-256 digests (32 bytes each) of
+            the file and of each data file by name. For a model in memory: of its deterministic form.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    overridable: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    opsets: Mapping[str, int]
+    ir_version: int
+    producer: str
+    nodes: int
+    operators: Mapping[str, int]
+    parameters: int
+    parameter_bytes: int
+    external: tuple[str, ...]
+    functions: tuple[str, ...]
+    metadata: Mapping[str, str]
+    sha256: str
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _graphs(attribute.g)
+            for inner in attribute.graphs:
+                yield from _graphs(inner)
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value)
+    return str(dim.dim_param) or "?"
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        return TensorSpec(value.name, (kind or "unknown").removesuffix("_type"), None)
+    tensor = value.type.tensor_type
+    shape = tuple(_dim(d) for d in tensor.shape.dim) if tensor.HasField("shape") else None
+    return TensorSpec(value.name, element_name(tensor.elem_type), shape)
+
+
+def _size(tensor: onnx.TensorProto) -> tuple[int, int]:
+    """Elements and bytes, from the declared shape: external data is not read."""
+    count = math.prod(max(0, dim) for dim in tensor.dims)
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return count, sum(len(text) for text in tensor.string_data)
+    if tensor.HasField("raw_data"):
+        return count, len(tensor.raw_data)
+    try:
+        return count, count * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    except KeyError as error:
+        raise UnusableModel(f"tensor {tensor.name!r}: unknown element type {tensor.data_type}") from error
+
+
+def _digest(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.digest()
+
+
+def _sha256(path: Path, external: tuple[Path, ...]) -> str:
+    own = _digest(path)
+    if not external:
+        return own.hex()
+    return hashlib.sha256(own + b"".join(_digest(file) for file in external)).hexdigest()
+
+
+def inspect(model: onnx.ModelProto | str | os.PathLike[str]) -> ModelInfo:
+    """Describes a model.
+
+    Raises:
+        onnxeq.errors.UnusableModel: The file is no ONNX model, or its external data is missing, too short,
+            or outside its folder.
+    """
+    if isinstance(model, onnx.ModelProto):
+        try:
+            whole = model.SerializeToString(deterministic=True)
+        except ValueError as error:
+            raise UnusableModel(
+                "the model in memory is over 2 GiB", hint="Write it and name the file."
+            ) from error
+        return _describe(model, hashlib.sha256(whole).hexdigest(), ())
+    path = Path(model)
+    proto = read(path)
+    external = external_files(proto, path.parent)
+    names = tuple(file.relative_to(path.parent).as_posix() for file in external)
+    return _describe(proto, _sha256(path, external), names)
+
+
+def _operator(node: onnx.NodeProto) -> str:
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+
+
+def _describe(model: onnx.ModelProto, sha256: str, external: tuple[str, ...]) -> ModelInfo:
+    scopes = list(_graphs(model.graph))
+    operators = Counter(_operator(node) for graph in scopes for node in graph.node)
+    sizes = [_size(tensor) for graph in scopes for tensor in graph.initializer]
+    sizes += [_size(sparse.values) for graph in scopes for sparse in graph.sparse_initializer]
+    stored = {tensor.name for tensor in model.graph.initializer}
+    stored |= {sparse.values.name for sparse in model.graph.sparse_initializer}
+    declared = [_spec(value) for value in model.graph.input]
+    return ModelInfo(
+        inputs=tuple(spec for spec in declared if spec.name not in stored),
+        overridable=tuple(spec for spec in declared if spec.name in stored),
+        outputs=tuple(_spec(value) for value in model.graph.output),
+        opsets={entry.domain or "ai.onnx": int(entry.version) for entry in model.opset_import},
+        ir_version=int(model.ir_version),
+        producer=" ".join(filter(None, (model.producer_name, model.producer_version))),
+        nodes=operators.total(),
+        operators=dict(operators.most_common()),
+        parameters=sum(count for count, _ in sizes),
+        parameter_bytes=sum(size for _, size in sizes),
+        external=external,
+        functions=tuple(f"{f.domain}::{f.name}" for f in model.functions),
+        metadata={entry.key: entry.value for entry in model.metadata_props},
+        sha256=sha256,
+    )

@@ -1,0 +1,243 @@
+"""Inputs: those that a user gives, and seeded ones that exercise a model.
+
+A float input is a mixture of smooth patterns and noise, different in contrast from sample to sample:
+white noise alone averages out in pooling layers, so that every sample would give nearly the same output.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxeq.arrays import dtype_name, dtype_of
+from onnxeq.errors import BadInputs, UsageError
+from onnxeq.types import Array, Dim, Feed, TensorSpec, ValueRange
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["DEFAULT_BATCHES", "check_feed", "generate", "index_ranges", "parse_shape", "read", "with_shapes"]
+
+DEFAULT_BATCHES = (1, 3)
+"""Batch sizes of the default feeds: four samples, and a second size shows what a trace baked in."""
+
+STATIC_FEEDS = 4
+"""Feeds for a model whose batch cannot vary."""
+
+
+def parse_shape(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Reads ``--shape NAME=1x3x224x224`` options; a shape without a name is stored under ``""``.
+
+    Raises:
+        UsageError: Not a shape.
+    """
+    shapes = {}
+    for text in texts:
+        name, equals, sizes = text.rpartition("=")
+        if not re.fullmatch(r"\d+(x\d+)*|scalar", sizes):
+            raise UsageError(f"'{text}' is not a shape", hint="write it as NAME=1x3x224x224")
+        shapes[name if equals else ""] = () if sizes == "scalar" else tuple(int(s) for s in sizes.split("x"))
+    return shapes
+
+
+def with_shapes(specs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ...]]) -> tuple[TensorSpec, ...]:
+    """``specs`` with the given shapes put in; ``""`` names the only input.
+
+    Raises:
+        BadInputs: A name that the model does not have.
+    """
+    known = [s.name for s in specs]
+    named = dict(shapes)
+    if "" in named and len(known) == 1:
+        named[known[0]] = named.pop("")
+    for name in named:
+        if name not in known:
+            raise BadInputs(f"the model has no input '{name}'", hint=f"its inputs: {', '.join(known)}")
+    return tuple(
+        TensorSpec(s.name, s.dtype, named[s.name], s.range) if s.name in named else s for s in specs
+    )
+
+
+def generate(
+    specs: Sequence[TensorSpec], *, seed: int = 0, batches: Sequence[int] = DEFAULT_BATCHES, dynamic_batch: bool = True
+) -> list[dict[str, Array]]:
+    """Seeded feeds for ``specs``: one per batch size, or :data:`STATIC_FEEDS` where the batch is fixed.
+
+    A dimension that may vary takes the batch size when it is the first of its tensor (or carries the
+    same name as a first one), else 16.
+
+    Raises:
+        BadInputs: An input of unknown shape.
+    """
+    feeds = []
+    sizes: list[int | None] = list(batches) if dynamic_batch else [None] * STATIC_FEEDS
+    batch_names = {s.shape[0] for s in specs if s.shape and isinstance(s.shape[0], str)}
+    for index, size in enumerate(sizes):
+        rng = np.random.default_rng([seed, index])
+        feed: dict[str, Array] = {}
+        for spec in specs:
+            if spec.shape is None:
+                raise BadInputs(
+                    f"nothing says the shape of input '{spec.name}'", hint=f"give it: --shape {spec.name}=1x3x224x224"
+                )
+            shape = tuple(_size(d, axis, size, batch_names) for axis, d in enumerate(spec.shape))
+            feed[spec.name] = _sample(spec, shape, rng)
+        feeds.append(feed)
+    return feeds
+
+
+def _size(dim: Dim, axis: int, batch: int | None, batch_names: set[str | int]) -> int:
+    if isinstance(dim, int):
+        return dim
+    if axis == 0 or dim in batch_names:
+        return batch or 1
+    return 16
+
+
+def _sample(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    dtype = dtype_of(spec.dtype)
+    if spec.dtype == "bool":
+        return rng.integers(0, 2, shape).astype(bool)
+    if dtype.kind in "iu":
+        span = spec.range or ValueRange(0, 2)
+        return rng.integers(int(span.low), max(int(span.high), int(span.low) + 1), shape).astype(dtype)
+    if dtype.kind in "US":
+        return np.full(shape, "a", dtype=object)
+    value = _texture(shape, rng)
+    if spec.range is not None:
+        middle, half = (spec.range.low + spec.range.high) / 2, (spec.range.high - spec.range.low) / 2
+        # Two standard deviations reach the ends of the range; the rare rest is clipped, as pixels are.
+        value = np.clip(middle + half * value / 2, spec.range.low, spec.range.high)
+    return value.astype(dtype)
+
+
+def _texture(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Unit-scale values: noise everywhere, and a smooth pattern over the long axes of each sample."""
+    value = rng.standard_normal(shape)
+    if len(shape) < 3:
+        return value
+    smooth = np.zeros(shape)
+    for _ in range(3):
+        wave = np.ones((1,) * len(shape))
+        for axis in range(1, len(shape)):
+            size = [1] * len(shape)
+            size[0], size[axis] = shape[0], shape[axis]
+            grid = [1] * len(shape)
+            grid[axis] = shape[axis]
+            per_sample = (shape[0],) + (1,) * (len(shape) - 1)
+            frequency = rng.uniform(0.2, 3.0, per_sample)
+            phase = rng.uniform(0, 2 * np.pi, per_sample)
+            t = np.linspace(0, 1, shape[axis]).reshape(grid)
+            wave = wave * np.cos(2 * np.pi * frequency * t + phase)
+        smooth = smooth + wave
+    share = rng.uniform(0.3, 0.9, (shape[0],) + (1,) * (len(shape) - 1))
+    offset = rng.normal(0, 0.4, (shape[0],) + (1,) * (len(shape) - 1))
+    return share * smooth + (1 - share) * value + offset
+
+
+def read(paths: Sequence[Path]) -> list[dict[str, Array]]:
+    """Feeds from files: ``.npz`` (one feed), ``.npy`` (one unnamed input), a folder of either, or an ONNX
+    ``test_data_set_N`` folder (``input_0.pb``, ...; unnamed inputs take the model's order).
+
+    Raises:
+        BadInputs: A file that cannot be read, or that would run code (object arrays).
+    """
+    feeds: list[dict[str, Array]] = []
+    for path in paths:
+        if not path.exists():
+            raise BadInputs(f"there is no inputs file {path}", hint="check the path given to --inputs")
+        if path.is_dir():
+            feeds += _read_folder(path)
+        else:
+            feeds.append(_read_file(path))
+    return feeds
+
+
+def _read_folder(folder: Path) -> list[dict[str, Array]]:
+    protos = sorted(folder.glob("input_*.pb"), key=lambda p: int(re.sub(r"\D", "", p.stem) or 0))
+    if protos:
+        import onnx
+        from onnx import numpy_helper
+
+        feed = {}
+        for i, path in enumerate(protos):
+            tensor = onnx.TensorProto.FromString(path.read_bytes())
+            feed[tensor.name or f"#{i}"] = numpy_helper.to_array(tensor)
+        return [feed]
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".npz", ".npy"))
+    if not files:
+        raise BadInputs(f"{folder} holds no .npz, .npy or input_N.pb", hint="put one file per feed into it")
+    return [_read_file(p) for p in files]
+
+
+def _read_file(path: Path) -> dict[str, Array]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"#0": loaded}
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise BadInputs(f"{path} cannot be read as arrays: {' '.join(str(error).split())}", hint="write it with numpy.savez") from None
+    except Exception as error:  # zipfile and zlib raise their own kinds for a damaged archive
+        raise BadInputs(f"{path} is damaged: {error}", hint="write it again with numpy.savez") from None
+
+
+def check_feed(feed: Feed, specs: Sequence[TensorSpec]) -> dict[str, Array]:
+    """The feed in the order of ``specs``, unnamed arrays (``#0``) named by position.
+
+    Raises:
+        BadInputs: A wrong name, shape or dtype, with what was given and what is allowed.
+    """
+    named = {}
+    for key, value in feed.items():
+        position = int(key[1:]) if re.fullmatch(r"#\d+", key) else None
+        if position is not None and position < len(specs):
+            named[specs[position].name] = value
+        else:
+            named[key] = value
+    known = [s.name for s in specs]
+    if extra := [n for n in named if n not in known]:
+        raise BadInputs(f"the model has no input '{extra[0]}'", hint=f"its inputs: {', '.join(s.name + ' ' + s.text() for s in specs)}")
+    if absent := [s for s in specs if s.name not in named]:
+        raise BadInputs(f"input '{absent[0].name}' ({absent[0].text()}) is not given", hint="add it to the --inputs file")
+    for spec in specs:
+        _check_tensor(spec, named[spec.name])
+    return {s.name: named[s.name] for s in specs}
+
+
+def _check_tensor(spec: TensorSpec, value: Array) -> None:
+    given = f"{dtype_name(value)}[{','.join(str(d) for d in value.shape)}]"
+    if dtype_name(value) != spec.dtype:
+        raise BadInputs(f"input '{spec.name}' is {given}, the model takes {spec.text()}", hint=f"convert it: array.astype('{spec.dtype}')")
+    if spec.shape is None:
+        return
+    fits = len(spec.shape) == value.ndim and all(
+        isinstance(want, str) or want == got for want, got in zip(spec.shape, value.shape, strict=True)
+    )
+    if not fits:
+        raise BadInputs(f"input '{spec.name}' is {given}, the model takes {spec.text()}", hint="reshape it, or convert the model with another --shape")
+
+
+def index_ranges(model: onnx.ModelProto) -> dict[str, ValueRange]:
+    """For each integer graph input that indexes a stored table: the rows that it may reach.
+
+    Follows the input through casts and reshapes to a ``Gather`` whose data is an initializer.
+    """
+    sizes = {t.name: t.dims for t in model.graph.initializer}
+    origin = {i.name: i.name for i in model.graph.input}
+    ranges: dict[str, ValueRange] = {}
+    for node in model.graph.node:
+        first = origin.get(node.input[0]) if node.input else None
+        if first and node.op_type in ("Cast", "Reshape", "Identity", "Unsqueeze", "Squeeze", "Flatten", "Transpose"):
+            origin[node.output[0]] = first
+        if node.op_type == "Gather" and len(node.input) > 1 and node.input[0] in sizes and node.input[1] in origin:
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+            name = origin[node.input[1]]
+            high = float(sizes[node.input[0]][axis])
+            ranges[name] = ValueRange(0, min(high, ranges[name].high if name in ranges else high))
+    return ranges

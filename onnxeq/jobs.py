@@ -1,0 +1,359 @@
+"""Jobs: one directory, one process, one result; cached by content.
+
+A job's directory holds ``job.json`` (what to do), ``steps.jsonl`` (where it is), ``log.txt`` and
+``out/`` (what it produced). It is the cache entry, the bug report and the repro at once::
+
+    python -m onnxeq.worker DIRECTORY      # replays it
+
+It is built under a temporary name and renamed into place only after ``result.json``, which lists every
+file it produced with its size, has been written: no half-written job can be taken for a finished one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnxeq import errors, fingerprint
+from onnxeq.errors import JobCrashed, JobKilled, JobTimeout, OnnxeqError
+
+__all__ = ["JobResult", "JobSpec", "Jobs", "Listener", "cache_root"]
+
+Listener = Callable[[str, str], None]
+"""Called with a job's label and the step it began; the step is ``done``, ``cached`` or ``failed`` at the end."""
+
+_POLL_S = 0.02
+_KEEP_FAILED = 20
+
+
+def cache_root() -> Path:
+    """Where jobs are kept: ``$ONNXEQ_CACHE``, else the user's cache folder."""
+    given = os.environ.get("ONNXEQ_CACHE")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "onnxeq"
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What a job does.
+
+    Attributes:
+        kind: Key of ``onnxeq.worker.KINDS``.
+        label: The name shown to the user (``ort/cpu plain``).
+        params: JSON values; part of the cache key.
+        inputs: Files and folders that the job reads; their content is part of the cache key.
+        threads: Threads that numeric libraries may use; 0 leaves them their default.
+        cache: Whether a finished result may be reused.
+    """
+
+    kind: str
+    label: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    threads: int = 0
+    cache: bool = True
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """A finished job: its directory, what it returned, its cost."""
+
+    folder: Path
+    data: Mapping[str, Any]
+    seconds: float
+    peak_bytes: int
+    cached: bool
+
+    @property
+    def out(self) -> Path:
+        """The folder of the files that it produced."""
+        return self.folder / "out"
+
+
+class Jobs:
+    """Runs jobs side by side and keeps their results.
+
+    Use as a context manager: leaving it on an exception (Ctrl-C included) stops every running job and
+    removes what they had half written.
+
+    Args:
+        parallel: How many processes may run at once.
+        timeout_s: Limit for each job; ``None`` for none.
+        listener: Told of each step.
+        use_cache: Whether finished jobs are looked up (they are always stored).
+    """
+
+    def __init__(
+        self,
+        *,
+        parallel: int | None = None,
+        timeout_s: float | None = None,
+        listener: Listener | None = None,
+        use_cache: bool = True,
+    ) -> None:
+        self.root = cache_root()
+        self.parallel = parallel or max(1, min(4, os.cpu_count() or 1))
+        self._timeout_s = timeout_s
+        self._listen = listener or (lambda _label, _step: None)
+        self._use_cache = use_cache
+        self._pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="onnxeq-job")
+        self._stop = threading.Event()
+        for name in ("jobs", "failed"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        _sweep(self.root / "jobs")
+
+    def __enter__(self) -> Jobs:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
+        if kind is not None:
+            self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def start(self, spec: JobSpec) -> Future[JobResult]:
+        """Queues a job; the future raises the job's typed error."""
+        return self._pool.submit(self._run, spec)
+
+    def run_inline(self, spec: JobSpec, objects: Mapping[str, Any]) -> JobResult:
+        """Runs a job in this process, for live objects that cannot cross to another; never cached."""
+        from onnxeq import worker
+
+        final = self.root / "jobs" / f"live-{uuid.uuid4().hex}"
+        work = self._prepare(spec, final)
+        began = time.perf_counter()
+        try:
+            worker.execute(work, objects=objects, listener=lambda step: self._listen(spec.label, step))
+            return self._finish(spec, work, final, time.perf_counter() - began)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+
+    def _run(self, spec: JobSpec) -> JobResult:
+        final = self.root / "jobs" / _key(spec)
+        if self._use_cache and spec.cache:
+            found = _lookup(final)
+            if found is not None:
+                self._listen(spec.label, "cached")
+                return found
+        work = self._prepare(spec, final)
+        began = time.perf_counter()
+        try:
+            self._execute(spec, work)
+            return self._finish(spec, work, final, time.perf_counter() - began)
+        except OnnxeqError:
+            self._listen(spec.label, "failed")
+            raise
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def _prepare(self, spec: JobSpec, final: Path) -> Path:
+        work = final.with_name(f"{final.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+        (work / "out").mkdir(parents=True)
+        job = {
+            "kind": spec.kind,
+            "label": spec.label,
+            "params": dict(spec.params),
+            "inputs": {name: str(Path(path).resolve()) for name, path in spec.inputs.items()},
+            "threads": spec.threads,
+            "versions": fingerprint.versions(),
+            "user_path": [str(Path.cwd())],
+        }
+        (work / "job.json").write_text(json.dumps(job, indent=1, sort_keys=True))
+        return work
+
+    def _execute(self, spec: JobSpec, work: Path) -> None:
+        # The worker ends itself when its standard input closes, so that it cannot outlive this process.
+        with (work / "log.txt").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "onnxeq.worker", str(work), "--attached"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=_environment(spec.threads),
+                start_new_session=True,
+            )
+        began = time.monotonic()
+        steps = _Steps(work / "steps.jsonl", lambda step: self._listen(spec.label, step))
+        try:
+            while process.poll() is None:
+                steps.read()
+                if self._stop.is_set():
+                    raise KeyboardInterrupt
+                if self._timeout_s is not None and time.monotonic() - began > self._timeout_s:
+                    _kill(process)
+                    raise JobTimeout(
+                        f"{spec.label}: ran longer than the {self._timeout_s:g} s allowed, in step '{steps.last}'",
+                        hint=f"allow more with --timeout, or replay it: {_keep(self.root, work)}",
+                        step=steps.last,
+                    )
+                time.sleep(_POLL_S)
+        finally:
+            _kill(process)
+            if process.stdin:
+                process.stdin.close()
+        steps.read()
+        self._judge_exit(spec, work, process.returncode, steps.last)
+
+    def _judge_exit(self, spec: JobSpec, work: Path, status: int, step: str) -> None:
+        if (work / "error.json").exists():
+            error = errors.from_record(json.loads((work / "error.json").read_text()))
+            if isinstance(error, JobCrashed):
+                error.hint = f"the log and a replay: {_keep(self.root, work)}"
+            raise error
+        if status < 0:
+            name = signal.Signals(-status).name
+            guess = " (out of memory, unless somebody killed it)" if name == "SIGKILL" else ""
+            last = _last_line(work / "log.txt")
+            raise JobKilled(
+                f"{spec.label}: its process died by {name}{guess} in step '{step}'" + (f": {last}" if last else ""),
+                hint=f"replay it: {_keep(self.root, work)}",
+                step=step,
+            )
+        if status != 0 or not (work / "result.json").exists():
+            raise JobCrashed(
+                f"{spec.label}: its process ended with status {status} and no result in step '{step}'",
+                hint=f"the log and a replay: {_keep(self.root, work)}",
+                step=step,
+            )
+
+    def _finish(self, spec: JobSpec, work: Path, final: Path, seconds: float) -> JobResult:
+        record = json.loads((work / "result.json").read_text())
+        record["seconds"] = seconds
+        _write_synced(work / "result.json", json.dumps(record))
+        try:
+            work.rename(final)
+        except OSError:
+            # Somebody finished the same job first, or an older result is to be replaced.
+            stale = final.with_name(f"{final.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+            with contextlib.suppress(OSError):
+                final.rename(stale)
+            work.rename(final)
+            shutil.rmtree(stale, ignore_errors=True)
+        self._listen(spec.label, "done")
+        return JobResult(final, record["data"], seconds, int(record.get("peak_bytes", 0)), cached=False)
+
+
+class _Steps:
+    """Follows a job's ``steps.jsonl`` as it grows."""
+
+    def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
+        self._path = path
+        self._tell = tell
+        self._offset = 0
+        self.last = "start"
+
+    def read(self) -> None:
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._offset += len(line)
+                self.last = str(json.loads(line)["step"])
+                self._tell(self.last)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    env = dict(os.environ)
+    env["PYTHONSAFEPATH"] = "1"  # a folder named like a framework must not shadow it
+    env.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if threads:
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            env[name] = str(threads)
+    return env
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _key(spec: JobSpec) -> str:
+    content = {
+        "kind": spec.kind,
+        "params": dict(spec.params),
+        "inputs": {name: fingerprint.of_path(Path(path)) for name, path in spec.inputs.items()},
+        "threads": spec.threads,
+        "versions": fingerprint.versions(),
+        "code": fingerprint.of_code(),
+        "machine": fingerprint.machine(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _lookup(final: Path) -> JobResult | None:
+    """The finished job in ``final`` when every file it produced is still whole, else ``None``."""
+    try:
+        record = json.loads((final / "result.json").read_text())
+        whole = all((final / name).stat().st_size == size for name, size in record["files"].items())
+        fresh = all(fingerprint.of_path(Path(name)) == mark for name, mark in record["sources"].items())
+    except (OSError, ValueError, KeyError):
+        return None
+    if not (whole and fresh):
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(final)  # pruning goes by last use
+    return JobResult(final, record["data"], float(record["seconds"]), int(record.get("peak_bytes", 0)), cached=True)
+
+
+def _keep(root: Path, work: Path) -> str:
+    """Moves a failed job where it can be replayed; returns the command for that."""
+    kept = root / "failed" / work.name.removesuffix(".tmp")
+    work.rename(kept)
+    old = sorted((p for p in (root / "failed").iterdir()), key=lambda p: p.stat().st_mtime)
+    for path in old[:-_KEEP_FAILED]:
+        shutil.rmtree(path, ignore_errors=True)
+    return f"{Path(sys.executable).name} -m onnxeq.worker {kept}"
+
+
+def _sweep(jobs: Path) -> None:
+    """Removes what interrupted hosts left behind: temporary folders whose process is gone."""
+    for path in jobs.glob("*.tmp"):
+        pid = path.name.split(".")[1].split("-")[0]
+        if pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+    for path in jobs.glob("live-*"):  # cannot be found again, kept a day for bug reports
+        if time.time() - path.stat().st_mtime > 86400:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines()
+    return lines[-1][:200] if lines else ""
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

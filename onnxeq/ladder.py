@@ -1,0 +1,233 @@
+"""The ladder: executions that differ in one respect, compared pairwise; the rungs that break are the cause.
+
+This module knows what each rung compares, in which unit, up to which limit, and what a break means. It
+takes executions and gives rungs, causes and a verdict; it runs nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from onnxeq.measure import Measure, compare
+from onnxeq.types import Cause, CauseKind, Feed, Rung, Status, Verdict, Where
+
+__all__ = ["ACCEPTED", "LIMITS", "Execution", "Limit", "RungPlan", "Unit", "causes", "climb", "verdict"]
+
+
+class Unit(enum.Enum):
+    """What a rung's error is measured in (``onnxeq.noise``)."""
+
+    ROUNDING = "rounding noise"
+    FLOOR = "constant floor"
+    DOUBLE = "float64 rounding noise"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Up to which ratio the unit explains the error, and why that many."""
+
+    unit: Unit
+    factor: float
+    cause: CauseKind
+    evidence: str
+
+
+LIMITS: dict[str, Limit] = {
+    "native-rounding": Limit(Unit.ROUNDING, 8.0, CauseKind.RUNTIME, ""),
+    "graph": Limit(Unit.FLOOR, 4.0, CauseKind.GRAPH, ""),
+    "weights": Limit(Unit.FLOOR, 4.0, CauseKind.WEIGHTS, ""),
+    "normalize": Limit(Unit.FLOOR, 4.0, CauseKind.GRAPH, ""),
+    "kernels": Limit(Unit.ROUNDING, 8.0, CauseKind.RUNTIME, ""),
+    "optimizer": Limit(Unit.ROUNDING, 8.0, CauseKind.RUNTIME, ""),
+    "provider": Limit(Unit.ROUNDING, 8.0, CauseKind.RUNTIME, ""),
+    "stability": Limit(Unit.ROUNDING, 8.0, CauseKind.NONDETERMINISM, ""),
+}
+
+SHARP = Limit(Unit.DOUBLE, 64.0, CauseKind.GRAPH, "")
+"""The semantic rung where nothing was folded: both sides compute the same thing in float64."""
+
+ACCEPTED: dict[str, tuple[float, frozenset[str]]] = {
+    "tf32": (2.0**13, frozenset({"provider"})),
+    "float16": (2.0**13, frozenset({"graph", "weights", "normalize", "kernels", "optimizer", "provider"})),
+    "bfloat16": (2.0**16, frozenset({"graph", "weights", "normalize", "kernels", "optimizer", "provider"})),
+    "int8": (2.0**17, frozenset({"graph", "weights", "normalize", "kernels", "optimizer", "provider"})),
+}
+"""``--accept``: by how much a type with fewer mantissa bits than float32 (23) widens which rungs."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One execution's outputs, or why there are none."""
+
+    name: str
+    trace: tuple[Feed, ...] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class RungPlan:
+    """What a rung compares.
+
+    Attributes:
+        name: Key of :data:`LIMITS`.
+        source: The execution that is taken as given.
+        target: The execution that is judged.
+        sharp: Whether nothing was folded between the two, so that :data:`SHARP` is tried first.
+        asked: Whether the verdict depends on it; otherwise ``not-run`` is only said.
+        why_not: A reason known beforehand for which it cannot run.
+    """
+
+    name: str
+    source: str
+    target: str
+    sharp: bool = False
+    asked: bool = True
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Units:
+    """The measured units of one artifact, per feed and output element."""
+
+    rounding: tuple[Feed, ...] = ()
+    floor: tuple[Feed, ...] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A classic tolerance that the user asked for: ``|a-b| <= atol + rtol*|b|`` (numpy's formula)."""
+
+    rtol: float
+    atol: float
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the user asked for besides the measured limits."""
+
+    accept: tuple[str, ...] = ()
+    tolerance: Tolerance | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+def climb(
+    plans: Sequence[RungPlan], executions: Mapping[str, Execution], units: Units, rules: Rules
+) -> tuple[Rung, ...]:
+    """Compares the executions of each planned rung."""
+    return tuple(_rung(plan, executions, units, rules) for plan in plans)
+
+
+def _rung(plan: RungPlan, executions: Mapping[str, Execution], units: Units, rules: Rules) -> Rung:
+    limit = LIMITS[plan.name]
+    source, target = executions.get(plan.source), executions.get(plan.target)
+    reason = plan.why_not
+    for name, side in ((plan.source, source), (plan.target, target)):
+        if not reason and (side is None or not side.trace):
+            reason = side.missing if side is not None and side.missing else f"{name} was not executed"
+    if not reason and units.missing:
+        reason = units.missing
+    if reason or source is None or target is None:
+        return Rung(plan.name, plan.source, plan.target, math.nan, math.nan, math.nan, limit.factor, Status.NOT_RUN, reason)
+    count = min(len(source.trace), len(target.trace))  # a repeat runs the first feeds only
+    ours, theirs = source.trace[:count], target.trace[:count]
+    if plan.sharp:
+        double = [{k: v * 2.0**-29 for k, v in feed.items()} for feed in units.rounding[:count]]
+        found = compare(ours, theirs, double, step=2.0**-52)
+        if found.ratio <= SHARP.factor:
+            return _finish(plan, found, SHARP.factor, "agrees to float64 rounding")
+    unit = units.rounding if limit.unit is Unit.ROUNDING else units.floor
+    found = compare(ours, theirs, unit[:count], step=2.0**-24 if limit.unit is Unit.ROUNDING else 2.0**-53)
+    allowed, said = _allowed(plan.name, limit.factor, rules, found)
+    if limit.unit is Unit.FLOOR and found.ratio <= allowed and not found.problem:
+        said = said or ("identical" if found.max_abs == 0 else "explained by rounding of stored constants")
+    return _finish(plan, found, allowed, said)
+
+
+def _finish(plan: RungPlan, found: Measure, allowed: float, said: str) -> Rung:
+    passed = found.ratio <= allowed and not found.problem
+    reason = found.problem or "; ".join(t for t in (said if passed else "", found.note) if t)
+    return Rung(
+        plan.name, plan.source, plan.target, found.max_abs, found.noise, found.ratio, allowed,
+        Status.PASS if passed else Status.FAIL, reason, found.output,
+    )  # fmt: skip
+
+
+def _allowed(name: str, factor: float, rules: Rules, found: Measure) -> tuple[float, str]:
+    allowed, said = factor, ""
+    for kind in rules.accept:
+        widening, rungs = ACCEPTED[kind]
+        if name in rungs and found.ratio > factor and factor * widening > allowed:
+            allowed, said = factor * widening, f"accepted as {kind}"
+    return allowed, said
+
+
+def precision_text(ratio: float) -> str:
+    """What precision an error of ``ratio`` float32 noise units corresponds to; empty when it is none known.
+
+    Each bit of mantissa less doubles the rounding: ``bits = 23 - log2(ratio)``, and a healthy run has a
+    ratio near 1.
+    """
+    if not math.isfinite(ratio) or ratio <= 0:
+        return ""
+    bits = 23 - math.log2(ratio)
+    for kind, mantissa in (("TF32 or float16", 10), ("bfloat16", 7)):
+        if abs(bits - mantissa) <= 1.5:
+            return f"consistent with {kind} ({mantissa} mantissa bits)"
+    return ""
+
+
+_MEANING = {
+    "native-rounding": "the native float32 run is further from its own float64 run than rounding explains",
+    "graph": "the ONNX graph computes something else than the native model",
+    "weights": "the exported constants differ from the native ones by more than rounding to float32",
+    "normalize": "the normalised graph computes something else than the graph as exported",
+    "kernels": "an onnxruntime kernel is further from the float64 referee than rounding explains",
+    "optimizer": "onnxruntime's graph optimisation changes the result",
+    "provider": "the CUDA provider differs from the CPU provider",
+    "stability": "the same model gives another result when it is run again",
+    "interface": "the outputs are not those of the source",
+}
+
+
+def causes(rungs: Sequence[Rung], joint: bool) -> tuple[Cause, ...]:
+    """One cause per broken rung, worst first.
+
+    Args:
+        rungs: The climbed rungs.
+        joint: Whether the ``graph`` rung compares an artifact whose weights may differ as well.
+    """
+    found = []
+    for rung in rungs:
+        if rung.status is not Status.FAIL:
+            continue
+        kind = CauseKind.GRAPH if rung.name == "interface" else LIMITS[rung.name].cause
+        found.append(Cause(kind, rung.name, rung.ratio, Where(value=rung.output), _evidence(rung, joint)))
+    return tuple(sorted(found, key=lambda c: -c.ratio))
+
+
+def _evidence(rung: Rung, joint: bool) -> str:
+    meaning = _MEANING[rung.name]
+    if rung.name == "graph" and joint:
+        meaning = "the artifact differs from the native model in float64, so its weights or its graph do"
+    if rung.reason:
+        return f"{meaning}: {rung.reason}"
+    unit = "noise" if LIMITS[rung.name].unit is Unit.ROUNDING else "the constant floor"
+    at = f" at output '{rung.output}'" if rung.output else ""
+    precision = precision_text(rung.ratio) if rung.name in ("kernels", "optimizer", "provider", "native-rounding") else ""
+    tail = f"; {precision}" if precision else ""
+    return f"{meaning}: {rung.max_abs:.3g}{at}, {rung.ratio:.3g}x {unit} ({rung.limit:g}x allowed){tail}"
+
+
+def verdict(rungs: Iterable[Rung], plans: Sequence[RungPlan], doubts: Sequence[str]) -> Verdict:
+    """``divergent`` if a rung broke; ``inconclusive`` if one that was asked for did not run, or in doubt."""
+    by_asked = {(p.name, p.source, p.target): p.asked for p in plans}
+    statuses = [(r.status, by_asked.get((r.name, r.source, r.target), True)) for r in rungs]
+    if any(status is Status.FAIL for status, _ in statuses):
+        return Verdict.DIVERGENT
+    if doubts or any(status is Status.NOT_RUN and asked for status, asked in statuses):
+        return Verdict.INCONCLUSIVE
+    return Verdict.EQUIVALENT

@@ -1,0 +1,179 @@
+"""How far two outputs are apart, in noise units; and the classic figures beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxeq.arrays import dtype_name
+from onnxeq.types import Array, Feed, OutputSummary
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Measure", "compare", "summarize"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One comparison of two traces, at the output where the ratio is largest.
+
+    Attributes:
+        max_abs: Largest absolute difference over all outputs.
+        noise: Root mean square of the unit at the worst output.
+        ratio: Largest error in units: 0 when identical, infinite when no rounding could explain it.
+        output: The worst output.
+        problem: One sentence when the two cannot be compared as numbers (shape, NaN); else empty.
+        note: What else a reader must know (a flip that rounding explains).
+    """
+
+    max_abs: float = 0.0
+    noise: float = 0.0
+    ratio: float = 0.0
+    output: str = ""
+    problem: str = ""
+    note: str = ""
+
+
+def compare(reference: Sequence[Feed], candidate: Sequence[Feed], unit: Sequence[Feed], *, step: float) -> Measure:
+    """Compares two traces output by output.
+
+    For a float output with errors ``e_i`` and units ``s_i`` (one per element) the ratio is the larger of
+
+    - ``rms(e) / rms(s) / (1 + 3/sqrt(n))``: the whole output; the slack is for few elements, where a root
+      mean square of draws is itself uncertain;
+    - ``max |e_i| / t_i / (2*sqrt(2*ln(2n)))`` with ``t_i^2 = (s_i^2 + rms(s)^2)/2``: single elements, against
+      what the largest of ``n`` normal deviates may reach, doubled for the tails of small units.
+
+    Other outputs must be equal, except where the draws changed them too.
+
+    Args:
+        reference: Trace of the execution that is taken as given, one mapping per feed.
+        candidate: Trace of the execution that is judged, under the same output names.
+        unit: The unit per output element, same shapes as ``reference``.
+        step: Relative spacing below which the unit never falls: the two executions' own rounding of
+            the finished output (2^-24 for float32, 2^-53 for float64).
+    """
+    worst = Measure()
+    largest = 0.0
+    notes: list[str] = []
+    for ours, theirs, units in zip(reference, candidate, unit, strict=True):
+        for name, a in ours.items():
+            if name not in theirs:
+                continue  # the interface rung reports it
+            found = _compare_output(name, a, theirs[name], units.get(name), step)
+            largest = max(largest, found.max_abs)
+            if found.note and found.note not in notes:
+                notes.append(found.note)
+            if found.ratio > worst.ratio or (not worst.output):
+                worst = found
+    return Measure(largest, worst.noise, worst.ratio, worst.output, worst.problem, "; ".join(notes))
+
+
+def _compare_output(name: str, a: Array, b: Array, unit: Array | None, step: float) -> Measure:
+    if a.shape != b.shape:
+        if unit is not None and np.isinf(np.asarray(unit, dtype=np.float64)).any():
+            return Measure(output=name, note=f"the shape of '{name}' is unstable at these inputs: rounding alone changes it")
+        return Measure(
+            math.inf, 0.0, math.inf, name, f"output '{name}' has shape {list(a.shape)} against {list(b.shape)}"
+        )
+    if a.size == 0:
+        return Measure(output=name)
+    if a.dtype.kind in "fV" and b.dtype.kind in "fV":
+        return _compare_floats(name, a.astype(np.float64), b.astype(np.float64), unit, step)
+    return _compare_discrete(name, a, b, unit)
+
+
+def _compare_floats(name: str, a: NDArray[np.float64], b: NDArray[np.float64], unit: Array | None, step: float) -> Measure:
+    nan_a, nan_b = np.isnan(a), np.isnan(b)
+    if (one_sided := nan_a != nan_b).any():
+        side = "the first" if nan_a[one_sided][0] else "the second"
+        return Measure(
+            math.inf, 0.0, math.inf, name,
+            f"output '{name}' is NaN in {side} only, at {int(one_sided.sum())} of {a.size} elements",
+        )  # fmt: skip
+    infinite = np.isinf(a) | np.isinf(b)
+    if (infinite & ~nan_a & (a != b)).any():
+        count = int((infinite & ~nan_a & (a != b)).sum())
+        return Measure(math.inf, 0.0, math.inf, name, f"output '{name}' is infinite on one side at {count} of {a.size} elements")
+    usable = ~(nan_a | infinite)
+    n = int(usable.sum())
+    if n == 0:
+        return Measure(output=name)
+    with np.errstate(invalid="ignore"):
+        e = np.where(usable, np.abs(a - b), 0.0)
+    spread = np.zeros_like(a) if unit is None else np.asarray(unit, dtype=np.float64)
+    s2 = np.where(usable & np.isfinite(spread), np.square(spread) + np.square(np.where(usable, a, 0.0) * step / 4), 0.0)
+    mean_s2 = float(s2.sum() / n)
+    peak = float(e.max())
+    if peak == 0.0:
+        return Measure(0.0, math.sqrt(mean_s2), 0.0, name)
+    if mean_s2 == 0.0:
+        return Measure(peak, 0.0, math.inf, name)
+    overall = math.sqrt(float(np.square(e).sum()) / n / mean_s2) / (1 + 3 / math.sqrt(n))
+    single = float((e / np.sqrt((s2 + mean_s2) / 2)).max()) / (2 * math.sqrt(2 * math.log(2 * n)))
+    return Measure(peak, math.sqrt(mean_s2), max(overall, single), name)
+
+
+def _compare_discrete(name: str, a: Array, b: Array, unit: Array | None) -> Measure:
+    different = a != b
+    count = int(np.count_nonzero(different))
+    if count == 0:
+        return Measure(output=name)
+    unstable = np.zeros(a.shape, bool) if unit is None else np.asarray(unit, dtype=np.float64) > 0
+    if not (different & ~unstable).any():
+        return Measure(output=name, note=f"'{name}' is unstable at these inputs: {count} of {a.size} elements flip under rounding alone")
+    where = tuple(int(i) for i in np.argwhere(different & ~unstable)[0])
+    size = float(np.max(np.abs(a.astype(np.float64) - b.astype(np.float64)))) if a.dtype.kind in "iub" else math.inf
+    return Measure(
+        size, 0.0, math.inf, name,
+        f"output '{name}' ({dtype_name(a)}) differs at {count} of {a.size} elements, first at {list(where)}: {a[where]} against {b[where]}",
+    )  # fmt: skip
+
+
+def summarize(reference: Sequence[Feed], candidate: Sequence[Feed]) -> tuple[OutputSummary, ...]:
+    """The classic figures for each output of the deployed execution against the native one.
+
+    ``max_rel`` is relative to the largest reference value; ``sqnr_db = 10*log10(sum a^2 / sum (a-b)^2)``;
+    ``top1_agreement`` is the share of rows (last axis) with the same largest element.
+    """
+    rows = []
+    for name in reference[0]:
+        pairs = [(r[name], c[name]) for r, c in zip(reference, candidate, strict=True) if name in c and r[name].shape == c[name].shape]
+        shape = tuple(int(d) for d in reference[0][name].shape)
+        kind = dtype_name(reference[0][name])
+        if not pairs or pairs[0][0].dtype.kind not in "fViub":
+            rows.append(OutputSummary(name, kind, shape, math.nan, math.nan, math.nan, math.nan, math.nan))
+            continue
+        a = np.concatenate([p[0].astype(np.float64).ravel() for p in pairs])
+        b = np.concatenate([p[1].astype(np.float64).ravel() for p in pairs])
+        rows.append(OutputSummary(name, kind, shape, *_figures(a, b), _top1(pairs)))
+    return tuple(rows)
+
+
+def _figures(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    if a.size == 0:
+        return 0.0, 0.0, 1.0, math.inf
+    with np.errstate(all="ignore"):
+        e = a - b
+        max_abs = float(np.max(np.abs(e)))
+        scale = float(np.max(np.abs(a)))
+        norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+        power, error = float(np.sum(np.square(a))), float(np.sum(np.square(e)))
+    cosine = float(a @ b) / norms if norms else (1.0 if error == 0 else 0.0)
+    sqnr = math.inf if error == 0 else (10 * math.log10(power / error) if power > 0 else -math.inf)
+    return max_abs, (max_abs / scale if scale else (0.0 if max_abs == 0 else math.inf)), cosine, sqnr
+
+
+def _top1(pairs: Sequence[tuple[Array, Array]]) -> float:
+    agree, total = 0, 0
+    for a, b in pairs:
+        if a.ndim == 0 or a.shape[-1] < 2 or a.size == 0:
+            continue
+        same = np.argmax(a.astype(np.float64), axis=-1) == np.argmax(b.astype(np.float64), axis=-1)
+        agree, total = agree + int(np.count_nonzero(same)), total + int(np.size(same))
+    return agree / total if total else 1.0

@@ -1,0 +1,324 @@
+"""The two units that errors are measured in, as hooks of the referee.
+
+*Rounding noise*: what float32 arithmetic (or the type that a value is stored in) does to the outputs.
+Every intermediate of the float64 run is perturbed by a random amount of the size that a kernel's
+rounding has; the spread of the outputs is the unit of the float32 rungs. It carries the model's
+conditioning, so a well-conditioned model gets a tight limit and an ill-conditioned one a wide limit.
+
+*Constant floor*: what storing constants in float32 does. Every stored constant is moved by half a unit
+in the last place, at random; the spread of the outputs is the unit of the float64 rungs wherever a
+converter had to round a constant that the native program holds exactly (a folded weight, an epsilon).
+
+The size of a rounding. With unit roundoff ``u`` (2^-24 for float32), one correctly rounded operation
+has a relative error of at most ``u`` and of ``u/sqrt(3)`` in the root mean square. A sum of ``n`` terms
+kept in one accumulator rounds every partial sum ``s_k``, so its error has the variance
+``u^2/3 * sum_k s_k^2``. Terms of random sign with squares that add up to ``q`` give
+``sum_k s_k^2 = q*n/2``; terms of one sign give ``y^2*n/3``. Kernels cut long sums into blocks, so
+``n`` grows up to a block's length and from there with the number of blocks (``terms``). Source of the
+model: N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., chapters 3 and 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from onnxeq.referee import NodeInfo, Value
+
+__all__ = ["AMPLITUDE", "BLOCK", "UNIT_ROUNDOFF", "ConstantFloor", "RoundingNoise", "terms"]
+
+Real: TypeAlias = "NDArray[np.float64]"
+Size: TypeAlias = "tuple[float, Real | float]"
+"""A perturbation's root mean square in units of ``u``: relative to the value, and absolute."""
+
+UNIT_ROUNDOFF: dict[str, float] = {
+    "float64": 2.0**-53,
+    "float32": 2.0**-24,
+    "float16": 2.0**-11,
+    "bfloat16": 2.0**-8,
+}
+"""Half the distance from 1 to the next number of the type."""
+
+BLOCK = 128
+"""Terms that a kernel sums in one accumulator before it starts another."""
+
+AMPLITUDE = 8.0
+"""Rounding draws are made this many times larger, and scaled back: an integer output that flips under
+them is within the limit's reach of a discontinuity, and float outputs respond linearly."""
+
+_POOL = 2**20 + 7
+
+# Operators that only move, select or compare values: what they return was rounded before.
+_EXACT = frozenset(
+    "Identity Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Concat Gather GatherElements GatherND "
+    "Scatter ScatterElements ScatterND Pad Expand Tile Where Relu MaxPool GlobalMaxPool Max Min Clip Abs Neg Sign "
+    "Ceil Floor Round Shape Size Constant ConstantOfShape Cast CastLike Dropout DepthToSpace SpaceToDepth "
+    "ReduceMax ReduceMin ArgMax ArgMin TopK NonZero Not And Or Xor Equal Less Greater LessOrEqual GreaterOrEqual "
+    "If Loop Scan SequenceConstruct SequenceAt SequenceInsert SequenceErase SequenceEmpty SequenceLength "
+    "SplitToSequence ConcatFromSequence Optional OptionalGetElement OptionalHasElement Trilu EyeLike Range "
+    "OneHot Compress ReverseSequence Unique NonMaxSuppression LeakyRelu QuantizeLinear MaxUnpool Hardmax".split()
+)
+
+
+def terms(n: float) -> float:
+    """The length of the longest chain of additions when ``n`` terms are summed in blocks."""
+    return min(n, BLOCK) + n / BLOCK
+
+
+class _Pool:
+    """Random signs, drawn once and read from random offsets: cheaper than a draw per element."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._signs = self._rng.choice(np.array([-1.0, 1.0]), _POOL)
+
+    def __call__(self, shape: tuple[int, ...]) -> Real:
+        count = int(np.prod(shape))
+        start = int(self._rng.integers(_POOL))
+        if start + count <= _POOL:
+            return self._signs[start : start + count].reshape(shape)
+        signs = np.empty(count)
+        done = 0
+        while done < count:
+            piece = self._signs[start : start + count - done]
+            signs[done : done + piece.size] = piece
+            done += piece.size
+            start = int(self._rng.integers(_POOL // 2))
+        return signs.reshape(shape)
+
+
+class ConstantFloor:
+    """Moves every stored float constant by half a unit in the last place, up or down.
+
+    A number of twelve significant bits or fewer (0.5, 3, 2^-10) is left alone in small constants: it was
+    stored exactly, so nothing was rounded.
+    """
+
+    def __init__(self, seed: int, *, stored: bool = False) -> None:
+        self._pool = _Pool(seed)
+        self._stored = stored
+
+    def constant(self, name: str, value: Real, dtype: str) -> Real:  # noqa: ARG002 - the hook's shape
+        """The constant, moved by ``u`` of float32, or of its own type with ``stored``."""
+        u = UNIT_ROUNDOFF.get(dtype, 2.0**-24) if self._stored else 2.0**-24
+        signs = self._pool(value.shape)
+        if value.size <= 64:
+            mantissa, _ = np.frexp(value)
+            signs = np.where(mantissa * 4096 == np.rint(mantissa * 4096), 0.0, signs)
+        with np.errstate(invalid="ignore"):
+            return np.where(np.isfinite(value), value + value * signs * u, value)
+
+    def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:  # noqa: ARG002
+        """Leaves intermediates alone."""
+        return outputs
+
+
+class RoundingNoise:
+    """Perturbs every computed float value by the size of its kernel's rounding, :data:`AMPLITUDE` times."""
+
+    def __init__(self, seed: int, amplitude: float = AMPLITUDE) -> None:
+        self._pool = _Pool(seed)
+        self._amplitude = amplitude
+
+    def constant(self, name: str, value: Real, dtype: str) -> Real:  # noqa: ARG002
+        """Leaves constants alone: both executions read the same stored ones."""
+        return value
+
+    def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
+        """The node's float outputs, perturbed; outputs that nothing rounded stay."""
+        op = info.node.op_type
+        if info.exact or op in _EXACT:
+            return outputs
+        moved: list[Value] = []
+        for value, dtype in zip(outputs, info.dtypes, strict=True):
+            if not isinstance(value, np.ndarray) or value.dtype != np.float64 or value.size == 0:
+                moved.append(value)
+                continue
+            u = UNIT_ROUNDOFF.get(dtype, 2.0**-24) * self._amplitude
+            relative, absolute = _size_of(op, info, inputs, value)
+            with np.errstate(all="ignore"):
+                new = value + value * self._pool(value.shape) * (u * relative)
+                if not np.isscalar(absolute) or absolute:
+                    new += np.asarray(absolute) * u * self._pool(value.shape)
+                moved.append(np.where(np.isfinite(value), new, value))
+        return moved
+
+
+_ONE = (1 / 3) ** 0.5
+
+
+def _size_of(op: str, info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    rule = _RULES.get(op)
+    if rule is None:
+        return _ONE, 0.0
+    return rule(info, inputs, y)
+
+
+def _attribute(info: NodeInfo, name: str, default: Any) -> Any:
+    import onnx
+
+    for attribute in info.node.attribute:
+        if attribute.name == name:
+            return onnx.helper.get_attribute_value(attribute)
+    return default
+
+
+def _sum_size(n: float, q: Real | float) -> Size:
+    """Perturbation of a sum of ``n`` terms whose squares add up to ``q``."""
+    chain = terms(n)
+    return ((1 + chain / 3) / 3) ** 0.5, np.sqrt(np.asarray(q) * (chain / 6))
+
+
+def _conv(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    x, w = inputs[0], inputs[1]
+    group = int(_attribute(info, "group", 1))
+    axes = tuple(range(2, x.ndim))
+    power = np.mean(np.square(x), axis=axes) if axes else np.square(x)  # [N, C]
+    if info.node.op_type == "ConvTranspose":
+        taps = np.sum(np.square(w), axis=axes)  # [C, M/group]
+        taps = taps.reshape(group, w.shape[0] // group, -1).transpose(0, 2, 1).reshape(-1, w.shape[0] // group)
+    else:
+        taps = np.sum(np.square(w), axis=axes)  # [M, C/group]
+    m, per_group = taps.shape
+    grouped = power.reshape(power.shape[0], group, per_group)
+    q = np.einsum("ngc,gmc->ngm", grouped, taps.reshape(group, m // group, per_group)).reshape(-1, m)
+    n = per_group * float(np.prod(w.shape[2:]))
+    return _sum_size(n, q.reshape(q.shape + (1,) * (y.ndim - 2)))
+
+
+def _matmul(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    a, b = np.asarray(inputs[0]), np.asarray(inputs[1])
+    if info.node.op_type in ("Gemm", "FusedMatMul", "FusedGemm"):
+        a = a.swapaxes(-1, -2) if _attribute(info, "transA", 0) else a
+        b = b.swapaxes(-1, -2) if _attribute(info, "transB", 0) else b
+    if a.ndim < 2 or b.ndim < 2 or y.ndim < 2:
+        return _sum_size(a.shape[-1], float(np.mean(np.square(a)) * np.mean(np.square(b)) * a.shape[-1]))
+    a2, b2 = np.square(a), np.square(b)
+    rows = np.matmul(a2, b2.mean(-1, keepdims=True))  # sum over k for each row, an average column
+    columns = np.matmul(a2.mean(-2, keepdims=True), b2)
+    mean = rows.mean(-2, keepdims=True)
+    q = rows * columns / np.where(mean > 0, mean, 1.0)
+    return _sum_size(a.shape[-1], q)
+
+
+def _einsum(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    total = float(np.prod([float(v.size) for v in inputs]))
+    n = max(1.0, (total / max(1.0, float(y.size))) ** 0.5)
+    scale = float(np.prod([np.mean(np.square(v)) for v in inputs]))
+    return _sum_size(n, scale * n)
+
+
+def _mean(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """Averages: terms are ``x/n``. SIMD lanes shorten the chain; a block's length bounds it anyway."""
+    x = inputs[0]
+    n = max(1.0, x.size / max(1, y.size))
+    return _sum_size(n, float(np.mean(np.square(x))) / n)
+
+
+def _sum(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    x = inputs[0]
+    n = max(1.0, x.size / max(1, y.size))
+    return _sum_size(n, float(np.mean(np.square(x))) * n)
+
+
+def _average_pool(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    n = float(np.prod(_attribute(info, "kernel_shape", [1])))
+    return _sum_size(n, float(np.mean(np.square(inputs[0]))) / n)
+
+
+def _cumsum(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    axis = int(np.asarray(inputs[1]).ravel()[0])
+    n = y.shape[axis] if y.ndim else 1
+    return ((1 + n / 3) / 3) ** 0.5, float(np.sqrt(np.mean(np.square(y)) / 3))
+
+
+def _batch_norm(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """Kernels compute ``x*a + b``; both terms round, however much of them cancels."""
+    if y.ndim < 2 or y.shape != inputs[0].shape:
+        return _ONE, 0.0
+    x, scale, bias, mean, variance = inputs[:5]
+    channel = (1, -1) + (1,) * (x.ndim - 2)
+    a = (scale / np.sqrt(variance + float(_attribute(info, "epsilon", 1e-5)))).reshape(channel)
+    b = bias.reshape(channel) - mean.reshape(channel) * a
+    rms = np.sqrt(np.mean(np.square(x), axis=tuple(i for i in range(x.ndim) if i != 1), keepdims=True))
+    return _ONE, _ONE * np.sqrt(np.square(rms * a) + np.square(b))
+
+
+def _normalisation(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """``(x - mean)/deviation``: the subtraction leaves an error of the size of ``x``, not of the result."""
+    x = inputs[0]
+    if y.shape != x.shape:
+        return _ONE, 0.0
+    if info.node.op_type in ("InstanceNormalization", "GroupNormalization"):
+        axes = tuple(range(2, x.ndim))
+    else:
+        axis = int(_attribute(info, "axis", -1))
+        axes = tuple(range(axis % x.ndim, x.ndim))
+    mean = x.mean(axes, keepdims=True)
+    deviation = x.std(axes, keepdims=True)
+    n = float(np.prod([x.shape[a] for a in axes]))
+    chain = terms(n)
+    lift = np.abs(mean) / np.where(deviation > 0, deviation, 1.0)
+    spread = float(np.sqrt(np.mean(np.square(y))))
+    return ((1 + chain / 3) / 3) ** 0.5, _ONE * spread * (1 + lift * (1 + chain / 3) ** 0.5)
+
+
+def _softmax(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """``exp(x - max)`` turns the absolute rounding of its argument into a relative error of the result."""
+    argument = float(np.sqrt(np.mean(np.square(inputs[0] - np.max(inputs[0])))))
+    return _ONE * (3 + min(argument, 100.0)), 0.0
+
+
+def _bounded(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """Functions that kernels approximate to a few units in the last place."""
+    return 2 * _ONE, 0.0
+
+
+def _gelu(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """``x*(1 + erf(..))/2``: the bracket cancels for negative ``x``, its error is of the size of ``x``."""
+    return 2 * _ONE, _ONE * np.abs(inputs[0])
+
+
+def _interpolation(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """Coordinates are float32 as well: an error of ``u*size`` pixels moves along the local slope."""
+    default = b"nearest" if info.node.op_type in ("Resize", "Upsample") else b"linear"
+    if _attribute(info, "mode", default) == b"nearest":
+        return 0.0, 0.0
+    x = inputs[0]
+    slope = max((float(np.sqrt(np.mean(np.square(np.diff(x, axis=a))))) for a in range(2, x.ndim) if x.shape[a] > 1), default=0.0)
+    return 2 * _ONE, slope * max(x.shape[2:], default=1)
+
+
+def _recurrent(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """Gates are dot products over the input and the hidden state; their error is carried along the sequence."""
+    n = inputs[1].shape[-1] + inputs[2].shape[-1]
+    chain = terms(n)
+    return ((1 + chain / 3) / 3) ** 0.5, float(np.sqrt(np.mean(np.square(y)) * chain / 6))
+
+
+_RULES: dict[str, Callable[[NodeInfo, Sequence[Value], Real], Size]] = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "FusedConv", "DeformConv"), _conv),
+    **dict.fromkeys(("MatMul", "Gemm", "FusedMatMul", "FusedGemm"), _matmul),
+    **dict.fromkeys(("ReduceMean", "GlobalAveragePool", "Mean"), _mean),
+    **dict.fromkeys(("ReduceSum", "ReduceL1", "Sum", "ReduceSumSquare"), _sum),
+    **dict.fromkeys(("AveragePool", "LpPool"), _average_pool),
+    **dict.fromkeys(
+        ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "MeanVarianceNormalization",
+         "RMSNormalization", "SimplifiedLayerNormalization"), _normalisation),
+    **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
+    **dict.fromkeys(
+        ("Exp", "Log", "Erf", "Tanh", "Sigmoid", "Softplus", "Mish", "HardSwish", "Elu", "Selu", "Celu", "Pow", "Sin",
+         "Cos", "Tan", "Atan", "Asin", "Acos", "Sinh", "Cosh", "Softsign", "Swish", "QuickGelu"), _bounded),
+    **dict.fromkeys(("Gelu", "FastGelu", "BiasGelu"), _gelu),
+    **dict.fromkeys(("Resize", "Upsample", "GridSample", "AffineGrid"), _interpolation),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
+    "Einsum": _einsum,
+    "CumSum": _cumsum,
+    "BatchNormalization": _batch_norm,
+}  # fmt: skip
+"""How large an operator's rounding is; what is not listed rounds its result once."""

@@ -1,0 +1,380 @@
+"""Runs an ONNX model in float64, node by node, independently of every runtime.
+
+Rules:
+
+1. Every value of a float type is held in float64 (*lifted*). The type that a runtime would store is
+   tracked beside it and told to the hook. Only casts that change the type round.
+2. A value that depends on shapes and constants alone (``Shape``, ``Size`` and what follows) is *exact*:
+   computed in its declared type, as every runtime does, because ``Floor(shape * scale)`` must not differ
+   by one. Constants are not perturbed there, nor at inputs that the schema fixes to ``tensor(float)``.
+3. A value is freed right after its last use; an implementation may overwrite an input only when nothing
+   else refers to its memory, and never while a hook watches.
+4. An operator without an implementation is run through the function body in its schema, if it has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+import onnxeq.referee.ops  # noqa: F401  (registers the implementations)
+from onnxeq.errors import BadInputs, CannotRun, OnnxeqError, UnsupportedOperator
+from onnxeq.referee.attributes import decode
+from onnxeq.referee.constants import sparse_array, tensor_array
+from onnxeq.referee.elements import FLOATS, dtype_name, element_name, lift, restore
+from onnxeq.referee.frames import (
+    Entry,
+    Frame,
+    Hook,
+    Kind,
+    NodeInfo,
+    Run,
+    constant_array,
+    constant_entry,
+    input_value,
+    is_identity_cast,
+    kind_of,
+    owned_inputs,
+    shown_attribute,
+    twins_of,
+)
+from onnxeq.referee.plan import (
+    FunctionKey,
+    Library,
+    Plan,
+    Step,
+    function_key,
+    missing,
+    opset_map,
+    plan_function,
+    plan_graph,
+)
+from onnxeq.referee.registry import Call, Value
+from onnxeq.referee.schemas import body_of, declared_outputs, default_attributes
+from onnxeq.types import Array, Feed, TensorSpec
+
+__all__ = ["Executor", "Hook", "NodeInfo"]
+
+
+class Executor:
+    """An ONNX model, ready to be run in float64.
+
+    Args:
+        model: The model; it is not changed and must not be changed while this object lives.
+        base_dir: The folder of its file, where external data lies.
+
+    Attributes:
+        missing: Operators without an implementation, ``com.microsoft::Foo (version 1) at node n``.
+        inputs: What :meth:`run` takes; inputs that have an initializer are left out.
+        outputs: What it gives.
+
+    Raises:
+        onnxeq.errors.UnusableModel: The graph has a cycle, or a name is defined twice or never.
+    """
+
+    def __init__(self, model: onnx.ModelProto, *, base_dir: Path | None = None) -> None:
+        functions: dict[FunctionKey, onnx.FunctionProto] = {function_key(f): f for f in model.functions}
+        self._library = Library(functions, base_dir)
+        self._opsets = opset_map(model.opset_import)
+        self._graph = model.graph
+        self._plans: dict[tuple[str, ...], Plan] = {}
+        self._bodies: dict[tuple[FunctionKey, tuple[tuple[str, int], ...], tuple[bool, ...]], Plan] = {}
+        stored = {tensor.name for tensor in model.graph.initializer}
+        stored |= {sparse.values.name for sparse in model.graph.sparse_initializer}
+        self._declared = {value.name: _spec(value) for value in model.graph.input}
+        self.inputs: tuple[TensorSpec, ...] = tuple(
+            spec for name, spec in self._declared.items() if name not in stored
+        )
+        self.outputs: tuple[TensorSpec, ...] = tuple(_spec(value) for value in model.graph.output)
+        self.missing: tuple[str, ...] = missing(self._plan(None), self._library)
+
+    def run(
+        self, feed: Feed, *, outputs: Sequence[str] | None = None, hook: Hook | None = None
+    ) -> dict[str, Value]:
+        """Computes ``outputs`` (default: the model's), which may name any value of the main graph.
+
+        Nodes that do not contribute to them are not run.
+
+        Raises:
+            onnxeq.errors.BadInputs: The feed does not fit the model's inputs.
+            onnxeq.errors.UnsupportedOperator: An operator has no implementation.
+            onnxeq.errors.CannotRun: An implementation failed; names the node and its input shapes.
+            onnxeq.errors.UnusableModel: ``outputs`` names a value that does not exist.
+        """
+        plan = self._plan(outputs)
+        self._check_feed(feed)
+        values = {name: Entry(lift(v), self._declared[name].dtype, Kind.DATA) for name, v in feed.items()}
+        with np.errstate(all="ignore"):  # overflow to inf and 0/0 are legal results
+            entries = self._run_frame(Frame(plan, Run(hook), values))
+        return {name: lift(entry.value) for name, entry in zip(plan.outputs, entries, strict=True)}
+
+    def _plan(self, outputs: Sequence[str] | None) -> Plan:
+        names = tuple(spec.name for spec in self.outputs) if outputs is None else tuple(outputs)
+        if names not in self._plans:
+            self._plans[names] = plan_graph(self._graph, self._opsets, self._library, keep=names)
+        return self._plans[names]
+
+    def _check_feed(self, feed: Feed) -> None:
+        hint = f"Its inputs: {', '.join(f'{spec.name} {spec.text()}' for spec in self.inputs)}."
+        for name in feed:
+            if name not in self._declared:
+                raise BadInputs(f"the model has no input {name!r}", hint=hint)
+        for spec in self.inputs:
+            if spec.name not in feed:
+                raise BadInputs(f"input {spec.name!r} is not given", hint=hint)
+        for name, value in feed.items():
+            _check_input(self._declared[name], value)
+
+    def _run_frame(self, frame: Frame) -> list[Entry]:
+        for step in frame.plan.steps:
+            for name, entry in zip(step.node.output, self._run_step(frame, step), strict=False):
+                if name:
+                    frame.values[name] = entry
+            for name in step.release:
+                frame.values.pop(name, None)
+        return [self._entry(frame, name) if name else _ABSENT for name in frame.plan.outputs]
+
+    def _entry(self, frame: Frame, name: str) -> Entry:
+        scope: Frame | None = frame
+        while scope is not None:
+            if name in scope.values:
+                return scope.values[name]
+            if name in scope.plan.initializers:
+                stored = scope.plan.initializers[name]
+                scope.values[name] = self._constant(scope, id(scope.plan), name, lambda: self._raw(stored))
+                return scope.values[name]
+            scope = scope.parent
+        raise CannotRun(f"value {name!r} was read, but no input was given for it")
+
+    def _constant(self, frame: Frame, owner: int, name: str, load: Callable[[], Array]) -> Entry:
+        """A constant of ``frame``; those of a loop body or function are kept, since they are met again."""
+        if not frame.repeats:
+            return constant_entry(frame.run, name, load())
+        key = (frame.path, owner, name)
+        if key not in frame.run.constants:
+            frame.run.constants[key] = constant_entry(frame.run, name, load())
+        return frame.run.constants[key]
+
+    def _raw(self, stored: onnx.TensorProto | onnx.SparseTensorProto) -> NDArray[Any]:
+        if isinstance(stored, onnx.SparseTensorProto):
+            return sparse_array(stored, self._library.base_dir)
+        return tensor_array(stored, self._library.base_dir)
+
+    def _run_step(self, frame: Frame, step: Step) -> list[Entry]:
+        own: dict[str, Any] = dict(step.attributes)
+        own |= {inner: frame.bindings[outer] for inner, outer in step.references if outer in frame.bindings}
+        if step.node.op_type == "Constant" and step.node.domain in ("", "ai.onnx"):
+            name = step.node.output[0]
+            return [self._constant(frame, id(step), name, lambda: constant_array(own))]
+        attributes = self._shown(frame, step, own)
+        try:
+            if step.operator is None:
+                return self._run_body(frame, step, attributes)
+            return self._run_operator(frame, step, attributes)
+        except (OnnxeqError, MemoryError):
+            raise
+        except Exception as error:
+            raise CannotRun(self._failure(frame, step, error)) from error
+
+    def _failure(self, frame: Frame, step: Step, error: Exception) -> str:
+        shapes = []
+        for name in step.node.input:
+            entry = frame.values.get(name)
+            shape = getattr(entry.value, "shape", None) if entry else None
+            shapes.append(f"{name}{list(shape) if shape is not None else ''}")
+        reason = " ".join(str(error).split()) or "no reason given"
+        return (
+            f"node {'/'.join((*frame.path, step.label))}: {step.operator_name} failed on inputs "
+            f"{', '.join(shapes) or 'none'}: {type(error).__name__}: {reason}"
+        )
+
+    def _shown(self, frame: Frame, step: Step, own: dict[str, Any]) -> Mapping[str, Any]:
+        """The attributes, each float shown to the hook once per run."""
+        hook = frame.run.hook
+        if hook is None:
+            return own
+        key = (frame.path, id(step))
+        if key not in frame.run.attributes:
+            referenced = {inner for inner, _ in step.references}  # the function's call has shown these
+            frame.run.attributes[key] = {
+                name: value if name in referenced else shown_attribute(hook, step, name, value)
+                for name, value in own.items()
+            }
+        return frame.run.attributes[key]
+
+    def _run_operator(self, frame: Frame, step: Step, attributes: Mapping[str, Any]) -> list[Entry]:
+        found = [self._entry(frame, name) if name else None for name in step.node.input]
+        kind = kind_of(step, found)
+        exact = kind is Kind.SHAPE and not step.plans
+        dtypes = tuple("" if entry is None else entry.dtype for entry in found)
+        twins = twins_of(found) if kind is Kind.CONSTANT and not step.plans else None
+        values = [input_value(entry, exact, fixed) for entry, fixed in zip(found, step.fixed, strict=True)]
+        kinds: list[Kind] = []
+        owned: frozenset[int] = frozenset()
+        if frame.run.hook is None and kind is Kind.DATA and not step.plans:
+            found.clear()  # from here on ``values`` alone holds what dies with this node
+            dead = {name: frame.values.pop(name, None) for name in step.release}
+            shapes = [getattr(value, "shape", None) for value in values]
+            del dead, shapes
+            owned = owned_inputs(values)
+        run_graph = self._graph_runner(frame, step, kinds)
+        call = Call(
+            step.node, step.opset, attributes, len(step.node.output), run_graph, exact, dtypes, owned
+        )
+        if is_identity_cast(step, attributes, dtypes):
+            results: list[Value] = [values[0]]
+        else:
+            results = _invoke(step, call, values)
+        exacts: list[Value] = [None] * len(results)
+        if twins is not None:
+            exacts = _invoke(step, _exact_call(call), twins)
+        declared = declared_outputs(step.node, step.opset, attributes, dtypes, results)
+        results = [
+            restore(v, d) if exact else lift(v) for v, d in zip(results, declared, strict=True)
+        ]
+        if frame.run.hook is not None:
+            info = NodeInfo(
+                step.node, step.opset, exact, declared, frame.path, composite=bool(step.plans),
+                input_dtypes=dtypes,
+            )  # fmt: skip
+            results = list(frame.run.hook.node(info, values, results))
+        if step.node.op_type == "If" and kinds:
+            kind = max(kind, *kinds)
+        elif step.plans:
+            kind = Kind.DATA
+        return [
+            Entry(value, dtype, kind, restore(twin, dtype))
+            for value, dtype, twin in zip(results, declared, exacts, strict=True)
+        ]
+
+    def _graph_runner(
+        self, frame: Frame, step: Step, kinds: list[Kind]
+    ) -> Callable[[onnx.GraphProto, Mapping[str, Value]], list[Value]]:
+        def run_graph(graph: onnx.GraphProto, inputs: Mapping[str, Value]) -> list[Value]:
+            plan = step.plans[id(graph)]
+            values = {}
+            for name, value in inputs.items():
+                declared = plan.input_types.get(name, 0)
+                dtype = element_name(declared) if declared else _held_dtype(value)
+                values[name] = Entry(lift(value), dtype, Kind.DATA)
+            inner = Frame(plan, frame.run, values, frame, frame.bindings, (*frame.path, step.label))
+            entries = self._run_frame(inner)
+            kinds[:] = [entry.kind for entry in entries]
+            return [entry.value for entry in entries]
+
+        return run_graph
+
+    def _run_body(self, frame: Frame, step: Step, attributes: Mapping[str, Any]) -> list[Entry]:
+        """Runs a model-local function, or an operator through the function body in its schema."""
+        found = [self._entry(frame, name) if name else None for name in step.node.input]
+        dtypes = tuple("" if entry is None else entry.dtype for entry in found)
+        values = [None if entry is None else entry.value for entry in found]
+        bindings: dict[str, Any] = {}
+        if step.function is not None:
+            defaults = {a.name: decode(a) for a in step.function.attribute_proto}
+            plan = self._function_plan(step, step.function, frame.plan.opsets)
+            run = frame.run
+        else:
+            body = body_of(step.node, step.opset, values, dtypes)
+            if body is None:
+                raise UnsupportedOperator(
+                    f"no validated float64 semantics for {step.operator_name} at node "
+                    f"{'/'.join((*frame.path, step.label))}"
+                )
+            known = default_attributes(step.node.domain, step.node.op_type, step.opset)
+            defaults = {name: decode(value) for name, value in known.items()}
+            plan = plan_function(body, frame.plan.opsets, self._library, step.node.output)
+            run = Run(None)  # one operator to a runtime: its inside is not for the hook
+        bindings |= defaults
+        bindings |= attributes
+        inputs = {name: entry for name, entry in zip(plan.inputs, found, strict=False) if entry is not None}
+        inputs |= {name: _ABSENT for name in plan.inputs if name not in inputs}
+        inner = Frame(plan, run, inputs, None, bindings, (*frame.path, step.label))
+        entries = self._run_frame(inner)
+        if frame.run.hook is None:
+            return entries
+        declared = tuple(entry.dtype for entry in entries)
+        exact = all(entry.kind is Kind.SHAPE for entry in entries)
+        info = NodeInfo(
+            step.node, step.opset, exact, declared, frame.path,
+            composite=step.function is not None, input_dtypes=dtypes,
+        )  # fmt: skip
+        results = frame.run.hook.node(info, values, [entry.value for entry in entries])
+        return [
+            Entry(value, entry.dtype, entry.kind, entry.exact)
+            for value, entry in zip(results, entries, strict=True)
+        ]
+
+    def _function_plan(self, step: Step, function: onnx.FunctionProto, opsets: Mapping[str, int]) -> Plan:
+        wanted = tuple(bool(name) for name in step.node.output)
+        key = (function_key(function), tuple(sorted(opsets.items())), wanted)
+        if key not in self._bodies:
+            self._bodies[key] = plan_function(function, opsets, self._library, step.node.output)
+        return self._bodies[key]
+
+
+_ABSENT = Entry(None, "", Kind.CONSTANT)
+
+
+def _exact_call(call: Call) -> Call:
+    return Call(
+        call.node, call.opset, call.attributes, call.n_outputs, call.run_graph, True, call.input_dtypes
+    )
+
+
+def _invoke(step: Step, call: Call, values: list[Value]) -> list[Value]:
+    """The outputs of the implementation, one for each output that the node declares."""
+    if step.operator is None:
+        raise UnsupportedOperator(f"no validated float64 semantics for {step.operator_name}")
+    given = step.operator.run(call, *values)
+    results = list(given) if isinstance(given, tuple) else [given]
+    declared = len(step.node.output)
+    needed = max((i + 1 for i, name in enumerate(step.node.output) if name), default=0)
+    if len(results) < needed:
+        raise CannotRun(
+            f"node {step.label}: {step.operator_name} gives {len(results)} outputs, {needed} are declared"
+        )
+    return [v if isinstance(v, list) or v is None else np.asarray(v) for v in results[:declared]]
+
+
+def _held_dtype(value: Value) -> str:
+    if isinstance(value, list):
+        value = value[0] if value else None
+    if value is None:
+        return ""
+    name = dtype_name(np.asarray(value).dtype)
+    return "float32" if name == "float64" else name
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    kind = value.type
+    while kind.HasField("sequence_type") or kind.HasField("optional_type"):
+        kind = (
+            kind.sequence_type.elem_type if kind.HasField("sequence_type") else kind.optional_type.elem_type
+        )
+    tensor = kind.tensor_type
+    dtype = element_name(tensor.elem_type) if tensor.elem_type else "float32"
+    if not tensor.HasField("shape") or not value.type.HasField("tensor_type"):
+        return TensorSpec(value.name, dtype, None)
+    dims = [d.dim_value if d.HasField("dim_value") else (d.dim_param or "?") for d in tensor.shape.dim]
+    return TensorSpec(value.name, dtype, tuple(dims))
+
+
+def _check_input(spec: TensorSpec, value: Value) -> None:
+    if value is None or isinstance(value, list):
+        return  # an optional or a sequence: its operators check it
+    array = np.asarray(value)
+    given = TensorSpec(spec.name, dtype_name(array.dtype), array.shape)
+    both_float = given.dtype in FLOATS and spec.dtype in FLOATS
+    same_kind = both_float or given.dtype == spec.dtype
+    fits = spec.shape is None or (
+        len(spec.shape) == array.ndim
+        and all(isinstance(d, str) or d == n for d, n in zip(spec.shape, array.shape, strict=True))
+    )
+    if not (same_kind and fits):
+        raise BadInputs(f"input {spec.name!r} is {given.text()}, the model takes {spec.text()}")

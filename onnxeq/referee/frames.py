@@ -1,0 +1,245 @@
+"""What a run carries: values with their kind and declared type, frames of graphs, and the hook's view."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnxeq.errors import CannotRun
+from onnxeq.referee.elements import FLOATS, dtype_name, element_name, restore
+from onnxeq.referee.plan import Plan, Step
+from onnxeq.referee.registry import Value
+
+__all__ = [
+    "Entry",
+    "Frame",
+    "Hook",
+    "Kind",
+    "NodeInfo",
+    "Run",
+    "constant_array",
+    "constant_entry",
+    "input_value",
+    "is_identity_cast",
+    "kind_of",
+    "owned_inputs",
+    "shown_attribute",
+    "twins_of",
+]
+
+
+@dataclass(frozen=True)
+class NodeInfo:
+    """What a hook learns about a node that has run.
+
+    Attributes:
+        node: The node.
+        opset: Version of its domain.
+        exact: Whether it only computed with shapes, in its declared types.
+        dtypes: Declared element type of each output (``float16`` for a value held in float64 that a
+            runtime stores in float16); empty for an absent one.
+        path: Labels of the nodes whose sub-graphs or functions enclose it, outermost first.
+        composite: Whether the hook has already seen the nodes inside it (sub-graphs, model functions), so
+            that this node itself computed nothing.
+        input_dtypes: Declared element type of each input.
+    """
+
+    node: onnx.NodeProto
+    opset: int
+    exact: bool
+    dtypes: tuple[str, ...]
+    path: tuple[str, ...]
+    composite: bool = False
+    input_dtypes: tuple[str, ...] = ()
+
+
+class Hook(Protocol):
+    """Watches or changes a run: taps, teacher forcing, noise."""
+
+    def constant(self, name: str, value: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
+        """Called once per run for each float constant that is used, stored as ``dtype``.
+
+        ``name`` is the initializer's or the Constant's output; for a float attribute
+        ``{node name or first output}.{attribute}``, with a 0-d value (1-d for a list).
+        """
+
+    def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
+        """Called after each node; returns the outputs to go on with. Must not change arrays in place."""
+
+
+class Kind(enum.IntEnum):
+    """What a value depends on; a node's outputs are of its inputs' largest kind."""
+
+    CONSTANT = 0
+    SHAPE = 1
+    DATA = 2
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A value during a run. ``exact`` is the unperturbed constant in its declared type, where known."""
+
+    value: Value
+    dtype: str
+    kind: Kind
+    exact: Value = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of the executor: its hook, and what is read once although it is met often."""
+
+    hook: Hook | None
+    constants: dict[tuple[tuple[str, ...], int, str], Entry] = field(default_factory=dict)
+    attributes: dict[tuple[tuple[str, ...], int], Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A graph or function body that is being run; ``parent`` is the scope around a sub-graph."""
+
+    plan: Plan
+    run: Run
+    values: dict[str, Entry]
+    parent: Frame | None = None
+    bindings: Mapping[str, Any] = field(default_factory=dict)
+    path: tuple[str, ...] = ()
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it may run several times in one run, so that its constants are kept."""
+        return self.parent is not None or bool(self.path)
+
+
+_STEERING_ATTRIBUTES = frozenset({("Upsample", "scales")})
+"""Float attributes that decide a shape: not shown to the hook, like inputs fixed to ``tensor(float)``."""
+
+_SMALL = 4096
+"""Constants of up to so many elements are also computed exactly, in case they meet a shape."""
+
+_RANDOM = frozenset({
+    "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
+})  # fmt: skip
+
+
+def constant_entry(run: Run, name: str, stored: Value) -> Entry:
+    """A stored constant, lifted and shown to the hook."""
+    dtype = dtype_name(stored.dtype)
+    if dtype not in FLOATS:
+        return Entry(stored, dtype, Kind.CONSTANT, stored)
+    lifted = stored.astype(np.float64)
+    if run.hook is not None:
+        lifted = np.asarray(run.hook.constant(name, lifted, dtype), dtype=np.float64)
+    return Entry(lifted, dtype, Kind.CONSTANT, stored)
+
+
+def constant_array(attributes: Mapping[str, Any]) -> NDArray[Any]:
+    """The value of a Constant node in its stored type."""
+    for name, dtype in (
+        ("value", None),
+        ("sparse_value", None),
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+        ("value_string", object),
+        ("value_strings", object),
+    ):
+        if name in attributes:
+            return np.asarray(attributes[name], dtype=dtype)
+    raise CannotRun("a Constant node carries no value")
+
+
+def shown_attribute(hook: Hook, step: Step, name: str, value: Any) -> Any:
+    """A float attribute as the hook wants it; everything else, and what decides a shape, unchanged."""
+    if (step.node.op_type, name) in _STEERING_ATTRIBUTES:
+        return value
+    label = f"{step.node.name or next((n for n in step.node.output if n), '')}.{name}"
+    if isinstance(value, float):
+        return float(hook.constant(label, np.asarray(value), "float32"))
+    if isinstance(value, list) and value and isinstance(value[0], float):
+        return [float(v) for v in hook.constant(label, np.asarray(value), "float32")]
+    if isinstance(value, np.ndarray) and value.dtype.name in FLOATS and step.node.op_type != "Constant":
+        return value  # ConstantOfShape's value: a type carrier as much as a number, nearly always 0 or 1
+    return value
+
+
+def kind_of(step: Step, inputs: Sequence[Entry | None]) -> Kind:
+    """What a node's outputs depend on, sub-graphs' outer values apart."""
+    if step.node.op_type in ("Shape", "Size") and step.node.domain in ("", "ai.onnx"):
+        return Kind.SHAPE
+    if step.node.op_type in _RANDOM:
+        return Kind.DATA
+    return max((entry.kind for entry in inputs if entry is not None), default=Kind.CONSTANT)
+
+
+def twins_of(inputs: Sequence[Entry | None]) -> list[Value] | None:
+    """The unperturbed inputs of a node over small constants; ``None`` when that is not to be computed."""
+    present = [entry for entry in inputs if entry is not None]
+    for entry in present:
+        if not isinstance(entry.exact, np.ndarray) or entry.exact.size > _SMALL:
+            return None
+    return [None if entry is None else entry.exact for entry in inputs]
+
+
+def input_value(entry: Entry | None, exact: bool, fixed: bool) -> Value:
+    """An input as the node gets it: in its declared type if the node is exact, unperturbed if fixed."""
+    if entry is None:
+        return None
+    if exact:
+        return entry.exact if entry.kind is Kind.CONSTANT and entry.exact is not None else (
+            restore(entry.value, entry.dtype)
+        )
+    if fixed and entry.kind is Kind.CONSTANT and isinstance(entry.exact, np.ndarray):
+        return entry.exact.astype(np.float64) if entry.dtype in FLOATS else entry.exact
+    if isinstance(entry.value, np.ndarray) and entry.value.dtype.name in FLOATS:
+        return entry.value.astype(np.float64, copy=False)
+    return entry.value
+
+
+def is_identity_cast(step: Step, attributes: Mapping[str, Any], dtypes: Sequence[str]) -> bool:
+    """Whether a node casts a value to the type that it has already."""
+    if step.node.domain not in ("", "ai.onnx"):
+        return False
+    if step.node.op_type == "Cast":
+        return isinstance(attributes.get("to"), int) and element_name(attributes["to"]) == dtypes[0]
+    return step.node.op_type == "CastLike" and dtypes[0] == dtypes[1]
+
+
+def _references(values: list[Value], index: int) -> tuple[int, int]:
+    """How many references an array has, and the array whose memory it shows (0 if its own)."""
+    base = values[index].base
+    return sys.getrefcount(values[index]), 0 if base is None else sys.getrefcount(base)
+
+
+_ALONE = _references([np.empty(1)], 0)[0]
+_ALONE_BASE = _references([np.empty(2)[:1]], 0)[1]
+"""What :func:`_references` gives for an array that nobody else holds: measured, since it depends on the
+interpreter."""
+
+
+def owned_inputs(values: list[Value]) -> frozenset[int]:
+    """The inputs whose memory nothing else refers to: not another value, a view, a feed, or a constant.
+
+    Args:
+        values: The only place that still holds the inputs, if they are dead after the node.
+    """
+    found = []
+    for i in range(len(values)):
+        if not isinstance(values[i], np.ndarray) or values[i].dtype != np.float64:
+            continue
+        if not values[i].flags.writeable or 0 in values[i].strides:
+            continue
+        if values[i].base is not None and not isinstance(values[i].base, np.ndarray):
+            continue
+        own, base = _references(values, i)
+        if own <= _ALONE and base <= _ALONE_BASE:
+            found.append(i)
+    return frozenset(found)

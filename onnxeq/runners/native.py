@@ -1,0 +1,241 @@
+"""The native side of a check: load in the framework, export, run in float32 and float64. One job."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import numpy as np
+
+from onnxeq import inputs as inputs_
+from onnxeq.arrays import dtype_name, load_feeds, save_feeds
+from onnxeq.errors import BadInputs, CannotRun, OnnxeqError, UnknownZoo, UsageError
+from onnxeq.protocols import Converter, LoadRequest, Native
+from onnxeq.records import export_to_record, ref_from_record, spec_from_record, spec_to_record
+from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, Precision, TensorSpec, ValueRange
+from onnxeq.worker import Job
+from onnxeq.zoo import CONVERTER_GROUP
+
+__all__ = ["catalogue", "load_converter", "run"]
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Loads the model; exports it when forms are asked for; runs it on every feed in both precisions.
+
+    Writes ``feeds``, ``f32``, ``f64`` and ``f32-repeat`` traces and the exports into ``job.out``.
+
+    Raises:
+        onnxeq.errors.OnnxeqError: What the converter says, or inputs that do not fit.
+    """
+    params = job.params
+    ref = ref_from_record(params["ref"])
+    declared = params.get("inputs")
+    specs = None if declared is None else tuple(spec_from_record(s) for s in declared)
+    job.step("load")
+    native, example = _load(job, ref, specs)
+    forms = tuple(ExportForm(f) for f in params["forms"])
+    exports: tuple[Export, ...] = ()
+    if forms:
+        job.step("export")
+        exports = native.export(job.out, forms, params.get("opset"))
+    result: dict[str, Any] = {
+        "provenance": dict(native.provenance),
+        "exports": [export_to_record(e, job.out) for e in exports],
+        "runs_user_code": ref.zoo == "factory",
+        "parameters": len(native.weights()),
+    }
+    if params["execute"]:
+        job.step("inputs")
+        feeds = _feeds(job, native, exports, example)
+        result |= _execute(job, native, feeds)
+    else:
+        result["inputs"] = [spec_to_record(s) for s in native.signature.inputs]
+    return result
+
+
+def _execute(job: Job, native: Native, feeds: list[dict[str, Array]]) -> dict[str, Any]:
+    save_feeds(job.out / "feeds", feeds)
+    job.step("run native/f32")
+    single = [native.run(feed, Precision.F32) for feed in feeds]
+    again = [native.run(feeds[0], Precision.F32)]
+    save_feeds(job.out / "f32", single)
+    save_feeds(job.out / "f32-repeat", again)
+    job.step("run native/f64")
+    try:
+        save_feeds(job.out / "f64", [native.run(feed, Precision.F64) for feed in feeds])
+        double_error = ""
+    except OnnxeqError as error:
+        # Without float64 the float32 rungs still tell something; the ladder says what is missing.
+        double_error = error.line()
+    outputs = [{"name": n, "dtype": dtype_name(a), "shape": list(a.shape)} for n, a in single[0].items()]
+    return {
+        "inputs": [spec_to_record(s) for s in native.signature.inputs],
+        "outputs": outputs,
+        "samples": sum(_samples(feed) for feed in feeds),
+        "f64_error": double_error,
+    }
+
+
+def _samples(feed: Feed) -> int:
+    sizes = {a.shape[0] for a in feed.values() if a.ndim}
+    return int(sizes.pop()) if len(sizes) == 1 else 1
+
+
+def _load(job: Job, ref: ModelRef, specs: tuple[TensorSpec, ...] | None) -> tuple[Native, list[Feed]]:
+    request = LoadRequest(ref, specs, int(job.params["seed"]), bool(job.params["trust"]))
+    if "model" in job.objects:
+        model = job.objects["model"]
+        return _owner(model).wrap(model, request, job.step), []
+    if ref.zoo != "factory":
+        return load_converter(job.params["converter"]).load(request, job.step), []
+    module = _user_module(ref, job.user_path)
+    factory = getattr(module, ref.name, None)
+    if not callable(factory):
+        names = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
+        raise UsageError(f"{ref.module} has no function '{ref.name}'", hint=f"it has: {', '.join(names) or 'none'}")
+    _seed_libraries(request.seed)
+    try:
+        model = factory()
+    except TypeError as error:
+        raise UsageError(f"{ref.text}: {error}", hint="a factory takes no arguments") from error
+    example: list[Feed] = []
+    if specs is None and callable(maker := getattr(module, "example_inputs", None)):
+        example = [_example_feed(maker(ref.name))]
+        specs = _specs_of(example[0])
+        request = LoadRequest(ref, specs, request.seed, request.trust)
+    return _owner(model).wrap(model, request, job.step), example
+
+
+def _feeds(job: Job, native: Native, exports: tuple[Export, ...], example: list[Feed]) -> list[dict[str, Array]]:
+    specs = native.signature.inputs
+    if "feeds" in job.inputs:
+        return [inputs_.check_feed(feed, specs) for feed in load_feeds(job.inputs["feeds"])]
+    dynamic = job.params.get("dynamic_batch")
+    if dynamic is None:
+        dynamic = bool(exports) and all(e.dynamic_batch for e in exports)
+    if exports:
+        specs = _with_index_ranges(specs, exports[0])
+    given = [inputs_.check_feed({_rename(k, specs): v for k, v in feed.items()}, specs) for feed in example]
+    made = inputs_.generate(specs, seed=job.params["seed"], batches=job.params["batches"], dynamic_batch=dynamic)
+    return given + made
+
+
+def _with_index_ranges(specs: tuple[TensorSpec, ...], export: Export) -> tuple[TensorSpec, ...]:
+    """Integer inputs that index a table may only reach its rows."""
+    if all(np.dtype(s.dtype).kind not in "iu" or s.range for s in specs if s.dtype in np.sctypeDict):
+        return specs
+    import onnx
+
+    ranges = inputs_.index_ranges(onnx.load(str(export.path), load_external_data=False))
+    by_native = dict(zip((s.name for s in specs), export.input_names, strict=False))
+    return tuple(
+        TensorSpec(s.name, s.dtype, s.shape, s.range or ranges.get(by_native.get(s.name, ""))) for s in specs
+    )
+
+
+def _rename(name: str, specs: tuple[TensorSpec, ...]) -> str:
+    return specs[int(name[1:])].name if name.startswith("#") and int(name[1:]) < len(specs) else name
+
+
+def _example_feed(value: object) -> Feed:
+    if isinstance(value, Mapping):
+        items = {str(k): v for k, v in value.items()}
+    elif isinstance(value, (tuple, list)):
+        items = {f"#{i}": v for i, v in enumerate(value)}
+    else:
+        items = {"#0": value}
+    feed = {}
+    for name, item in items.items():
+        array = np.asarray(item.detach().cpu() if hasattr(item, "detach") else item)
+        if array.dtype == object:
+            raise BadInputs(f"example_inputs gives a {type(item).__name__} for input {name}", hint="return arrays or tensors")
+        feed[name] = array
+    return feed
+
+
+def _specs_of(feed: Feed) -> tuple[TensorSpec, ...]:
+    specs = []
+    for name, array in feed.items():
+        span = None
+        if array.dtype.kind in "iu" and array.size:
+            span = ValueRange(float(array.min()), float(array.max()) + 1)
+        specs.append(TensorSpec(name, dtype_name(array), tuple(array.shape), span))
+    return tuple(specs)
+
+
+def _user_module(ref: ModelRef, user_path: tuple[str, ...]) -> ModuleType:
+    # At the end of the path: a user's folder named like a framework must not shadow it.
+    folder = [str(Path(ref.module).parent)] if ref.module.endswith(".py") else []
+    sys.path += [p for p in (*folder, *user_path) if p not in sys.path]
+    try:
+        if not ref.module.endswith(".py"):
+            return importlib.import_module(ref.module)
+        spec = importlib.util.spec_from_file_location(Path(ref.module).stem, ref.module)
+        if spec is None or spec.loader is None:
+            raise UsageError(f"{ref.module} cannot be imported")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+    except OnnxeqError:
+        raise
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(f"importing {ref.module} raised {text}", hint="run it with python to see the traceback") from error
+    return module
+
+
+def _seed_libraries(seed: int) -> None:
+    """A factory that draws its weights draws the same ones in every process."""
+    import random
+
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the user's factory may use the global generator
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(seed)
+    if (keras := sys.modules.get("keras")) is not None:
+        keras.utils.set_random_seed(seed)
+
+
+def load_converter(name: str) -> Converter:
+    """The converter behind an entry point.
+
+    Raises:
+        UnknownZoo: No installed package offers it.
+        CannotRun: It is installed and cannot be imported.
+    """
+    for entry in metadata.entry_points(group=CONVERTER_GROUP, name=name):
+        try:
+            return cast(Converter, entry.load())
+        except ImportError as error:
+            raise CannotRun(f"the converter '{name}' ({entry.value}) cannot be imported: {error}") from error
+    raise UnknownZoo(f"no installed package offers a converter '{name}'", hint="onnxeq doctor lists the converters")
+
+
+def _owner(model: object) -> Converter:
+    names = sorted({e.name for e in metadata.entry_points(group=CONVERTER_GROUP)})
+    for name in names:
+        converter = load_converter(name)
+        if converter.owns(model):
+            return converter
+    raise UsageError(
+        f"a {type(model).__module__}.{type(model).__qualname__} is no model that a converter knows ({', '.join(names)})",
+        hint="return an nn.Module or a keras.Model",
+    )
+
+
+def catalogue(job: Job) -> dict[str, Any]:
+    """The models of one zoo, for ``onnxeq zoo list``."""
+    job.step("list")
+    entries = load_converter(job.params["converter"]).catalogue(job.params["zoo"])
+    return {
+        "entries": [
+            {"name": e.name, "family": e.family, "inputs": [spec_to_record(s) for s in e.inputs], "note": e.note}
+            for e in entries
+        ]
+    }

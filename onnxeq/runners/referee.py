@@ -1,0 +1,123 @@
+"""The referee as a job: the float64 trace, and on request the two units that limits are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+
+from onnxeq.arrays import load_feeds, save_feeds
+from onnxeq.errors import UnsupportedOperator
+from onnxeq.graph.inspect import load
+from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise
+from onnxeq.referee import Executor, Hook
+from onnxeq.runners.ort import flatten
+from onnxeq.types import Array, Feed
+from onnxeq.worker import Job
+
+__all__ = ["run"]
+
+Trace: TypeAlias = list[dict[str, Array]]
+
+_ENOUGH = 512
+"""Independent output elements after which one more draw sharpens a root mean square by under 3 %."""
+
+_MOST_DRAWS = 6
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Runs ``job.inputs['model']`` in float64 on every feed.
+
+    Writes ``out/trace``; with ``rounding`` and ``floor`` set, ``out/rounding`` and ``out/floor``: for each
+    output element the root mean square of its movement under the draws (float outputs), or the share of
+    draws in which it changed (others).
+
+    Raises:
+        UnsupportedOperator: Naming every operator that has no validated float64 semantics.
+    """
+    params = job.params
+    names: Mapping[str, str] = params["names"]
+    feeds = [{names.get(k, k): v for k, v in feed.items()} for feed in load_feeds(job.inputs["feeds"])]
+    job.step("load")
+    model = load(job.inputs["model"])
+    executor = Executor(model, base_dir=job.inputs["model"].parent)
+    if executor.missing:
+        shown = ", ".join(executor.missing[:3]) + (f" and {len(executor.missing) - 3} more" if len(executor.missing) > 3 else "")
+        raise UnsupportedOperator(f"no validated float64 semantics for {shown}")
+    job.step("run")
+    trace = [_run(executor, feed) for feed in feeds]
+    save_feeds(job.out / "trace", trace)
+    draws = _draws(trace)
+    if params.get("rounding"):
+        _spread(job, "rounding", executor, feeds, trace, draws, RoundingNoise, AMPLITUDE)
+    if params.get("floor"):
+        stored = bool(params.get("stored"))
+        _spread(job, "floor", executor, feeds, trace, max(1, draws - 1), lambda s: ConstantFloor(s, stored=stored), 1.0)
+    return {"nodes": len(model.graph.node), "initializers": len(model.graph.initializer), "live": _live_outputs(model)}
+
+
+def _draws(trace: Trace) -> int:
+    """More draws for small outputs: the unit is a root mean square over elements and draws together."""
+    smallest = min((sum(feed[n].size for feed in trace) for n in trace[0]), default=1)
+    return int(np.clip(-(-_ENOUGH // max(1, smallest)), 2, _MOST_DRAWS))
+
+
+def _run(executor: Executor, feed: Feed, hook: Hook | None = None) -> dict[str, Array]:
+    values = executor.run(feed, hook=hook)
+    return flatten(list(values), list(values.values()))
+
+
+def _spread(
+    job: Job,
+    name: str,
+    executor: Executor,
+    feeds: Sequence[Feed],
+    trace: Trace,
+    draws: int,
+    make: Callable[[int], Hook],
+    amplitude: float,
+) -> None:
+    totals: Trace = [{k: np.zeros(v.shape) for k, v in feed.items()} for feed in trace]
+    for draw in range(draws):
+        job.step(f"{name} {draw + 1} of {draws}")
+        # One hook for all feeds of a draw: constants move in the same way wherever they are read.
+        for index, feed in enumerate(feeds):
+            moved = _run(executor, feed, make(int(job.params["seed"]) * 1000 + draw))
+            for key, base in trace[index].items():
+                totals[index][key] = totals[index][key] + _movement(base, moved.get(key), amplitude)
+    save_feeds(job.out / name, [{k: np.sqrt(v / draws) for k, v in feed.items()} for feed in totals])
+
+
+def _movement(base: Array, moved: Array | None, amplitude: float) -> Array:
+    """Squared movement per element; 1 where a discrete value changed, or the shape did."""
+    if moved is None or moved.shape != base.shape:
+        return np.full(base.shape, np.inf)
+    if base.dtype.kind != "f":
+        return (moved != base).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        delta = (moved - base) / amplitude
+    return np.where(np.isfinite(delta), np.square(delta), 0.0)
+
+
+def _live_outputs(model: onnx.ModelProto) -> list[str]:
+    """The outputs that a path connects with an input of the graph."""
+    stored = {t.name for t in model.graph.initializer}
+    reached = {i.name for i in model.graph.input if i.name not in stored}
+    for node in model.graph.node:
+        # Sizes alone do not carry values.
+        captured = {n for a in node.attribute for g in ([a.g] if a.HasField("g") else a.graphs) for n in _captures(g)}
+        if node.op_type not in ("Shape", "Size") and reached & {*node.input, *captured}:
+            reached.update(node.output)
+    return [o.name for o in model.graph.output if o.name in reached]
+
+
+def _captures(graph: onnx.GraphProto) -> set[str]:
+    found = {o.name for o in graph.output}
+    for node in graph.node:
+        found.update(node.input)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                found |= _captures(attribute.g)
+    return found

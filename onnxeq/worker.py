@@ -1,0 +1,171 @@
+"""The process side of a job: ``python -m onnxeq.worker DIRECTORY``.
+
+Reads ``job.json``, runs the function that its kind names, and writes ``result.json`` or ``error.json``.
+Without ``--attached`` it is a replay: a person's command, which prints what happened.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnxeq import errors
+
+__all__ = ["KINDS", "Job", "execute", "main"]
+
+KINDS = {
+    "catalogue": "onnxeq.runners.native:catalogue",
+    "native": "onnxeq.runners.native:run",
+    "normalize": "onnxeq.runners.normalizer:run",
+    "ort": "onnxeq.runners.ort:run",
+    "referee": "onnxeq.runners.referee:run",
+}
+"""What each kind of job runs: a function of a :class:`Job` that returns a JSON object."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a job function gets.
+
+    Attributes:
+        params: The JSON parameters of its :class:`onnxeq.jobs.JobSpec`.
+        inputs: Absolute paths of what it may read.
+        out: The folder that it writes into.
+        step: Tells the host which step begins; a crash is reported with the last one.
+        objects: Live objects, when the job runs in the caller's own process.
+        user_path: Folders from which a user's modules may be imported.
+    """
+
+    params: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    out: Path
+    step: Callable[[str], None]
+    objects: Mapping[str, Any] = field(default_factory=dict)
+    user_path: tuple[str, ...] = ()
+
+
+def execute(folder: Path, *, objects: Mapping[str, Any] | None = None, listener: Callable[[str], None] | None = None) -> None:
+    """Runs the job in ``folder`` and writes ``result.json``.
+
+    Raises:
+        onnxeq.errors.OnnxeqError: What the job raised on purpose.
+    """
+    record = json.loads((folder / "job.json").read_text())
+    (folder / "out").mkdir(exist_ok=True)
+    current = {"step": "start"}
+
+    def step(name: str) -> None:
+        current["step"] = name
+        with (folder / "steps.jsonl").open("a") as file:
+            file.write(json.dumps({"step": name, "at": time.time()}) + "\n")
+        if listener:
+            listener(name)
+
+    module, _, function = KINDS[record["kind"]].partition(":")
+    job = Job(
+        params=record["params"],
+        inputs={name: Path(path) for name, path in record["inputs"].items()},
+        out=folder / "out",
+        step=step,
+        objects=objects or {},
+        user_path=tuple(record["user_path"]),
+    )
+    try:
+        data = getattr(importlib.import_module(module), function)(job)
+    except errors.OnnxeqError as error:
+        error.step = error.step or current["step"]
+        raise
+    result = {
+        "data": data,
+        "files": {str(p.relative_to(folder)): p.stat().st_size for p in sorted((folder / "out").rglob("*")) if p.is_file()},
+        "sources": _sources() if data.get("runs_user_code") else {},
+        "peak_bytes": _peak_bytes(),
+        "seconds": 0.0,
+    }
+    partial = folder / "result.json.part"
+    partial.write_text(json.dumps(result))
+    partial.replace(folder / "result.json")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one job; the exit status is 0, or that of the error."""
+    arguments = sys.argv[1:] if argv is None else argv
+    attached = "--attached" in arguments
+    folder = Path(next(a for a in arguments if not a.startswith("--")))
+    faulthandler.enable()
+    if attached:
+        threading.Thread(target=_end_with_host, daemon=True).start()
+    listener = None if attached else lambda step: print(f"onnxeq: {step}", file=sys.stderr)  # noqa: T201 - a replay talks
+    try:
+        execute(folder, listener=listener)
+    except errors.OnnxeqError as error:
+        traceback.print_exc()
+        (folder / "error.json").write_text(json.dumps(errors.to_record(error)))
+        return error.exit_status
+    except MemoryError:
+        traceback.print_exc()
+        error = errors.JobKilled(f"{_label(folder)}: out of memory (peak {_peak_bytes() / 2**30:.1f} GiB)")
+        (folder / "error.json").write_text(json.dumps(errors.to_record(error)))
+        return error.exit_status
+    except Exception as unexpected:  # noqa: BLE001 - the boundary: whatever it is, the host must learn of it
+        traceback.print_exc()
+        text = " ".join(f"{type(unexpected).__name__}: {unexpected}".split())[:300]
+        error = errors.JobCrashed(f"{_label(folder)}: {text}")
+        (folder / "error.json").write_text(json.dumps(errors.to_record(error)))
+        return error.exit_status
+    return 0
+
+
+def _label(folder: Path) -> str:
+    return str(json.loads((folder / "job.json").read_text())["label"])
+
+
+def _end_with_host() -> None:
+    sys.stdin.buffer.read()
+    os._exit(errors.EXIT_INTERRUPTED)
+
+
+def _sources() -> dict[str, str]:
+    """Marks of the user's own modules that were imported: a change in one makes the result stale."""
+    from onnxeq import fingerprint
+
+    own = [str(Path(path)) for name in ("onnxeq", "onnxeq_converters") for path in _roots(name)]
+    prefixes = (sys.prefix, sys.base_prefix, *own)
+    found = {}
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if isinstance(path, str) and path.endswith(".py") and not path.startswith(prefixes):
+            found[path] = fingerprint.of_path(Path(path))
+    return found
+
+
+def _roots(package: str) -> list[str]:
+    module = sys.modules.get(package)
+    return list(getattr(module, "__path__", ()))
+
+
+def _peak_bytes() -> int:
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    # Interpreter shutdown with several native runtimes loaded can crash after the result is safe.
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

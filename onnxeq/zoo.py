@@ -1,0 +1,152 @@
+"""Model references: what a user's text names, and which converter answers for it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from importlib import metadata, util
+from pathlib import Path
+
+from onnxeq.errors import FrameworkMissing, UnknownZoo, UnusableModel, UsageError
+from onnxeq.types import ModelRef
+
+__all__ = ["CONVERTER_GROUP", "ZOOS", "converter_for", "installed_zoos", "nearest", "parse", "require_framework"]
+
+CONVERTER_GROUP = "onnxeq.converters"
+
+ZOOS: dict[str, str] = {"torchvision": "torch", "keras": "keras"}
+"""Zoo name -> converter. A converter that is not listed here answers for the zoo of its own name."""
+
+_FILES: dict[str, str] = {".onnx": "onnx", ".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".pt2": "torch"}
+"""File suffix -> converter; ``onnx`` is read by the host itself."""
+
+_LATER = {".pt": "TorchScript", ".jit": "TorchScript", ".tflite": "TensorFlow Lite", ".pb": "SavedModel"}
+
+_MODULES: dict[str, tuple[str, ...]] = {
+    "torchvision": ("torch", "torchvision"),
+    "torch": ("torch",),
+    "keras": ("tensorflow", "keras", "tf2onnx"),
+}
+"""What must be importable before a job is started for a zoo or a converter."""
+
+
+def parse(text: str) -> ModelRef:
+    """Reads a model reference.
+
+    Args:
+        text: ``zoo:name[@weights]``, a path ``[@weights]``, or ``module_or_file.py:factory[@weights]``.
+
+    Raises:
+        UnusableModel: A path that does not exist, or a kind of file that nothing here reads.
+        UnknownZoo: Neither a known zoo nor an importable module.
+        UsageError: A malformed reference.
+    """
+    if not text.strip():
+        raise UsageError("the model reference is empty", hint="type one such as torchvision:resnet50@seeded")
+    if Path(text).exists():
+        return _of_path(text, text, "", 0)
+    body, weights, seed = _split_weights(text)
+    head, colon, name = body.rpartition(":")
+    if not colon or Path(body).exists() or (len(head) == 1 and head.isalpha()):
+        return _of_path(text, body, weights, seed)
+    if not name:
+        raise UsageError(f"'{text}' names no model after the colon", hint=f"list them with: onnxeq zoo list {head}")
+    if head.endswith(".py"):
+        if not Path(head).is_file():
+            raise UnusableModel(f"there is no file {head}", hint="check the path before the colon")
+        return ModelRef(text, "factory", name, weights, seed, module=str(Path(head).resolve()))
+    if head in installed_zoos() or head in ZOOS:
+        return ModelRef(text, head, name, weights, seed)
+    if re.fullmatch(r"[A-Za-z_][\w.]*", head) and _importable(head):
+        return ModelRef(text, "factory", name, weights, seed, module=head)
+    known = sorted({*ZOOS, *installed_zoos()})
+    near = nearest(head, known)
+    raise UnknownZoo(
+        f"'{head}' is neither a zoo nor a module that can be imported here",
+        hint=f"did you mean {near}? Zoos: {', '.join(known)}" if near else f"zoos: {', '.join(known)}",
+    )
+
+
+def converter_for(ref: ModelRef) -> str:
+    """The converter that loads ``ref``: its entry point's name, ``onnx``, or ``factory`` (decided in the job)."""
+    if ref.zoo == "file":
+        return _FILES[Path(ref.name).suffix.lower()]
+    if ref.zoo in ("factory", "live"):
+        return "factory"
+    return ZOOS.get(ref.zoo, ref.zoo)
+
+
+def installed_zoos() -> tuple[str, ...]:
+    """Zoos that an installed converter answers for, without importing any."""
+    names = {entry.name for entry in metadata.entry_points(group=CONVERTER_GROUP)}
+    listed = {zoo for zoo, converter in ZOOS.items() if converter in names}
+    return tuple(sorted(listed | (names - set(ZOOS.values()))))
+
+
+def require_framework(ref: ModelRef) -> None:
+    """Checks, without importing it, that the framework of ``ref`` is installed.
+
+    Raises:
+        FrameworkMissing: With the command that installs it.
+    """
+    converter = converter_for(ref)
+    for module in _MODULES.get(ref.zoo, _MODULES.get(converter, ())):
+        if util.find_spec(module) is None:
+            raise FrameworkMissing(
+                f"{ref.text} needs the package '{module}', which is not installed here",
+                hint=f"pip install 'onnxeq[{ZOOS.get(ref.zoo, converter)}]'",
+            )
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """The names closest to ``name``, as text for a hint; empty when none is close."""
+    lowered = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.5)
+    return " or ".join(lowered[c] for c in close)
+
+
+def _split_weights(text: str) -> tuple[str, str, int]:
+    body, at, weights = text.rpartition("@")
+    if not at:
+        return text, "", 0
+    kind, colon, number = weights.partition(":")
+    if kind == "seeded":
+        if colon and not number.isdigit():
+            raise UsageError(f"'{weights}' is not a seed", hint="write @seeded or @seeded:7")
+        return body, "seeded", int(number or 0)
+    if weights == "pretrained":
+        return body, weights, 0
+    if Path(weights).exists():
+        return body, str(Path(weights).resolve()), 0
+    raise UsageError(
+        f"there are no weights '{weights}'", hint="after @ stands seeded, seeded:N, pretrained, or an existing file"
+    )
+
+
+def _of_path(text: str, body: str, weights: str, seed: int) -> ModelRef:
+    path = Path(body)
+    suffix = path.suffix.lower()
+    if suffix in _LATER or (path.is_dir() and (path / "saved_model.pb").exists()):
+        kind = _LATER.get(suffix, "SavedModel")
+        raise UnusableModel(f"{body}: {kind} files are not read yet", hint=f"readable: {', '.join(sorted(_FILES))}")
+    if suffix == ".py":
+        raise UsageError(f"{body} is a Python file", hint=f"name the function that builds the model: {body}:FUNCTION")
+    if not path.exists():
+        looks_like_file = bool(suffix) or "/" in body
+        hint = "check the path" if looks_like_file else "zoo models are written zoo:name, e.g. torchvision:resnet50@seeded"
+        raise UnusableModel(f"there is no file {body}", hint=hint)
+    if path.is_dir():
+        raise UnusableModel(f"{body} is a folder", hint=f"give a model file ({', '.join(sorted(_FILES))})")
+    if suffix not in _FILES:
+        raise UnusableModel(f"{body}: unknown kind of file '{suffix}'", hint=f"readable: {', '.join(sorted(_FILES))}")
+    return ModelRef(text, "file", str(path.resolve()), weights, seed)
+
+
+def _importable(module: str) -> bool:
+    try:
+        if util.find_spec(module) is not None:
+            return True
+    except (ImportError, ValueError):
+        return False
+    return (Path.cwd() / Path(*module.split("."))).with_suffix(".py").exists()
