@@ -104,6 +104,7 @@ class _Evidence:
     interface: tuple[tuple[TensorSpec, TensorSpec], ...]
     samples: int
     joint: bool
+    target_ref: str
     notes: tuple[str, ...]
     timings: tuple[Mapping[str, Any], ...]
 
@@ -142,7 +143,7 @@ def _from_framework(
     plans = _framework_plans(own=brought is None)
     return _Evidence(
         ref, native.job.data["provenance"], artifact, (*plans, *runs.plans()), native.trace("f32"), "native/f32", runs,
-        executions, interface, int(native.job.data["samples"]), brought is not None, notes,
+        executions, interface, int(native.job.data["samples"]), brought is not None, "its own export" if brought is None else artifact.path.name, notes,
         (_timing("native", native), *runs.timings()),
     )  # fmt: skip
 
@@ -184,7 +185,7 @@ def _from_onnx(
         pairs = tuple((s, s) for s in source.info.inputs)
         return _Evidence(
             ref, {}, source, first.plans(), executions["ort/cpu plain"].trace, "ort/cpu plain", first, executions,
-            pairs, samples, False, (), first.timings(),
+            pairs, samples, False, "", (), first.timings(),
         )  # fmt: skip
     names = pair_inputs(source.info.inputs, brought.info.inputs)
     pairing = pair_outputs(list(outputs), [o.name for o in brought.info.outputs])
@@ -200,7 +201,7 @@ def _from_onnx(
     interface = tuple((s, theirs[names[s.name]]) for s in source.info.inputs if names.get(s.name) in theirs)
     return _Evidence(
         ref, {}, brought, plans, executions["source ort/cpu"].trace, "source ort/cpu", second, executions, interface,
-        samples, True, (), (*first.timings("source "), *second.timings()),
+        samples, True, brought.path.name, (), (*first.timings("source "), *second.timings()),
     )  # fmt: skip
 
 
@@ -223,7 +224,7 @@ def _conclude(found: _Evidence, rules: ladder.Rules) -> Report:
         verdict=ladder.verdict(rungs, found.plans, doubts),
         source={"ref": found.ref.text, "kind": found.ref.zoo, **found.provenance},
         target={
-            "path": str(found.artifact.path), "sha256": info.sha256, "producer": info.producer,
+            "ref": found.target_ref, "path": str(found.artifact.path), "sha256": info.sha256, "producer": info.producer,
             "opset": info.opsets.get("ai.onnx"), "nodes": info.nodes, "parameters": info.parameters,
         },
         environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},

@@ -9,9 +9,9 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from onnxeq.measure import Measure, compare
+from onnxeq.measure import Measure, compare, within
 from onnxeq.types import Cause, CauseKind, Feed, Rung, Status, Verdict, Where
 
 __all__ = ["ACCEPTED", "LIMITS", "Execution", "Limit", "RungPlan", "Unit", "causes", "climb", "verdict"]
@@ -111,7 +111,6 @@ class Rules:
 
     accept: tuple[str, ...] = ()
     tolerance: Tolerance | None = None
-    extra: Mapping[str, str] = field(default_factory=dict)
 
 
 def climb(
@@ -134,6 +133,9 @@ def _rung(plan: RungPlan, executions: Mapping[str, Execution], units: Units, rul
         return Rung(plan.name, plan.source, plan.target, math.nan, math.nan, math.nan, limit.factor, Status.NOT_RUN, reason)
     count = min(len(source.trace), len(target.trace))  # a repeat runs the first feeds only
     ours, theirs = source.trace[:count], target.trace[:count]
+    if rules.tolerance is not None:
+        asked = within(ours, theirs, rules.tolerance.rtol, rules.tolerance.atol)
+        return _finish(plan, asked, 1.0, "within --rtol and --atol")
     if plan.sharp:
         double = [{k: v * 2.0**-29 for k, v in feed.items()} for feed in units.rounding[:count]]
         found = compare(ours, theirs, double, step=2.0**-52)

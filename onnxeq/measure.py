@@ -15,7 +15,7 @@ from onnxeq.types import Array, Feed, OutputSummary
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Measure", "compare", "summarize"]
+__all__ = ["Measure", "compare", "summarize", "within"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,29 @@ def compare(reference: Sequence[Feed], candidate: Sequence[Feed], unit: Sequence
             if found.ratio > worst.ratio or (not worst.output):
                 worst = found
     return Measure(largest, worst.noise, worst.ratio, worst.output, worst.problem, "; ".join(notes))
+
+
+def within(reference: Sequence[Feed], candidate: Sequence[Feed], rtol: float, atol: float) -> Measure:
+    """Compares by a classic tolerance: the ratio is the largest ``|a-b| / (atol + rtol*|b|)``, 1 is the limit.
+
+    ``b`` is the reference. NaN equals nothing; other than float outputs must be equal.
+    """
+    worst = Measure()
+    for theirs, ours in zip(candidate, reference, strict=True):
+        for name, b in ours.items():
+            if name not in theirs:
+                continue
+            a = theirs[name]
+            unit = np.zeros(b.shape)
+            found = _compare_output(name, b, a, unit, 1.0)
+            if not found.problem and b.dtype.kind in "fV" and b.size:
+                with np.errstate(all="ignore"):
+                    e = np.abs(a.astype(np.float64) - b.astype(np.float64))
+                    ratio = np.where(e == 0, 0.0, e / (atol + rtol * np.abs(b.astype(np.float64))))
+                found = Measure(float(np.nanmax(e)), atol, float(np.nanmax(ratio)), name)
+            if found.ratio > worst.ratio or not worst.output:
+                worst = found
+    return worst
 
 
 def _compare_output(name: str, a: Array, b: Array, unit: Array | None, step: float) -> Measure:

@@ -7,9 +7,8 @@
    region: its input is rounded to its type first, as every runtime does, so no index can be off by one.
 3. Never folded: random operators, control flow, operators of other domains, quantisation (its structure
    is what it is for), recurrent operators, values that are no tensors, results that the type cannot hold.
-4. A value is at most :data:`LARGEST_BYTES`, unless it is no larger than the constants it is made of; what
-   folding adds to the model is at most :data:`GROWTH_BYTES`. The size must be known beforehand, so that
-   nothing huge is computed to be thrown away.
+4. A value is at most :data:`LARGEST_BYTES`, unless it is no larger than the constants it is made of. The
+   size must be known beforehand, so that nothing huge is computed to be thrown away.
 5. ``Shape`` of what has static sizes is a constant, also when a Gather or Slice picks static sizes only
    out of a shape with dynamic ones.
 """
@@ -32,15 +31,16 @@ from onnxeq.graph.edit import (
     names,
     new_constant,
     normal_opset,
+    prune,
     static_shape,
 )
 from onnxeq.graph.frame import ANY, Options, Outcome, Pass, graphs
 from onnxeq.types import Array
 
-__all__ = ["FOLD_CONSTANTS", "GROWTH_BYTES", "LARGEST_BYTES"]
+__all__ = ["FOLD_CONSTANTS", "LARGEST_BYTES"]
 
-LARGEST_BYTES = 4 * 2**20
-GROWTH_BYTES = 32 * 2**20
+LARGEST_BYTES = 2**20
+"""Attention masks and position grids of vision models are at most 0.6 MiB; weights do not grow."""
 
 _NEVER = frozenset(
     {"Bernoulli", "Constant", "DequantizeLinear", "Dropout", "DynamicQuantizeLinear", "GRU", "If",
@@ -176,32 +176,30 @@ def _rounded(exact: Array, value: ir.Value) -> Array | None:
     return result
 
 
-def _fold(graph: ir.Graph, opset: int, taken: set[str], budget: int) -> tuple[int, int, str]:
-    """Folds one region; returns how many values became constants, the bytes added, and a note."""
+def _fold(graph: ir.Graph, opset: int, taken: set[str]) -> tuple[int, str]:
+    """Folds one region; returns how many values became constants, and a note."""
     region = _region(graph, opset)
     wanted = _leaving(region)
     if not wanted:
-        return 0, 0, ""
+        return 0, ""
     try:
         results = _evaluate(region, wanted, opset)
     except CannotRun as error:
-        return 0, 0, f"not folded: {error.message}"
-    added = folded = 0
-    freed = sum(v.const_value.nbytes for v in region.sources.values() if v.const_value is not None)
+        return 0, f"not folded: {error.message}"
+    folded = 0
     for value in wanted:
         data = _rounded(results[str(value.name)], value)
-        if data is None or (added + data.nbytes - freed > budget):
+        if data is None:
             continue
         fresh = new_constant(graph, None, f"{value.name}.folded", data, taken)
-        # Only outside readers: the region itself dies with remove-dead, or stays whole.
+        # Only outside readers: what is not read any more inside dies below.
         for use in list(value.uses()):
             if use.node not in region.nodes:
                 use.node.replace_input_with(use.idx, fresh)
-        added, folded = added + data.nbytes, folded + 1
-    for node in reversed(region.nodes):
-        if all(not v.uses() and not v.is_graph_output() for v in node.outputs):
-            graph.remove(node, safe=True)
-    return folded, max(0, added - freed), ""
+        folded += 1
+    if folded:
+        prune(list(reversed(region.nodes)))
+    return folded, ""
 
 
 def _picked(reader: ir.Node, sizes: list[int | None], opset: int) -> Array | None:
@@ -254,11 +252,11 @@ def _shapes(graph: ir.Graph, opset: int, taken: set[str]) -> int:
 
 def _run(model: ir.Model, options: Options) -> Outcome:
     del options
-    opset, taken, budget, changes, notes = normal_opset(model), names(model), GROWTH_BYTES, 0, []
+    opset, taken, changes, notes = normal_opset(model), names(model), 0, []
     for graph in graphs(model):
         changes += _shapes(graph, opset, taken) + _move(graph, taken)
-        folded, added, note = _fold(graph, opset, taken, budget)
-        changes, budget = changes + folded, budget - added
+        folded, note = _fold(graph, opset, taken)
+        changes += folded
         notes += [note] if note else []
     return Outcome(changes, "; ".join(notes))
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import onnx
 
 from onnxeq.errors import UnusableModel
 from onnxeq.graph.files import external_files, load, read
+from onnxeq.graph.tensors import all_graphs
 from onnxeq.referee.elements import element_name
 from onnxeq.types import Dim, TensorSpec
 
@@ -58,16 +59,6 @@ class ModelInfo:
     functions: tuple[str, ...]
     metadata: Mapping[str, str]
     sha256: str
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _graphs(attribute.g)
-            for inner in attribute.graphs:
-                yield from _graphs(inner)
 
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
@@ -140,7 +131,7 @@ def _operator(node: onnx.NodeProto) -> str:
 
 
 def _describe(model: onnx.ModelProto, sha256: str, external: tuple[str, ...]) -> ModelInfo:
-    scopes = list(_graphs(model.graph))
+    scopes = list(all_graphs(model.graph))
     operators = Counter(_operator(node) for graph in scopes for node in graph.node)
     sizes = [_size(tensor) for graph in scopes for tensor in graph.initializer]
     sizes += [_size(sparse.values) for graph in scopes for sparse in graph.sparse_initializer]

@@ -35,7 +35,8 @@ def _without_data(model: ir.Model) -> onnx.ModelProto:
         for name in large:
             graph.initializers.pop(name)
         graph.inputs.extend(added)
-        return ir.serde.serialize_model(model)
+        proto: onnx.ModelProto = ir.serde.serialize_model(model)
+        return proto
     finally:
         for _ in added:
             graph.inputs.pop()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import onnx
 
-__all__ = ["KEEP_BYTES", "is_external", "light", "set_aside", "stored_tensors"]
+__all__ = ["KEEP_BYTES", "all_graphs", "is_external", "light", "set_aside", "stored_tensors"]
 
 KEEP_BYTES = 4096
 """Tensors up to this size keep their values in a light copy: shapes, axes and scales are this small."""
@@ -33,6 +33,17 @@ def _of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     for node in graph.node:
         for attribute in node.attribute:
             yield from _of_attribute(attribute)
+
+
+def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and every sub-graph in it."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from all_graphs(attribute.g)
+            for inner in attribute.graphs:
+                yield from all_graphs(inner)
 
 
 def stored_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

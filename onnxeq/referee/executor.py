@@ -226,7 +226,7 @@ class Executor:
         call = Call(
             step.node, step.opset, attributes, len(step.node.output), run_graph, exact, dtypes, owned
         )
-        if is_identity_cast(step, attributes, dtypes):
+        if is_identity_cast(frame.run, step, attributes, dtypes):
             results: list[Value] = [values[0]]
         else:
             results = _invoke(step, call, values)
@@ -289,7 +289,7 @@ class Executor:
             known = default_attributes(step.node.domain, step.node.op_type, step.opset)
             defaults = {name: decode(value) for name, value in known.items()}
             plan = plan_function(body, frame.plan.opsets, self._library, step.node.output)
-            run = Run(None)  # one operator to a runtime: its inside is not for the hook
+            run = Run(None, within_operator=True)  # one operator to a runtime: its inside is not for the hook
         bindings |= defaults
         bindings |= attributes
         inputs = {name: entry for name, entry in zip(plan.inputs, found, strict=False) if entry is not None}

@@ -94,9 +94,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Run:
-    """One call of the executor: its hook, and what is read once although it is met often."""
+    """One call of the executor: its hook, and what is read once although it is met often.
+
+    ``within_operator`` marks the inside of an operator that runs through its schema's function body:
+    casts between float types there only choose a working precision, so they do not round.
+    """
 
     hook: Hook | None
+    within_operator: bool = False
     constants: dict[tuple[tuple[str, ...], int, str], Entry] = field(default_factory=dict)
     attributes: dict[tuple[tuple[str, ...], int], Mapping[str, Any]] = field(default_factory=dict)
 
@@ -204,13 +209,15 @@ def input_value(entry: Entry | None, exact: bool, fixed: bool) -> Value:
     return entry.value
 
 
-def is_identity_cast(step: Step, attributes: Mapping[str, Any], dtypes: Sequence[str]) -> bool:
-    """Whether a node casts a value to the type that it has already."""
-    if step.node.domain not in ("", "ai.onnx"):
+_WORKING = frozenset({"float16", "bfloat16", "float32", "float64"})
+
+
+def is_identity_cast(run: Run, step: Step, attributes: Mapping[str, Any], dtypes: Sequence[str]) -> bool:
+    """Whether a node casts a value to the type that it has already, or between working precisions."""
+    if step.node.domain not in ("", "ai.onnx") or step.node.op_type not in ("Cast", "CastLike"):
         return False
-    if step.node.op_type == "Cast":
-        return isinstance(attributes.get("to"), int) and element_name(attributes["to"]) == dtypes[0]
-    return step.node.op_type == "CastLike" and dtypes[0] == dtypes[1]
+    target = dtypes[1] if step.node.op_type == "CastLike" else element_name(int(attributes.get("to", 0)))
+    return target == dtypes[0] or (run.within_operator and {target, dtypes[0]} <= _WORKING)
 
 
 def _references(values: list[Value], index: int) -> tuple[int, int]:

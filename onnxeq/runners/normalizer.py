@@ -20,7 +20,7 @@ def run(job: Job) -> dict[str, Any]:
         "path": "normalized.onnx",
         "nodes": len(result.model.graph.node),
         "steps": [
-            {"name": s.name, "before": s.before, "after": s.after, "modified": s.modified, "seconds": s.seconds}
+            {"name": s.name, "before": s.nodes_before, "after": s.nodes_after, "modified": s.modified, "note": s.note}
             for s in result.steps
         ],
     }

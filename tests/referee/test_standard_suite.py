@@ -18,7 +18,6 @@ import onnx
 import pytest
 from onnx import ModelProto, OptionalProto, SequenceProto, TensorProto, TypeProto, numpy_helper
 
-from onnxeq.errors import UnsupportedOperator
 from onnxeq.referee.executor import Executor
 
 SLACK = 64
@@ -29,11 +28,34 @@ and per term of a sum. The longest sums (a few hundred terms in Conv, Attention,
 below 64 steps. The suite's own allowance, rtol 1e-3, is 8000 steps.
 """
 
-RANDOM = "random numbers: the specification does not say which; the referee refuses"
-TRAINING = "gradients are not a forward computation"
+_RANDOM = "random numbers: the specification does not say which ones are drawn; the referee refuses"
+_TRAINING = "a gradient is not a forward computation"
+_IMAGE = "decoding JPEG, PNG, ... belongs to preprocessing; the referee has no codec"
+_TIE = "0.5 / scale is 25.49999 exactly and 25.5 in float32, which rounds to another integer: a tie"
+_UNFLOORED = "the expectation uses the length 2.4 where the specification has floor(2.4) = 2; torch and onnxruntime floor"
 
-EXCLUDED: dict[str, str] = {}
-"""Case name to the reason why it is not run."""
+_EXCLUDED_PREFIXES = {
+    "test_bernoulli": _RANDOM,
+    "test_training_dropout": _RANDOM,
+    "test_image_decoder_": _IMAGE,
+    "test_gradient_of_": _TRAINING,
+}
+EXCLUDED = {
+    "test_dynamicquantizelinear": _TIE,
+    "test_dynamicquantizelinear_expanded": _TIE,
+    "test_resize_downsample_scales_cubic_align_corners": _UNFLOORED,
+    "test_resize_downsample_scales_linear_align_corners": _UNFLOORED,
+}
+"""Case name to the reason why it is not run (its own name starts with one of the prefixes, or is listed)."""
+
+HAND_WRITTEN = {
+    "test_averagepool_2d_ceil_last_window_starts_on_pad": 1e-4,
+    "test_gridsample_bicubic": 1e-4,
+    "test_roialign_aligned_false": 1e-4,
+    "test_roialign_aligned_true": 1e-4,
+}
+"""Expectations that were typed in with four decimals: half a unit of the last one, doubled for the two
+roundings (of the inputs, which are rounded too, and of the result)."""
 
 
 def _cases(kind: str) -> list[Any]:
@@ -91,14 +113,14 @@ def _floating(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" or dtype.name.startswith(("bfloat", "float"))
 
 
-def _assert_same(got: Any, expected: Any, where: str) -> None:
+def _assert_same(got: Any, expected: Any, where: str, floor: float = 0.0) -> None:
     """Attributes first, then values: exact but for floats."""
     if expected is None or isinstance(expected, list):
         assert type(got) is type(expected), f"{where}: {type(got)} for {type(expected)}"
         if expected is not None:
             assert len(got) == len(expected), f"{where}: {len(got)} items for {len(expected)}"
             for i, (a, b) in enumerate(zip(got, expected, strict=True)):
-                _assert_same(a, b, f"{where}[{i}]")
+                _assert_same(a, b, f"{where}[{i}]", floor)
         return
     assert isinstance(got, np.ndarray), f"{where}: {type(got)}"
     assert got.shape == expected.shape, f"{where}: shape {got.shape} for {expected.shape}"
@@ -119,24 +141,29 @@ def _assert_same(got: Any, expected: Any, where: str) -> None:
     np.testing.assert_array_equal(stored[~finite], wanted[~finite], err_msg=where)
     if finite.any():
         scale = float(np.abs(wanted[finite]).max())
-        allowed = SLACK * step * max(scale, 1e-30)
+        allowed = max(SLACK * step * max(scale, 1e-30), floor)
         error = np.abs(stored - wanted)[finite]
         worst = float(error.max())
         assert worst <= allowed, f"{where}: off by {worst:.3g}, {allowed:.3g} allowed ({expected.dtype})"
 
 
 def _run(case: Any) -> None:
+    floor = HAND_WRITTEN.get(case.name, 0.0)
     for model, inputs, outputs in _data_sets(case):
         executor = Executor(model)
         names = [value.name for value in model.graph.input]
         feed = {name: _plain(value) for name, value in zip(names, inputs, strict=False)}
         got = executor.run(feed)
         for value, expected in zip(model.graph.output, outputs, strict=True):
-            _assert_same(got[value.name], _plain(expected), f"{case.name}: {value.name}")
+            _assert_same(got[value.name], _plain(expected), f"{case.name}: {value.name}", floor)
 
 
 def _names(kind: str) -> list[str]:
-    return sorted(name for name in _table(kind) if name not in EXCLUDED)
+    return sorted(
+        name
+        for name in _table(kind)
+        if name not in EXCLUDED and not name.startswith(tuple(_EXCLUDED_PREFIXES))
+    )
 
 
 @pytest.mark.parametrize("name", _names("node"))
@@ -161,3 +188,26 @@ def test_converted(name: str) -> None:
 def test_operator(name: str) -> None:
     """The referee gives what PyTorch computed for one of its operators."""
     _run(_table("pytorch-operator")[name])
+
+
+def _light_models() -> list[Path]:
+    import onnx.backend.test
+
+    return sorted((Path(onnx.backend.test.__file__).parent / "data" / "light").glob("*.onnx"))
+
+
+@pytest.mark.parametrize("path", _light_models(), ids=lambda p: p.stem)
+def test_light(path: Path) -> None:
+    """The referee gives the stored output of a Model Zoo graph with constant-filled weights.
+
+    The input is the suite's own: ``i / n`` for element ``i`` of ``n``.
+    """
+    model = onnx.load(path)
+    executor = Executor(model)
+    (spec,) = executor.inputs
+    shape = tuple(d if isinstance(d, int) else 1 for d in spec.shape or ())
+    feed = (np.arange(np.prod(shape)) / np.prod(shape)).reshape(shape).astype(np.float32)
+    got = executor.run({spec.name: feed})
+    for i, value in enumerate(model.graph.output):
+        stored = TensorProto.FromString(path.with_name(f"{path.stem}_output_{i}.pb").read_bytes())
+        _assert_same(got[value.name], numpy_helper.to_array(stored), path.stem)

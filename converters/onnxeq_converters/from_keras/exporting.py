@@ -1,12 +1,13 @@
 """ONNX files by tf2onnx: the one that users get, and the same with every fold switched off.
 
-``DEPLOYED`` is ``tf2onnx.convert.from_function`` as it comes. ``UNFOLDED`` is the same call with the
-three places shut that compute new constants in float32:
+``DEPLOYED`` is ``tf2onnx.convert.from_keras`` as it comes. ``UNFOLDED`` is the same call with the
+four places shut that compute new constants in float32:
 
 1. TensorFlow's grappler, which folds constants before tf2onnx sees the graph;
-2. tf2onnx's ``rewrite_constant_fold``, for floating-point values (shapes are still folded: they are
-   integers, and several converters need them);
-3. tf2onnx's optimizers, but those that only remove or move nodes. Among the ones left out are
+2. tf2onnx's ``compute_const_folding_using_tf``, which runs constant nodes in TensorFlow, and
+3. its ``rewrite_constant_fold``, both for floating-point values only (shapes are still folded: they
+   are integers, and several converters need them);
+4. tf2onnx's optimizers, but those that only remove or move nodes. Among the ones left out are
    BatchNorm into Conv (``remove_back_to_back``), Mul into Conv (``optimize_transpose``) and
    ``fold_constants``.
 """
@@ -36,7 +37,30 @@ ONNX ``Loop`` nodes with valid bodies, and identities do not pile up."""
 
 _RAISE_IN_OPTIMIZERS = "TF2ONNX_CATCH_ERRORS"
 
+_FLOATING = (1, 10, 11, 14, 15, 16)
+"""``onnx.TensorProto``: FLOAT, FLOAT16, DOUBLE, COMPLEX64, COMPLEX128, BFLOAT16."""
+
 _PROTOBUF_LIMIT = 2**31 - 1
+
+
+class _FlatModel:
+    """What ``from_keras`` needs of a model: the program, which takes and gives flat named tensors.
+
+    ``from_keras`` passes one tensor, a list, or several arguments, depending on TensorFlow's version,
+    and pairs ``output_names`` with the flattened result; a dictionary flattens by sorted key.
+    (``from_function`` would turn every constant that the trace captured into a graph input.)
+    """
+
+    def __init__(self, model: Any, program: Program) -> None:
+        self.name = str(model.name)
+        self.output_names = sorted(spec.name for spec in program.signature.outputs)
+        self._checkpoint_dependencies = getattr(model, "_checkpoint_dependencies", ())
+        self._program = program
+
+    def __call__(self, *args: Any, training: bool = False) -> dict[str, Any]:
+        del training
+        flat = args[0] if len(args) == 1 and isinstance(args[0], list) else args
+        return dict(self._program.function(*flat))
 
 
 def export(
@@ -57,14 +81,14 @@ def _export_one(model: Any, program: Program, path: Path, form: ExportForm, opse
     notes: list[str] = []
     dynamic = all(s.shape and isinstance(s.shape[0], str) for s in program.signature.inputs)
     try:
-        proto = _convert(program, form, opset)
+        proto = _convert(model, program, form, opset)
     except ExportFailed as error:
         if not dynamic:
             raise
         dynamic = False
         notes.append(f"batch baked in: with an open batch {error.message}")
         fixed = tuple(_batch_of_one(spec) for spec in program.signature.inputs)
-        proto = _convert(trace(model, fixed), form, opset)
+        proto = _convert(model, trace(model, fixed), form, opset)
     inputs, outputs = _interface(proto, program.signature)
     _save(proto, path)
     return Export(path, form, dynamic, inputs, outputs, tuple(notes))
@@ -74,20 +98,21 @@ def _batch_of_one(spec: TensorSpec) -> TensorSpec:
     return replace(spec, shape=(1, *(spec.shape or (1,))[1:]))
 
 
-def _convert(program: Program, form: ExportForm, opset: int | None) -> Any:
+def _convert(model: Any, program: Program, form: ExportForm, opset: int | None) -> Any:
     """The ONNX model that tf2onnx makes of the program.
 
     Raises:
         onnxeq.errors.ExportFailed: With tf2onnx's reason in one line.
     """
-    convert = require("tf2onnx.convert")
+    from_keras = require("tf2onnx.convert").from_keras
+    flat = _FlatModel(model, program)
     large = sum(_n_bytes(v) for v in program.concrete.variables) > _PROTOBUF_LIMIT
     if large:
         raise ExportFailed("the weights exceed the 2 GB that tf2onnx can put into one file")
     scope = _without_folding if form is ExportForm.UNFOLDED else contextlib.nullcontext
     try:
         with quiet_stdout(), scope():
-            proto = _fast_or_careful(convert, program, opset)
+            proto = _fast_or_careful(lambda: from_keras(flat, program.tf_specs, opset)[0])
     except ExportFailed:
         raise
     except Exception as error:  # tf2onnx and TensorFlow raise anything
@@ -98,7 +123,7 @@ def _convert(program: Program, form: ExportForm, opset: int | None) -> Any:
     return proto
 
 
-def _fast_or_careful(convert: Any, program: Program, opset: int | None) -> Any:
+def _fast_or_careful(convert: Callable[[], Any]) -> Any:
     """tf2onnx's result, without the copies that it makes of the graph before each optimizer.
 
     The copies serve to go on when an optimizer raises, and take most of the time. The variable makes
@@ -107,10 +132,10 @@ def _fast_or_careful(convert: Any, program: Program, opset: int | None) -> Any:
     before = os.environ.get(_RAISE_IN_OPTIMIZERS)
     os.environ[_RAISE_IN_OPTIMIZERS] = "FALSE"
     try:
-        return convert.from_function(program.function, input_signature=program.tf_specs, opset=opset)[0]
+        return convert()
     except Exception:  # whatever it was, the default run has the last word
         del os.environ[_RAISE_IN_OPTIMIZERS]
-        return convert.from_function(program.function, input_signature=program.tf_specs, opset=opset)[0]
+        return convert()
     finally:
         os.environ.pop(_RAISE_IN_OPTIMIZERS, None)
         if before is not None:
@@ -123,12 +148,13 @@ def _n_bytes(variable: Any) -> int:
 
 @contextlib.contextmanager
 def _without_folding() -> Iterator[None]:
-    """Shuts the three places where new float constants are computed, for the time of one export."""
+    """Shuts the four places where new float constants are computed, for the time of one export."""
     loader, optimizer, tfonnx = (require(f"tf2onnx.{n}") for n in ("tf_loader", "optimizer", "tfonnx"))
     doors: list[tuple[Any, str, Callable[[Any], Any]]] = [
         (loader, "tf_optimize", lambda _: _prune),
         (optimizer, "_get_optimizers", _value_preserving),
-        (tfonnx, "rewrite_constant_fold", _integers_only),
+        (tfonnx, "compute_const_folding_using_tf", _integer_values),
+        (tfonnx, "rewrite_constant_fold", _integer_nodes),
     ]
     originals = []
     for module, name, _ in doors:
@@ -158,13 +184,26 @@ def _value_preserving(original: Callable[[], Any]) -> Callable[[], Any]:
     return lambda: OrderedDict((name, known[name]) for name in known if name in _VALUE_PRESERVING)
 
 
-def _integers_only(original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _integer_values(original: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
+    """TensorFlow's values of constant nodes, without the floating-point ones."""
+
+    def compute(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        values, dtypes = original(*args, **kwargs)
+        exact = {name for name, value in values.items() if np.asarray(value).dtype.kind in "iub"}
+        return {n: values[n] for n in exact}, {n: dtypes[n] for n in exact}
+
+    return compute
+
+
+def _integer_nodes(original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """tf2onnx's constant folding, shown only the nodes whose results are not floating point."""
-    floating = {1, 10, 11, 14, 15, 16}  # TensorProto: FLOAT, FLOAT16, DOUBLE, COMPLEX64, COMPLEX128, BFLOAT16
+
+    def is_float(graph: Any, node: Any) -> bool:
+        return bool(node.output) and graph.get_dtype(node.output[0]) in _FLOATING
 
     def fold(graph: Any, nodes: Any) -> Any:
-        hidden = [n for n in nodes if n.output and graph.get_dtype(n.output[0]) in floating]
-        shown = [n for n in nodes if not (n.output and graph.get_dtype(n.output[0]) in floating)]
+        hidden = [n for n in nodes if is_float(graph, n)]
+        shown = [n for n in nodes if not is_float(graph, n)]
         return hidden + list(original(graph, shown))
 
     return fold

@@ -9,8 +9,8 @@ Numbered, for the comments:
 3. A normalisation with running statistics takes the statistics of what reaches it, slightly off, so
    that in inference mode it neither normalises exactly nor leaves a depth unnormalised.
 4. The last layer that feeds an output is scaled until the output differs between inputs by about one.
-5. Everything is measured in float64 and rounded to ``_BITS`` bits: summation order (threads, batch,
-   machine) then does not reach the weights.
+5. Everything runs on one thread, so the number of threads does not matter, and what is measured is
+   rounded to ``_BITS`` bits, so that another summation order (another machine) seldom does.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from onnxeq.types import TensorSpec
 
-from .float64 import Float64Mode
 from .inputs import Calling, random_tensor, shape_at, to_range
 from .outputs import flatten
 
@@ -51,13 +52,13 @@ def calibrate(model: nn.Module, calling: Calling, generator: torch.Generator) ->
     batch, tensors = _feed(model, calling, generator)
     args, kwargs = calling.bind(tensors)
     pass_ = _Pass(model, generator)
-    with _in_float64(model), pass_.attached(), pass_.mode:
-        outputs = flatten(model(*_widened(args), **_widened(kwargs)))
-        heads = {name: pass_.mode.tag(tensor) for name, tensor in outputs.items()}
-    if batch == 1:
-        return ("the model takes one input at a time: its outputs were not scaled to differ between inputs",)
-    run = _runner(model, args, kwargs)
-    return _scale_outputs(pass_.order, heads, outputs, run, batch)
+    with _one_thread():
+        with pass_.attached(), pass_.mode:
+            outputs = flatten(model(*args, **kwargs))
+            heads = {name: pass_.mode.tag(tensor) for name, tensor in outputs.items()}
+        if batch == 1:
+            return ("the model takes one input at a time: its outputs were not scaled to differ between inputs",)
+        return _scale_outputs(pass_.order, heads, outputs, lambda: flatten(model(*args, **kwargs)), batch)
 
 
 def spread(tensor: torch.Tensor) -> float:
@@ -125,6 +126,7 @@ class _Pass:
     mode: _TaggingMode = field(default_factory=lambda: _TaggingMode())
     order: list[nn.Module] = field(default_factory=list)
     uses: Counter[int] = field(default_factory=Counter)
+    seen: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.uses.update(id(p) for m in self.model.modules() for p in m.parameters(recurse=False))
@@ -156,8 +158,9 @@ class _Pass:
 
     def _take_statistics(self, module: Any, args: tuple[Any, ...]) -> None:
         """Rule 3. A module that runs twice keeps what it took first."""
-        if module in self.order:
+        if id(module) in self.seen:
             return
+        self.seen.add(id(module))
         x = args[0]
         rest = [axis for axis in range(x.ndim) if axis != 1]
         count = x.numel() // x.shape[1]
@@ -173,7 +176,8 @@ class _Pass:
     def _rescale(self, module: Any, _: Any, result: Any) -> Any:
         """Rules 1 and 2, on the first run of a layer."""
         out = result[0] if isinstance(result, tuple) else result
-        first = module not in self.order
+        first = id(module) not in self.seen
+        self.seen.add(id(module))
         self.order.append(module)
         if first and isinstance(out, torch.Tensor) and out.is_floating_point():
             out = self._fit(module, out)
@@ -292,8 +296,8 @@ def rounded_to(values: torch.Tensor, scale: float) -> torch.Tensor:
     return torch.round(values / step) * step
 
 
-class _TaggingMode(Float64Mode):
-    """Also follows which layer, of those that ran last, each tensor comes from, by its storage."""
+class _TaggingMode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
+    """Follows which layer, of those that ran last, each tensor comes from, by its storage."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -310,38 +314,20 @@ class _TaggingMode(Float64Mode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        leaves = torch.utils._pytree.tree_leaves((args, kwargs))
+        leaves = tree_leaves((args, kwargs))
         latest = max((self.tag(v) for v in leaves if isinstance(v, torch.Tensor)), default=-1)
-        result = super().__torch_dispatch__(func, types, args, kwargs)
-        for value in torch.utils._pytree.tree_leaves(result):
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
             if isinstance(value, torch.Tensor):
                 self.set_tag(value, latest)
         return result
 
 
 @contextmanager
-def _in_float64(model: nn.Module) -> Iterator[None]:
-    """The module's parameters and buffers as float64 meanwhile; each goes back to its own type."""
-    mine = {id(t): (t, t.dtype) for t in (*model.parameters(), *model.buffers())}
-    model.double()
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         yield
     finally:
-        for name, buffer in model.named_buffers():
-            owner, _, last = name.rpartition(".")
-            del owner, last
-            mine.setdefault(id(buffer), (buffer, buffer.dtype))
-        for tensor, dtype in mine.values():
-            tensor.data = tensor.data.to(dtype)
-
-
-def _widened(values: Any) -> Any:
-    return torch.utils._pytree.tree_map(
-        lambda v: v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v, values
-    )
-
-
-def _runner(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Callable[[], dict[str, torch.Tensor]]:
-    return lambda: flatten(model(*args, **kwargs))
+        torch.set_num_threads(before)

@@ -7,7 +7,7 @@ What has to be done, and why, numbered for the comments below:
    this the semantic gap is 1e-8 to 1e-7 and hides real faults.
 2. A finite double beyond float32's range becomes float32's largest number, not infinity: it comes
    from ``torch.finfo(dtype).min`` in a mask, and an infinity there turns masked rows into NaN.
-3. Parameters and buffers are float64 because the module was copied with ``.double()``. What the
+3. Parameters and buffers are float64 because the module was copied and lifted (:func:`lift`). What the
    forward function makes itself is not: ``torch.zeros(3)``, ``.float()``, ``dtype=torch.float32``,
    a tensor kept as a plain attribute. No operator sees or returns float32 here. The default dtype
    is process-wide, so it is left alone: a factory that follows it is called again with float64.
@@ -31,7 +31,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_any, tree_map
 
-__all__ = ["Float64Mode", "as_float32"]
+__all__ = ["Float64Mode", "as_float32", "lift"]
 
 aten = torch.ops.aten
 
@@ -45,6 +45,18 @@ def as_float32(value: float) -> float:
     if value != value or value in (float("inf"), float("-inf")):
         return value
     return float(np.float32(max(-_FLOAT32_MAX, min(_FLOAT32_MAX, value))))
+
+
+def lift(model: torch.nn.Module) -> None:
+    """Makes every floating-point parameter and buffer float64, in place.
+
+    Unlike ``Module.double()`` it keeps the tensor objects, so that tied buffers stay tied.
+    """
+    for tensor in {id(t): t for t in (*model.parameters(), *model.buffers())}.values():
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.double()
+        elif tensor.dtype is torch.complex64:
+            tensor.data = tensor.data.to(torch.complex128)
 
 
 class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here

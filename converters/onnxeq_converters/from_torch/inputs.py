@@ -13,7 +13,18 @@ import torch
 from onnxeq.errors import BadInputs, UsageError
 from onnxeq.types import Array, Feed, TensorSpec, ValueRange
 
-__all__ = ["Calling", "examples", "from_array", "resolve", "shape_at", "to_array", "with_ranges"]
+__all__ = [
+    "Calling",
+    "as_list_of_images",
+    "examples",
+    "from_array",
+    "random_tensor",
+    "resolve",
+    "shape_at",
+    "to_array",
+    "to_range",
+    "with_ranges",
+]
 
 _HINT = "say --shape NAME=1x3x224x224, or define example_inputs beside the factory"
 
@@ -101,6 +112,20 @@ def resolve(
     if missing:
         raise UsageError(f"forward needs {', '.join(missing)} too", hint=f"say --shape {missing[0]}=...")
     return _calling((*(slots[name] for name in names if name in slots), *extra), names)
+
+
+def as_list_of_images(calling: Calling) -> Calling:
+    """The same inputs, handed to ``forward`` as one list of images.
+
+    Raises:
+        UsageError: The declared input is not one picture ``[C,H,W]``.
+    """
+    spec = calling.specs[0]
+    if spec.shape is None or len(spec.shape) != 3:
+        raise UsageError(
+            f"the model takes a list of images; {spec.text()} is not one", hint=f"say --shape {spec.name}=3x320x320"
+        )
+    return replace(calling, listed=True)
 
 
 def shape_at(spec: TensorSpec, batch: int | None) -> tuple[int, ...]:

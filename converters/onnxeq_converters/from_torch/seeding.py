@@ -32,7 +32,7 @@ def seed_weights(model: nn.Module, calling: Calling, seed: int) -> tuple[str, ..
     """Replaces every parameter and normalisation statistic of ``model``, in place, by seeded ones.
 
     The same seed gives the same bits in any process and for any number of threads: the draws come
-    from one generator, and what is measured is measured in float64 and rounded to a few bits.
+    from one generator, and what is measured is measured on one thread and rounded to a few bits.
 
     Returns:
         Notes on what could not be made healthy.

@@ -58,7 +58,7 @@ def _round_e8m0(X: Any, mode: str, saturate: bool) -> Any:
     elif mode == "nearest":
         power = power + (fraction >= 1.5)
     out = np.ldexp(1.0, np.clip(power, -127, 127))
-    out = np.where(X == np.inf, 2.0**127, np.where(X == 0, 2.0**-127, out))
+    out = np.where(np.isposinf(X), 2.0**127, np.where(X == 0, 2.0**-127, out))
     bad = np.isnan(X) if saturate else np.isnan(X) | (X == 0) | np.isinf(X) | (power > 127) | (power < -127)
     return np.where(bad, np.nan, out)
 

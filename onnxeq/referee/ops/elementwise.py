@@ -53,12 +53,7 @@ def div(call: Call, A: Any, B: Any) -> Any:
 def mod(call: Call, A: Any, B: Any) -> Any:
     """``fmod=0``: the remainder has the divisor's sign; ``fmod=1``: the dividend's, as in C."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        if call.get("fmod", 0):
-            return np.fmod(A, B)
-        rest = np.mod(A, B)
-        if rest.dtype.kind != "f":
-            return rest
-        return np.where(np.isinf(B) & np.isfinite(A), np.where((A == 0) | (np.sign(A) == np.sign(B)), rest, B), rest)
+        return np.fmod(A, B) if call.get("fmod", 0) else np.mod(A, B)
 
 
 @op("Pow", witnesses=("suite", "onnxruntime"))
@@ -77,7 +72,7 @@ def power(call: Call, X: Any, Y: Any) -> Any:
 def bit_shift(call: Call, X: Any, Y: Any) -> Any:
     """Shifts ``X`` by ``Y`` bits; a shift by the width or more leaves only the sign extension."""
     width = X.dtype.itemsize * 8
-    inside = (Y >= 0) & (Y < width)
+    inside = (Y >= 0) & (width > Y)
     by = np.where(inside, Y, 0).astype(X.dtype)
     if call.get("direction") == "LEFT":
         return np.where(inside, np.left_shift(X, by), 0).astype(X.dtype)

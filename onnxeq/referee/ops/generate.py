@@ -28,7 +28,8 @@ def constant_of_shape(call: Call, sizes: Any) -> Any:
 def eye_like(call: Call, X: Any) -> Any:
     """Ones on diagonal ``k`` of a matrix of the input's shape."""
     dtype = X.dtype if call.get("dtype") is None else held_type(call.get("dtype"), call.exact)
-    return np.eye(*X.shape, k=call.get("k", 0), dtype=dtype)
+    rows, columns = X.shape
+    return np.eye(rows, columns, k=call.get("k", 0), dtype=dtype)
 
 
 @op("Range", witnesses=("suite", "onnxruntime", "not onnx.reference: float32 there"))
@@ -77,5 +78,3 @@ def hamming_window(call: Call, size: Any) -> Any:
 def blackman_window(call: Call, size: Any) -> Any:
     """``0.42 - 0.5 cos(2 pi n / N) + 0.08 cos(4 pi n / N)``."""
     return _cosine_window(call, size, (0.42, 0.5, 0.08))
-
-

@@ -98,7 +98,7 @@ def tensor_scatter(call: Call, past: Any, update: Any, write_indices: Any = None
             places = places % length
         elif count and not 0 <= int(start) <= length - count:
             raise BadInputs(f"TensorScatter {call.node.name}: {start}+{count} is past the cache's {length}")
-        out[(sample, *(slice(None),) * (axis - 1), places)] = update[sample]
+        np.moveaxis(out[sample], axis - 1, 0)[places] = np.moveaxis(update[sample], axis - 1, 0)
     return out
 
 

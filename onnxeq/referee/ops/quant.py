@@ -63,10 +63,7 @@ def _spread(call: Call, X: Any, parameter: Any) -> Any:
 @op("QuantizeLinear", since=10, witnesses=("suite", "onnxruntime"))
 def quantize_linear(call: Call, X: Any, scale: Any, zero: Any = None) -> Any:
     """``saturate(round(X / scale) + zero)``; per tensor, per axis (13) or per block (21)."""
-    if zero is not None:
-        name = declared(call, 2, zero)
-    else:
-        name = element_name(call.get("output_dtype") or 2)
+    name = element_name(call.get("output_dtype") or 2) if zero is None else declared(call, 2, zero)
     scale, zero = _spread(call, X, scale), _spread(call, X, zero)
     if not is_float(name):
         return quantize(X, scale, zero, name)
@@ -97,12 +94,24 @@ def dynamic_quantize_linear(call: Call, X: Any) -> tuple[Any, Any, Any]:
 
 def _rows(parameter: Any, rank: int) -> Any:
     """A per-row parameter of a left matrix, as a column."""
-    return parameter[:, None] if parameter is not None and parameter.ndim == 1 and parameter.size > 1 else parameter
+    return (
+        parameter[:, None]
+        if parameter is not None and parameter.ndim == 1 and parameter.size > 1
+        else parameter
+    )
 
 
 @op("QLinearMatMul", since=10, witnesses=("suite", "onnxruntime"))
 def qlinear_matmul(
-    call: Call, a: Any, a_scale: Any, a_zero: Any, b: Any, b_scale: Any, b_zero: Any, y_scale: Any, y_zero: Any
+    call: Call,
+    a: Any,
+    a_scale: Any,
+    a_zero: Any,
+    b: Any,
+    b_scale: Any,
+    b_zero: Any,
+    y_scale: Any,
+    y_zero: Any,
 ) -> Any:
     """The integer product of two quantised matrices, rescaled to the output's quantisation."""
     rows = [_rows(p, a.ndim) for p in (a_scale, a_zero, y_scale, y_zero)]
@@ -136,13 +145,19 @@ def qlinear_conv(
     y_zero: Any,
     bias: Any = None,
 ) -> Any:
-    """An integer convolution of ``x - x_zero`` with ``w - w_zero``; the bias has scale ``x_scale * w_scale``."""
+    """An integer convolution without zero points; the bias has scale ``x_scale * w_scale``."""
     filters = _wide(w) - _wide(_column(w_zero, w.ndim))
-    total = standard("Conv", 11, call)(_wide(x) - _wide(x_zero), filters, None if bias is None else _wide(bias))
+    total = standard("Conv", 11, call)(
+        _wide(x) - _wide(x_zero), filters, None if bias is None else _wide(bias)
+    )
     channel = (-1,) + (1,) * (x.ndim - 2)
     real = total * np.asarray(x_scale) * np.asarray(w_scale).reshape(channel)
     return quantize(real, y_scale, y_zero, declared(call, 7, y_zero))
 
 
 def _column(parameter: Any, rank: int) -> Any:
-    return parameter if parameter is None or parameter.ndim == 0 else parameter.reshape((-1,) + (1,) * (rank - 1))
+    return (
+        parameter
+        if parameter is None or parameter.ndim == 0
+        else parameter.reshape((-1,) + (1,) * (rank - 1))
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,35 +26,51 @@ def _sigmoid(x: Any) -> Any:
     return 0.5 * (1.0 + np.tanh(0.5 * x))
 
 
-_ACTIVATIONS: dict[str, tuple[Callable[..., Any], tuple[float | None, float | None]]] = {
-    "relu": (lambda x, a, b: np.maximum(x, 0), (None, None)),
-    "tanh": (lambda x, a, b: np.tanh(x), (None, None)),
-    "sigmoid": (lambda x, a, b: _sigmoid(x), (None, None)),
-    "affine": (lambda x, a, b: a * x + b, (1.0, 0.0)),
-    "leakyrelu": (lambda x, a, b: np.where(x >= 0, x, a * x), (0.01, None)),
-    "thresholdedrelu": (lambda x, a, b: np.where(x >= a, x, 0), (1.0, None)),
-    "scaledtanh": (lambda x, a, b: a * np.tanh(b * x), (1.0, 1.0)),
-    "hardsigmoid": (lambda x, a, b: np.clip(a * x + b, 0, 1), (0.2, 0.5)),
-    "elu": (lambda x, a, b: np.where(x >= 0, x, a * np.expm1(np.minimum(x, 0))), (1.0, None)),
-    "softsign": (lambda x, a, b: x / (1 + np.abs(x)), (None, None)),
-    "softplus": (lambda x, a, b: np.logaddexp(x, 0), (None, None)),
+_PLAIN: dict[str, Activation] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "sigmoid": _sigmoid,
+    "softsign": lambda x: x / (1 + np.abs(x)),
+    "softplus": lambda x: np.logaddexp(x, 0),
 }
-"""The functions with the default alpha and beta of the operators of the same names."""
+
+_WITH_ALPHA: dict[str, tuple[Callable[[Any, float], Any], float]] = {
+    "leakyrelu": (lambda x, a: np.where(x >= 0, x, a * x), float(np.float32(0.01))),
+    "thresholdedrelu": (lambda x, a: np.where(x >= a, x, 0), 1.0),
+    "elu": (lambda x, a: np.where(x >= 0, x, a * np.expm1(np.minimum(x, 0))), 1.0),
+}
+"""Functions of alpha, with the default of the operator of the same name (stored in float32)."""
+
+_WITH_BOTH: dict[str, tuple[Callable[[Any, float, float], Any], float, float]] = {
+    "affine": (lambda x, a, b: a * x + b, 1.0, 0.0),
+    "scaledtanh": (lambda x, a, b: a * np.tanh(b * x), 1.0, 1.0),
+    "hardsigmoid": (lambda x, a, b: np.clip(a * x + b, 0, 1), float(np.float32(0.2)), 0.5),
+}
+"""Functions of alpha and beta, with the defaults of the operators of the same names."""
 
 
 def _activations(call: Call, defaults: tuple[str, ...], directions: int) -> list[Activation]:
-    """The functions in order; alpha and beta are handed to those that take one, in order."""
-    names = call.get("activations") or list(defaults) * directions
+    """The functions in order; alpha and beta go to those that take one, in order."""
     alphas, betas = list(call.get("activation_alpha") or ()), list(call.get("activation_beta") or ())
     found: list[Activation] = []
-    for name in names:
-        if name.lower() not in _ACTIVATIONS:
+    for name in call.get("activations") or list(defaults) * directions:
+        key = name.lower()
+        if key in _PLAIN:
+            found.append(_PLAIN[key])
+        elif key in _WITH_ALPHA:
+            one, alpha = _WITH_ALPHA[key]
+            found.append(partial(_swapped, one, (alphas.pop(0) if alphas else alpha,)))
+        elif key in _WITH_BOTH:
+            both, alpha, beta = _WITH_BOTH[key]
+            extra = (alphas.pop(0) if alphas else alpha, betas.pop(0) if betas else beta)
+            found.append(partial(_swapped, both, extra))
+        else:
             raise unsupported(call, f"activation {name!r}")
-        function, (alpha, beta) = _ACTIVATIONS[name.lower()]
-        a = alphas.pop(0) if alphas and alpha is not None else alpha
-        b = betas.pop(0) if betas and beta is not None else beta
-        found.append(lambda x, f=function, a=a, b=b: f(x, a, b))
     return found
+
+
+def _swapped(function: Callable[..., Any], extra: tuple[float, ...], x: Any) -> Any:
+    return function(x, *extra)
 
 
 @dataclass(frozen=True)
@@ -167,7 +184,7 @@ def _recurrent(
 _WITNESSES = ("suite", "onnxruntime", "not onnx.reference: ignores sequence_lens, clip and activations")
 
 
-@op("RNN", since=7, witnesses=_WITNESSES)
+@op("RNN", since=7, witnesses=(*_WITNESSES, "not onnxruntime: default alpha of ThresholdedRelu"))
 def rnn(
     call: Call, X: Any, W: Any, R: Any, B: Any = None, sequence_lens: Any = None, initial_h: Any = None
 ) -> tuple[Any, Any]:

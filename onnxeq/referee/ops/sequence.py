@@ -63,7 +63,7 @@ def length(call: Call, sequence: list[Any]) -> Any:
 
 @op("SplitToSequence", witnesses=("suite", "onnxruntime"))
 def split_to_sequence(call: Call, X: Any, split: Any = None) -> list[Any]:
-    """Parts along ``axis``: of 1 (``keepdims`` applies), of one size (the last smaller), or of given sizes."""
+    """Parts along ``axis``: single ones (``keepdims`` applies), of one size, or of the sizes given."""
     axis = normal_axis(call.get("axis", 0), X.ndim)
     if split is None:
         parts = np.split(X, X.shape[axis], axis=axis) if X.shape[axis] else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -68,7 +69,7 @@ def _ngrams(call: Call) -> list[tuple[Any, ...]]:
     pool = call.get("pool_strings") or call.get("pool_int64s")
     starts = [*call.get("ngram_counts"), len(pool)]
     found: list[tuple[Any, ...]] = []
-    for size, (begin, end) in enumerate(zip(starts, starts[1:], strict=False), start=1):
+    for size, (begin, end) in enumerate(itertools.pairwise(starts), start=1):
         found += [tuple(pool[i : i + size]) for i in range(begin, end, size)]
     return found
 

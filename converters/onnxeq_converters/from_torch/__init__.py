@@ -1,0 +1,119 @@
+"""torch as a source: torchvision's zoo, torch.export files, checkpoints and live modules.
+
+This module is light: torch is imported inside the functions, so that :func:`owns` can be asked about
+any object and a missing torch is a typed error.
+
+================  ==========================================================================
+:mod:`.zoo`       torchvision: builders, weights, what each model takes
+:mod:`.files`     ``.pt2`` programs
+:mod:`.inputs`    which tensor goes where in ``forward``
+:mod:`.outputs`   names for whatever ``forward`` returns
+:mod:`.native`    the running program; :mod:`.float64` is how it runs in float64
+:mod:`.export`    the exporter, called once for both forms
+:mod:`.seeding`   ``@seeded`` weights; :mod:`.calibration` keeps them healthy
+:mod:`.weights`   state dicts and fingerprints
+================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from onnxeq.errors import FrameworkMissing, UnknownZoo, UsageError
+
+if TYPE_CHECKING:
+    from onnxeq.protocols import LoadRequest, Native, Progress
+    from onnxeq.types import ZooEntry
+
+__all__ = ["catalogue", "load", "owns", "wrap"]
+
+_INSTALL = "pip install 'onnxeq[torch]'"
+
+
+def load(request: LoadRequest, progress: Progress) -> Native:
+    """Loads ``torchvision:NAME[@WEIGHTS]`` or a file; see :class:`onnxeq.protocols.Converter`."""
+    progress("import torch")
+    _require("torch")
+    from . import files, inputs, native, seeding, zoo
+
+    ref = request.ref
+    if ref.zoo == "file":
+        return files.load(request, progress)
+    if ref.zoo != "torchvision":
+        raise UnknownZoo(f"the torch converter does not offer the zoo {ref.zoo}", hint="it offers torchvision")
+    _require("torchvision")
+    progress("load")
+    model, kind = zoo.build(request)
+    model.eval()
+    known = zoo.inputs(ref.name)
+    calling = inputs.resolve(model, request.inputs, known)
+    if zoo.family(ref.name) == "detection":
+        calling = inputs.as_list_of_images(calling)
+    described: dict[str, str] = {**zoo.versions(), "model": ref.name, "weights": kind}
+    if ref.weights == "seeded":
+        progress("seed")
+        _note(described, seeding.seed_weights(model, calling, ref.seed))
+    return native.TorchNative(model, calling, described, progress)
+
+
+def wrap(model: object, request: LoadRequest, progress: Progress) -> Native:
+    """Takes a live module or a torch.export program; the caller's object is never changed."""
+    _require("torch")
+    import torch
+
+    from . import files, inputs, native, seeding, weights
+
+    progress("copy")
+    if isinstance(model, torch.export.ExportedProgram):
+        return files.from_program(model, request, progress)
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(f"a {type(model).__name__} is not a torch.nn.Module")
+    mine = native.private_copy(model)
+    kind = "live"
+    ref = request.ref
+    if ref.weights not in ("", "seeded", "pretrained"):
+        from pathlib import Path
+
+        weights.put_in(mine, weights.load_file(Path(ref.weights), trust=request.trust), ref.weights)
+        kind = ref.weights
+    calling = inputs.with_ranges(mine, inputs.resolve(mine, request.inputs))
+    described = {"model": f"{type(model).__module__}.{type(model).__qualname__}"}
+    if ref.weights == "seeded":
+        progress("seed")
+        kind = f"seeded:{ref.seed}"
+        _note(described, seeding.seed_weights(mine, calling, ref.seed))
+    described["weights"] = kind
+    return native.TorchNative(mine, calling, described, progress)
+
+
+def owns(model: object) -> bool:
+    """Whether ``model`` is a torch module or exported program, told by its class's ancestry."""
+    homes = {("torch.nn.modules.module", "Module"), ("torch.export.exported_program", "ExportedProgram")}
+    return any((kind.__module__, kind.__name__) in homes for kind in type(model).__mro__)
+
+
+def catalogue(zoo: str) -> tuple[ZooEntry, ...]:
+    """The models of ``torchvision``."""
+    if zoo != "torchvision":
+        raise UnknownZoo(f"the torch converter does not offer the zoo {zoo}", hint="it offers torchvision")
+    _require("torch")
+    _require("torchvision")
+    from . import zoo as torchvision_zoo
+
+    return torchvision_zoo.catalogue()
+
+
+def _note(described: dict[str, Any], notes: tuple[str, ...]) -> None:
+    if notes:
+        described["seeding_notes"] = "; ".join(notes)
+
+
+def _require(package: str) -> None:
+    """Raises :class:`FrameworkMissing` unless ``package`` can be imported."""
+    import importlib
+
+    try:
+        importlib.import_module(package)
+    except (ImportError, RuntimeError) as error:  # torchvision built for another torch raises RuntimeError
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FrameworkMissing(f"{package} cannot be imported: {reason}", hint=_INSTALL) from error

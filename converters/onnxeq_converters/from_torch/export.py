@@ -1,0 +1,217 @@
+"""ONNX files from torch's dynamo exporter: one capture, saved as it is and then optimised."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from onnxeq.errors import ExportFailed, UnusableModel
+from onnxeq.protocols import Progress
+from onnxeq.types import Export, ExportForm
+
+from .inputs import Calling, examples
+from .outputs import flatten, register
+
+__all__ = ["export"]
+
+_BATCH = "batch"
+_EXAMPLE_BATCH = 2
+"""Of a capture with a dynamic batch: 1 would be taken for a constant and broadcast."""
+
+
+@dataclass(frozen=True)
+class _Captured:
+    program: Any
+    dynamic: bool
+    notes: tuple[str, ...]
+
+
+def export(
+    model: torch.nn.Module,
+    calling: Calling,
+    outputs: Any,
+    folder: Path,
+    forms: tuple[ExportForm, ...],
+    opset: int | None,
+    progress: Progress,
+) -> tuple[tuple[Export, ...], int]:
+    """Captures ``model`` once and writes one file per form.
+
+    ``torch.onnx.export(optimize=True)`` is the same capture followed by ``ONNXProgram.optimize()``,
+    so the unfolded form is saved first and the deployed form after optimising the same program.
+
+    Args:
+        model: In inference mode.
+        calling: Its inputs.
+        outputs: What it returned for an example: names the outputs.
+        folder: Where ``unfolded.onnx`` and ``deployed.onnx`` go.
+        forms: What to write.
+        opset: The exporter's own choice when ``None``.
+        progress: Told each step.
+
+    Returns:
+        The exports in the order of ``forms``, and the opset of the files.
+
+    Raises:
+        ExportFailed: With the exporter's reason in one line.
+    """
+    names = tuple(flatten(outputs))
+    register(outputs)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _quiet():
+        captured = _capture(model, calling, opset, progress)
+        graph = captured.program.model.graph
+        if len(graph.outputs) != len(names) or len(graph.inputs) != len(calling.specs):
+            raise ExportFailed(
+                f"the exporter wrote {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
+                f"the model has {len(calling.specs)} and {len(names)}"
+            )
+        _name_outputs(captured.program.model, names)
+        written: dict[ExportForm, Export] = {}
+        for form in (ExportForm.UNFOLDED, ExportForm.DEPLOYED):
+            if form in forms:
+                written[form] = _write(captured, form, folder, progress)
+    used = int(captured.program.model.opset_imports[""])
+    return tuple(written[form] for form in forms), used
+
+
+def _write(captured: _Captured, form: ExportForm, folder: Path, progress: Progress) -> Export:
+    program = captured.program
+    try:
+        if form is ExportForm.DEPLOYED:
+            progress("export: optimise")
+            program.optimize()
+        progress(f"export: save {form.value}")
+        path = folder / f"{form.value}.onnx"
+        program.save(path)
+    except Exception as error:  # whatever an exporter raises is its failure
+        raise ExportFailed(f"the exporter failed to write the {form.value} form: {_reason(error)}") from error
+    graph = program.model.graph
+    return Export(
+        path=path,
+        form=form,
+        dynamic_batch=captured.dynamic,
+        input_names=tuple(str(value.name) for value in graph.inputs),
+        output_names=tuple(str(value.name) for value in graph.outputs),
+        notes=captured.notes,
+    )
+
+
+def _capture(model: torch.nn.Module, calling: Calling, opset: int | None, progress: Progress) -> _Captured:
+    """With a dynamic batch if the model allows it, else for one batch size, with a note that says why."""
+    shared = calling.shares_batch()
+    why = "the inputs have no batch axis in common"
+    if any(shared):
+        progress("export: capture with a dynamic batch")
+        try:
+            program = _run_exporter(model, calling, opset, _EXAMPLE_BATCH)
+        except Exception as error:  # tried again below without the dynamic axis
+            why = _reason(error)
+        else:
+            fixed = _fixed_batches(program, shared)
+            if not fixed:
+                return _Captured(program, True, ())
+            why = f"the exporter fixed the first axis of {', '.join(fixed)}"
+    progress("export: capture with a fixed batch")
+    try:
+        program = _run_exporter(model, calling, opset, None)
+    except Exception as error:  # whatever an exporter raises is its failure
+        raise ExportFailed(f"torch.onnx.export failed: {_reason(error)}") from error
+    return _Captured(program, False, (f"batch baked in at export: {why}",))
+
+
+def _run_exporter(model: torch.nn.Module, calling: Calling, opset: int | None, batch: int | None) -> Any:
+    tensors = examples(calling, batch)
+    args, kwargs = calling.bind(tensors)
+    shapes = None
+    if batch is not None:
+        axis = torch.export.Dim(_BATCH)
+        dims = [{0: axis} if shared else {} for shared in calling.shares_batch()]
+        positional, keyword = calling.bind(dims)
+        shapes = _by_parameter(model, positional, keyword)
+    options = {} if opset is None else {"opset_version": opset}
+    with torch.no_grad():
+        return torch.onnx.export(
+            model,
+            args,
+            kwargs=kwargs,
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+            dynamic_shapes=shapes,
+            **options,
+        )
+
+
+def _by_parameter(model: torch.nn.Module, positional: tuple[Any, ...], keyword: dict[str, Any]) -> Any:
+    """Dynamic shapes in the form torch.export wants: a tuple, or a dict by parameter name."""
+    if not keyword:
+        import inspect
+
+        kinds = [p.kind for p in inspect.signature(model.forward).parameters.values()]
+        if inspect.Parameter.VAR_POSITIONAL in kinds:
+            named = sum(kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds)
+            return (*positional[:named], tuple(positional[named:]))
+        return positional
+    import inspect
+
+    names = list(inspect.signature(model.forward).parameters)
+    return {**dict(zip(names, positional, strict=False)), **keyword}
+
+
+def _fixed_batches(program: Any, shared: tuple[bool, ...]) -> list[str]:
+    """Inputs whose first axis was meant to vary and is a number in the graph."""
+    pairs = zip(program.model.graph.inputs, shared, strict=False)
+    return [str(v.name) for v, is_shared in pairs if is_shared and isinstance(v.shape[0], int)]
+
+
+def _name_outputs(model: Any, names: tuple[str, ...]) -> None:
+    """Gives the graph's outputs their native names where no other value has the name already.
+
+    The exporter calls an output after the operator that it came from (``linear_53``). An output that
+    is an input, or that stands twice in the list, keeps its name: renaming it would rename the other.
+    """
+    graph = model.graph
+    taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
+    taken |= {value.name for node in graph.all_nodes() for value in node.outputs}
+    values = list(graph.outputs)
+    for value, name in zip(values, names, strict=True):
+        alone = sum(other is value for other in values) == 1
+        if alone and name not in taken and value.producer() is not None:
+            value.name = name
+            taken.add(name)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """stdout is data, so what exporters print goes to stderr; their warnings are not for users."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _reason(error: BaseException) -> str:
+    """The first telling line of the innermost cause, without colours and banners."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    line = lines[0] if lines else ""
+    return f"{type(error).__name__}: {line}"[:300] if line else type(error).__name__

@@ -1,0 +1,152 @@
+"""A torch module as the ladder's native program: run in float32 and float64, exported, described."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from onnxeq.errors import UnusableModel
+from onnxeq.protocols import Progress
+from onnxeq.types import Array, Export, ExportForm, Feed, Precision, Signature, TensorSpec
+
+from . import export as exporter
+from .float64 import Float64Mode, lift
+from .inputs import Calling, examples, to_array
+from .outputs import flatten
+from .weights import fingerprint, named
+
+__all__ = ["TorchNative", "private_copy"]
+
+_PACKAGES = ("torch", "onnxscript", "onnx", "onnx-ir")
+
+
+class TorchNative:
+    """A module in inference mode on the CPU; satisfies :class:`onnxeq.protocols.Native`.
+
+    Args:
+        model: The module, which this object owns: nobody else may hold it.
+        calling: How it is called.
+        described: What ``provenance`` says besides versions and the weights' fingerprint.
+        progress: Told each step as it begins.
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, calling: Calling, described: Mapping[str, str], progress: Progress
+    ) -> None:
+        self._model = model
+        self._calling = calling
+        self._described = dict(described)
+        self._progress = progress
+        self._outputs: tuple[TensorSpec, ...] = ()
+
+    @property
+    def signature(self) -> Signature:
+        """The inputs with their ranges, and the outputs once the model has run."""
+        return Signature(self._calling.specs, self._outputs)
+
+    @property
+    def provenance(self) -> Mapping[str, str]:
+        """Framework, versions, exporter, threads, weights and their SHA-256."""
+        versions = {name: _version(name) for name in _PACKAGES}
+        return {
+            "framework": "torch",
+            **versions,
+            "exporter": "torch.onnx.export(dynamo=True)",
+            "threads": str(torch.get_num_threads()),
+            **self._described,
+            "weights_sha256": self._fingerprint,
+        }
+
+    def run(self, feed: Feed, precision: Precision) -> dict[str, Array]:
+        """The outputs for one feed; see :meth:`onnxeq.protocols.Native.run`.
+
+        float32 runs with the process's own thread count, which ``provenance`` records.
+
+        Raises:
+            BadInputs: The feed's names or element types are not the declared ones.
+        """
+        self._progress(f"run native/{precision.value}")
+        tensors = self._calling.tensors(feed)
+        outputs = self._run_f32(tensors) if precision is Precision.F32 else self._run_f64(tensors)
+        arrays = {name: to_array(tensor) for name, tensor in outputs.items()}
+        if precision is Precision.F32:
+            self._outputs = tuple(_spec(name, array) for name, array in arrays.items())
+        return arrays
+
+    def export(self, folder: Path, forms: tuple[ExportForm, ...], opset: int | None) -> tuple[Export, ...]:
+        """Writes the forms that are asked for; see :func:`onnxeq_converters.from_torch.export.export`."""
+        args, kwargs = self._calling.bind(examples(self._calling))
+        with torch.no_grad():
+            outputs = self._model(*args, **kwargs)
+        written, used = exporter.export(self._model, self._calling, outputs, folder, forms, opset, self._progress)
+        self._described["opset"] = str(used)
+        return written
+
+    def weights(self) -> dict[str, Array]:
+        """Every parameter and buffer by its native name, as read-only views."""
+        arrays = {name: to_array(tensor) for name, tensor in named(self._model).items()}
+        for array in arrays.values():
+            array.flags.writeable = False
+        return arrays
+
+    def _run_f32(self, tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+        args, kwargs = self._calling.bind(tensors)
+        # no_grad, not inference_mode: a module that keeps a tensor for the next call (a cache, a
+        # mask) would keep an inference tensor, which the exporter then refuses.
+        with torch.no_grad():
+            return flatten(self._model(*args, **kwargs))
+
+    def _run_f64(self, tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+        args, kwargs = self._calling.bind([t.double() if t.is_floating_point() else t for t in tensors])
+        # Under no_grad composite operators are taken apart before the mode sees them, so the scalars
+        # inside them are rounded too; under inference_mode they would not be.
+        model = self._double  # made outside the mode, which would lift what is being copied
+        with torch.no_grad(), Float64Mode():
+            return flatten(model(*args, **kwargs))
+
+    @functools.cached_property
+    def _double(self) -> torch.nn.Module:
+        lifted = private_copy(self._model)
+        lift(lifted)
+        return lifted
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(named(self._model))
+
+
+def private_copy(model: torch.nn.Module) -> torch.nn.Module:
+    """A deep copy on the CPU in inference mode; the original is not touched in any way.
+
+    Raises:
+        UnusableModel: The module holds something that cannot be copied.
+    """
+    try:
+        copied: Any = copy.deepcopy(model)
+    except (RuntimeError, TypeError) as error:  # a non-leaf tensor kept on the module; a lock, a file
+        reason = str(error).strip().splitlines()[0]
+        raise UnusableModel(f"{type(model).__name__} cannot be copied: {reason}") from error
+    copied = copied.cpu()
+    for module in copied.modules():
+        # Not eval(): modules out of torch.export refuse it, and a custom train() may do anything.
+        module.training = False
+    return copied  # type: ignore[no-any-return]
+
+
+def _spec(name: str, array: Array) -> TensorSpec:
+    return TensorSpec(name, str(array.dtype), tuple(array.shape))
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

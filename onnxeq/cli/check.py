@@ -1,0 +1,72 @@
+"""``onnxeq check``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from onnxeq import errors
+from onnxeq.cli import options as o
+from onnxeq.types import Report, Verdict
+
+__all__ = ["check"]
+
+_STATUS = {
+    Verdict.EQUIVALENT: errors.EXIT_EQUIVALENT,
+    Verdict.DIVERGENT: errors.EXIT_DIVERGENT,
+    Verdict.INCONCLUSIVE: errors.EXIT_UNDECIDED,
+}
+
+
+def check(
+    source: Annotated[str, typer.Argument(help="zoo:name[@weights], a model file, or file.py:factory.")],
+    target: Annotated[str | None, typer.Argument(help="The ONNX file to judge; without one SOURCE is exported.")] = None,
+    inputs: o.Inputs = [],  # noqa: B006 - typer copies defaults
+    shape: o.Shape = [],  # noqa: B006
+    batch: o.Batch = "1,3",
+    seed: o.Seed = 0,
+    providers: o.ProviderList = "",
+    opset: o.Opset = None,
+    accept: o.Accept = [],  # noqa: B006
+    rtol: o.Rtol = None,
+    atol: o.Atol = None,
+    timeout: o.Timeout = None,
+    trust: o.Trust = False,
+    no_cache: o.NoCache = False,
+    json: o.Json = False,
+    report: o.ReportFile = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Say whether SOURCE and its ONNX form are equivalent and, if not, on which rung they part."""
+    from rich.console import Console
+
+    from onnxeq import inputs as inputs_
+    from onnxeq.check import check as run_check
+    from onnxeq.report import to_json
+    from onnxeq.report.files import check_name, write
+    from onnxeq.report.progress import JobProgress
+    from onnxeq.report.terminal import show
+
+    if report is not None:
+        check_name(report)
+    with JobProgress(Console(stderr=True), quiet=quiet) as progress:
+        found: Report = run_check(
+            source, target, inputs=inputs, shapes=inputs_.parse_shape(shape), batches=_batches(batch), seed=seed,
+            providers=o.split(providers) or None, opset=opset, accept=[a for item in accept for a in o.split(item)],
+            rtol=rtol, atol=atol, timeout_s=timeout, trust=trust, use_cache=not no_cache, listener=progress,
+        )  # fmt: skip
+    if json:
+        typer.echo(to_json(found))
+    else:
+        show(found, Console(highlight=False))
+    if report is not None:
+        write(found, report)
+    raise typer.Exit(_STATUS[found.verdict])
+
+
+def _batches(text: str) -> list[int]:
+    sizes = o.split(text)
+    if not sizes or not all(s.isdigit() and int(s) > 0 for s in sizes):
+        raise errors.UsageError(f"'{text}' is no list of batch sizes", hint="write --batch 1,4")
+    return [int(s) for s in sizes]

@@ -1,0 +1,36 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Accept", "Atol", "Batch", "Inputs", "Json", "NoCache", "Opset", "ProviderList", "Quiet", "ReportFile", "Rtol",
+    "Seed", "Shape", "Timeout", "Trust", "split",
+]  # fmt: skip
+
+Accept = Annotated[list[str], typer.Option(help="A reduced precision that is fine: tf32, float16, bfloat16, int8.")]
+Atol = Annotated[float | None, typer.Option(help="With --rtol: |a-b| <= atol + rtol*|b| in place of measured limits.")]
+Batch = Annotated[str, typer.Option(help="Batch sizes to try where the batch may vary, e.g. 1,4.")]
+Inputs = Annotated[
+    list[Path], typer.Option(help="Inputs: .npz, .npy, a folder of them, or an ONNX test_data_set_N (repeatable).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Run everything again, whatever earlier checks left.")]
+Opset = Annotated[int | None, typer.Option(help="Opset of the export; by default the exporter's.")]
+ProviderList = Annotated[str, typer.Option("--providers", help="cpu,cuda; by default those that this machine has.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+ReportFile = Annotated[Path | None, typer.Option("--report", help="Also write the report: FILE.html, .json, .md or .xml.")]
+Rtol = Annotated[float | None, typer.Option(help="See --atol.")]
+Seed = Annotated[int, typer.Option(help="Seed of generated inputs.")]
+Shape = Annotated[list[str], typer.Option(help="An input's shape, NAME=1x3x224x224 (repeatable).")]
+Timeout = Annotated[float | None, typer.Option(help="Limit for each job in seconds.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Let code stored in the model file run.")]
+
+
+def split(text: str) -> list[str]:
+    """A comma-separated list; empty text is an empty list."""
+    return [part.strip() for part in text.split(",") if part.strip()]

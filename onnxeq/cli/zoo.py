@@ -1,0 +1,93 @@
+"""``onnxeq zoo list`` and ``onnxeq zoo show``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from onnxeq import errors
+from onnxeq.cli import options as o
+
+__all__ = ["app"]
+
+app = typer.Typer(help="What can be named in a model reference.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def list_(
+    name: Annotated[str, typer.Argument(help="A zoo; without one the zoos are listed.")] = "",
+    json: o.Json = False,
+) -> None:
+    """List the zoos, or the models of one zoo."""
+    rows = _entries(name) if name else _zoos()
+    if json:
+        _print_json({"schema": "onnxeq.zoo/1", "zoo": name or None, "entries": rows})
+        return
+    for row in rows:
+        typer.echo(f"{name}:{row['name']}  {row['family']}" if name else f"{row['name']:<14}{row['state']}")
+
+
+@app.command("show")
+def show(
+    reference: Annotated[str, typer.Argument(help="A model, zoo:name.")],
+    json: o.Json = False,
+) -> None:
+    """Show one model: its family, its inputs and what it needs."""
+    from onnxeq import zoo
+    from onnxeq.records import spec_from_record
+
+    ref = zoo.parse(reference)
+    if ref.zoo in ("file", "factory"):
+        raise errors.UsageError(f"{reference} is no model of a zoo", hint="write zoo:name; onnxeq zoo list names the zoos")
+    rows = _entries(ref.zoo)
+    row = next((r for r in rows if r["name"] == ref.name), None)
+    if row is None:
+        near = zoo.nearest(ref.name, [r["name"] for r in rows])
+        hint = f"did you mean {near}?" if near else f"list them with: onnxeq zoo list {ref.zoo}"
+        raise errors.UnknownModel(f"{ref.zoo} has no model '{ref.name}'", hint=hint)
+    if json:
+        _print_json({"schema": "onnxeq.zoo/1", "zoo": ref.zoo, "entry": row})
+        return
+    typer.echo(f"{ref.zoo}:{row['name']}")
+    for key in ("family", "note"):
+        if row[key]:
+            typer.echo(f"  {key}: {row[key]}")
+    for record in row["inputs"]:
+        spec = spec_from_record(record)
+        span = f", values {spec.range.low:g} to {spec.range.high:g}" if spec.range else ""
+        typer.echo(f"  input {spec.name}: {spec.text()}{span}")
+    typer.echo(f"  without a network: onnxeq check {ref.zoo}:{row['name']}@seeded")
+
+
+def _zoos() -> list[dict[str, str]]:
+    from onnxeq import zoo
+
+    rows = []
+    for name in zoo.installed_zoos():
+        try:
+            zoo.require_framework(zoo.parse(f"{name}:x"))
+            state = f"installed; list with: onnxeq zoo list {name}"
+        except errors.FrameworkMissing as missing:
+            state = missing.line()
+        rows.append({"name": name, "state": state})
+    return rows
+
+
+def _entries(name: str) -> list[dict[str, Any]]:
+    from onnxeq import zoo
+    from onnxeq.jobs import Jobs, JobSpec
+
+    ref = zoo.parse(f"{name}:x")
+    if ref.zoo != name:
+        raise errors.UnknownZoo(f"'{name}' is no zoo", hint="onnxeq zoo list names them")
+    zoo.require_framework(ref)
+    with Jobs() as jobs:
+        params = {"converter": zoo.converter_for(ref), "zoo": name}
+        return list(jobs.start(JobSpec("catalogue", f"zoo {name}", params)).result().data["entries"])
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    import json
+
+    typer.echo(json.dumps(document, indent=1))

@@ -1,0 +1,96 @@
+"""What ``onnxeq doctor`` examines: packages, converters, providers, the cache. Each by really trying it."""
+
+from __future__ import annotations
+
+import enum
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+
+from onnxeq import fingerprint, zoo
+from onnxeq.errors import FrameworkMissing
+from onnxeq.jobs import cache_root
+from onnxeq.providers import choose_providers
+
+__all__ = ["Finding", "State", "examine"]
+
+
+class State(enum.StrEnum):
+    """How one thing stands."""
+
+    OK = "ok"
+    ABSENT = "absent"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One examined thing and, where it is not well, what to type."""
+
+    name: str
+    state: State
+    text: str
+
+
+_IMPORTS = {
+    "onnxruntime": "import onnxruntime as m; print(m.__version__, *m.get_available_providers())",
+    "onnx": "import onnx as m; print(m.__version__)",
+    "onnxsim": "import onnxsim as m; print(getattr(m, '__version__', ''))",
+    "torch": "import torch as m; print(m.__version__)",
+    "torchvision": "import torchvision as m; print(m.__version__)",
+    "tensorflow": "import tensorflow as m; print(m.__version__)",
+    "keras": "import keras as m; print(m.__version__)",
+    "tf2onnx": "import tf2onnx as m; print(m.__version__)",
+}
+
+
+def examine() -> tuple[Finding, ...]:
+    """Imports each package in a process of its own, asks for devices, and tries the cache folder."""
+    versions = fingerprint.versions()
+    found = [Finding("python", State.OK, f"{versions['python']} at {sys.executable}")]
+    found += [_package(name, code, versions) for name, code in _IMPORTS.items()]
+    found += [_converter(name) for name in zoo.installed_zoos()]
+    cuda = next(p for p in choose_providers(None) if p.name == "cuda")
+    found.append(Finding("cuda", State.ABSENT if cuda.why_not else State.OK, cuda.why_not or "a CUDA device answers"))
+    found.append(_cache())
+    return tuple(found)
+
+
+def _package(name: str, code: str, versions: dict[str, str]) -> Finding:
+    if name not in versions and f"{name}-gpu" not in versions:
+        extra = {"torch": "torch", "torchvision": "torch"}.get(name, "keras")
+        return Finding(name, State.ABSENT, f"not installed; pip install 'onnxeq[{extra}]'")
+    environment = dict(os.environ, PYTHONSAFEPATH="1", TF_CPP_MIN_LOG_LEVEL="3")
+    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    if tried.returncode:
+        last = (tried.stderr.strip().splitlines() or [f"ended with status {tried.returncode}"])[-1]
+        return Finding(name, State.BROKEN, f"import fails: {last}; reinstall with the versions in constraints.txt")
+    return Finding(name, State.OK, tried.stdout.strip())
+
+
+def _converter(name: str) -> Finding:
+    label = f"zoo {name}"
+    entry = next((e for e in metadata.entry_points(group=zoo.CONVERTER_GROUP, name=zoo.ZOOS.get(name, name))), None)
+    value = entry.value if entry else ""
+    try:
+        zoo.require_framework(zoo.parse(f"{name}:x"))
+    except FrameworkMissing as missing:
+        return Finding(label, State.ABSENT, missing.line())
+    return Finding(label, State.OK, f"converter {value}")
+
+
+def _cache() -> Finding:
+    root = cache_root()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f".probe-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        return Finding("cache", State.BROKEN, f"{root} is not writable ({error.strerror}); set ONNXEQ_CACHE to a folder that is")
+    used = sum(p.stat().st_size for p in root.rglob("*") if p.is_file())
+    free = shutil.disk_usage(root).free
+    return Finding("cache", State.OK, f"{root}: {used / 2**30:.2f} GiB used, {free / 2**30:.0f} GiB free")

@@ -1,0 +1,37 @@
+"""What to do next, for each kind of break."""
+
+from __future__ import annotations
+
+from onnxeq.types import Report, Status, Verdict
+
+__all__ = ["next_steps"]
+
+
+def next_steps(report: Report) -> tuple[str, ...]:
+    """Up to three sentences, each with something to type or change; empty when there is nothing to do."""
+    if report.verdict is Verdict.EQUIVALENT:
+        return ()
+    source = str(report.source.get("ref", "SOURCE"))
+    steps = []
+    if report.verdict is Verdict.INCONCLUSIVE:
+        reasons = [r.reason for r in report.rungs if r.status is Status.NOT_RUN]
+        if reasons:
+            steps.append(f"make the missing rung run: {reasons[0]}")
+        if any("did not vary" in note for note in report.notes):
+            steps.append("give inputs to which the output responds: --inputs FILE.npz")
+    broken = {cause.rung for cause in report.causes}
+    if broken & {"graph", "weights", "interface"}:
+        steps.append(f"export afresh and compare: onnxeq convert {source} -o fresh.onnx; onnxeq check {source} fresh.onnx")
+    if "native-rounding" in broken:
+        steps.append("run the framework with full float32 arithmetic (no TF32, no reduced-precision matmul) and check again")
+    if "kernels" in broken:
+        steps.append("try another onnxruntime version, or report the kernel: the job folders in the cache replay it")
+    if "optimizer" in broken:
+        steps.append("deploy with SessionOptions.graph_optimization_level = ORT_DISABLE_ALL until the pass is fixed")
+    if "provider" in broken:
+        steps.append("set the CUDA provider's option use_tf32 to 0, or accept it: --accept tf32")
+    if "stability" in broken:
+        steps.append("look for random operators, dropout left in training mode, or uninitialised state")
+    if "normalize" in broken:
+        steps.append("this is a fault of onnxeq's normaliser: report it with the model; the verdict on the artifact stands")
+    return tuple(steps[:3])
