@@ -32,12 +32,12 @@ def convert(
     """Export SOURCE to ONNX and normalise the graph. Check it afterwards: onnxeq check SOURCE FILE."""
     from rich.console import Console
 
-    from onnxeq import convert as conversion
     from onnxeq import inputs as inputs_
+    from onnxeq.convert import convert as run
     from onnxeq.report.progress import JobProgress
 
     with JobProgress(Console(stderr=True), quiet=quiet) as progress:
-        done = conversion.convert(
+        done = run(
             source, output, inputs=inputs, shapes=inputs_.parse_shape(shape), opset=opset, seed=seed,
             normalized=not raw, overwrite=force, timeout_s=timeout, trust=trust, listener=progress,
         )  # fmt: skip
@@ -56,11 +56,11 @@ def normalize(
     """Normalise the graph of an ONNX file. Check it afterwards: onnxeq check MODEL FILE."""
     from rich.console import Console
 
-    from onnxeq import convert as conversion
+    from onnxeq.convert import normalize as run
     from onnxeq.report.progress import JobProgress
 
     with JobProgress(Console(stderr=True), quiet=quiet) as progress:
-        done = conversion.normalize(
+        done = run(
             model, output, opset=opset, overwrite=force, timeout_s=timeout, listener=progress
         )
     _say(done, json)

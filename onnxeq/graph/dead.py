@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from onnxeq.graph.frame import ANY, Options, Outcome, Pass, graphs
+from onnxeq.graph.frame import ANY, Options, Outcome, Pass, graphs, inner_graphs
 
 __all__ = ["REMOVE_DEAD"]
 
@@ -30,17 +30,11 @@ def _run(model: ir.Model, options: Options) -> Outcome:
 def _detach_inner(node: ir.Node) -> int:
     """Takes the nodes of a removed node's sub-graphs off the values that they captured."""
     removed = 0
-    for held in node.attributes.values():
-        inner = []
-        if held.type == ir.AttributeType.GRAPH and not held.is_ref():
-            inner = [held.as_graph()]
-        elif held.type == ir.AttributeType.GRAPHS and not held.is_ref():
-            inner = list(held.as_graphs())
-        for graph in inner:
-            graph.outputs.clear()
-            for child in reversed(list(graph)):
-                removed += 1 + _detach_inner(child)
-                graph.remove(child, safe=True)
+    for graph in inner_graphs(node):
+        graph.outputs.clear()
+        for child in reversed(list(graph)):
+            removed += 1 + _detach_inner(child)
+            graph.remove(child, safe=True)
     return removed
 
 

@@ -22,7 +22,18 @@ import onnx_ir as ir
 
 from onnxeq.errors import CannotRun
 
-__all__ = ["ANY", "Options", "Outcome", "Pass", "PassViolation", "Step", "apply", "graphs", "interface"]
+__all__ = [
+    "ANY",
+    "Options",
+    "Outcome",
+    "Pass",
+    "PassViolation",
+    "Step",
+    "apply",
+    "graphs",
+    "inner_graphs",
+    "interface",
+]
 
 ANY = frozenset({"*"})
 """Stands for every operator in :attr:`Pass.adds` and :attr:`Pass.removes`."""
@@ -97,10 +108,24 @@ _Ports = tuple[tuple[str, str, str], ...]
 _Trace = tuple[tuple[object, ...], ...]
 
 
+def inner_graphs(node: ir.Node) -> list[ir.Graph]:
+    """The graphs in the node's own attributes."""
+    found: list[ir.Graph] = []
+    for held in node.attributes.values():
+        if held.type == ir.AttributeType.GRAPH and not held.is_ref():
+            found.append(held.as_graph())
+        elif held.type == ir.AttributeType.GRAPHS and not held.is_ref():
+            found.extend(held.as_graphs())
+    return found
+
+
 def graphs(model: ir.Model) -> Iterator[ir.Graph]:
     """The main graph and every sub-graph in it (bodies of model-local functions excluded)."""
-    yield model.graph
-    yield from model.graph.subgraphs()
+    pending = [model.graph]
+    while pending:
+        graph = pending.pop()
+        yield graph
+        pending.extend(inner for node in graph for inner in inner_graphs(node))
 
 
 def interface(model: ir.Model) -> tuple[_Ports, _Ports]:
@@ -135,23 +160,11 @@ def _misplaced(graph: ir.Graph, outer: frozenset[int]) -> str:
         for value in node.inputs:
             if value is not None and id(value) not in known:
                 return f"{value.name} at node {node.name or node.op_type}"
-        scope = frozenset(known)
-        for attribute in node.attributes.values():
-            for inner in _graphs_of(attribute):
-                if found := _misplaced(inner, scope):
-                    return found
+        for inner in inner_graphs(node):
+            if found := _misplaced(inner, frozenset(known)):
+                return found
         known.update(id(v) for v in node.outputs)
     return next((str(v.name) for v in graph.outputs if id(v) not in known), "")
-
-
-def _graphs_of(attribute: ir.Attr) -> list[ir.Graph]:
-    if attribute.is_ref():
-        return []
-    if attribute.type == ir.AttributeType.GRAPH:
-        return [attribute.as_graph()]
-    if attribute.type == ir.AttributeType.GRAPHS:
-        return list(attribute.as_graphs())
-    return []
 
 
 def _undeclared(declared: frozenset[str], changed: Counter[str]) -> list[str]:

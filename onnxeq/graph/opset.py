@@ -1,8 +1,8 @@
 """Conversion to another version of the standard operator set.
 
 ``onnx.version_converter`` knows the adapters. It is written in C++ against serialised models, so tensors
-over ``tensors.KEEP_BYTES`` are set aside meanwhile (they stand in as inputs): what it needs to read, such as
-axes, is small.
+of more than ``tensors.KEEP_ELEMENTS`` are set aside meanwhile (they stand in as inputs): what it needs to
+read, such as axes, is small.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import onnx_ir as ir
 from onnxeq.errors import CannotRun
 from onnxeq.graph.edit import normal_opset
 from onnxeq.graph.frame import ANY, Options, Outcome, Pass
-from onnxeq.graph.tensors import light, set_aside
+from onnxeq.graph.tensors import light
 
 __all__ = ["CONVERT_OPSET"]
 
@@ -26,9 +26,8 @@ def _run(model: ir.Model, options: Options) -> Outcome:
     newest = onnx.defs.onnx_opset_version()
     if not 7 <= wanted <= newest:
         raise CannotRun(f"cannot convert to opset {wanted}: allowed 7 to {newest}")
-    proto = ir.serde.serialize_model(model)
     whole = ir.serde.serialize_model(model)
-    set_aside(proto.graph)
+    proto = light(whole)
     try:
         converted = onnx.version_converter.convert_version(proto, wanted)
     except (RuntimeError, ValueError) as error:

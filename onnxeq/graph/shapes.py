@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxeq.graph.frame import Options, Outcome, Pass, graphs
-from onnxeq.graph.tensors import KEEP_BYTES
+from onnxeq.graph.tensors import KEEP_ELEMENTS
 
 __all__ = ["INFER_SHAPES"]
 
@@ -27,7 +27,7 @@ def _without_data(model: ir.Model) -> onnx.ModelProto:
     large = {
         name: value
         for name, value in graph.initializers.items()
-        if value.const_value is not None and value.const_value.nbytes > KEEP_BYTES
+        if value.const_value is not None and value.const_value.size > KEEP_ELEMENTS
     }
     added = [value for value in large.values() if not value.is_graph_input()]
     order = dict(graph.initializers)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import onnx
+from google.protobuf.message import Message  # type: ignore[import-untyped, unused-ignore]
 
-__all__ = ["KEEP_BYTES", "all_graphs", "is_external", "light", "set_aside", "stored_tensors"]
+__all__ = ["KEEP_ELEMENTS", "all_graphs", "is_external", "light", "stored_tensors"]
 
-KEEP_BYTES = 4096
-"""Tensors up to this size keep their values in a light copy: shapes, axes and scales are this small."""
+KEEP_ELEMENTS = 512
+"""Tensors up to this many elements keep their values in a light copy: shapes, axes and scales are that
+small."""
 
 
 def _of_attribute(attribute: onnx.AttributeProto) -> Iterator[onnx.TensorProto]:
@@ -64,21 +67,27 @@ def is_external(tensor: onnx.TensorProto) -> bool:
 
 
 def _is_large(tensor: onnx.TensorProto) -> bool:
-    return is_external(tensor) or tensor.ByteSize() > KEEP_BYTES
+    """By shape: asking a tensor for its size or bytes copies them."""
+    return is_external(tensor) or math.prod(tensor.dims) > KEEP_ELEMENTS
 
 
-def set_aside(graph: onnx.GraphProto, *, declare: bool = True) -> None:
-    """Takes the large initializers out of ``graph``; ``declare`` lets inputs of their type stand in."""
-    declared = {value.name for value in graph.input}
-    large = [t for t in graph.initializer if _is_large(t) and (declare or t.name in declared)]
-    missing = [(t.name, t.data_type, list(t.dims)) for t in large if t.name not in declared]
-    taken = {t.name for t in large}
-    kept = onnx.GraphProto()
-    kept.initializer.extend(t for t in graph.initializer if t.name not in taken)
-    graph.ClearField("initializer")
-    graph.initializer.extend(kept.initializer)
-    for name, kind, dims in missing:
-        graph.input.append(onnx.helper.make_tensor_value_info(name, kind, dims))
+def _stand_in(tensor: onnx.TensorProto) -> onnx.ValueInfoProto:
+    """An input of the tensor's name and type."""
+    return onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+
+
+def _copied(source: Message, target: Message, skip: str) -> None:
+    """Copies every field of ``source`` but one."""
+    for field, value in source.ListFields():
+        if field.name == skip:
+            continue
+        held = getattr(target, field.name)
+        if hasattr(held, "extend"):
+            held.extend(value)
+        elif isinstance(held, Message):
+            held.CopyFrom(value)
+        else:
+            setattr(target, field.name, value)
 
 
 def light(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -88,6 +97,14 @@ def light(model: onnx.ModelProto) -> onnx.ModelProto:
     complain about.
     """
     copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    set_aside(copy.graph, declare=model.ir_version >= 4)
+    _copied(model, copy, "graph")
+    copy.graph.SetInParent()
+    _copied(model.graph, copy.graph, "initializer")
+    declared = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if not _is_large(tensor) or (model.ir_version < 4 and tensor.name not in declared):
+            copy.graph.initializer.append(tensor)
+        elif tensor.name not in declared:
+            declared.add(tensor.name)
+            copy.graph.input.append(_stand_in(tensor))
     return copy

@@ -105,8 +105,10 @@ def _typed_fields(tensor: TensorProto, name: str, shape: tuple[int, ...]) -> NDA
     else:
         flat = np.array(data, dtype=numpy_dtype(name))
     if flat.size != math.prod(shape):
-        raise UnusableModel(f"tensor {tensor.name!r} holds {flat.size} values, its shape {list(shape)} needs "
-                            f"{math.prod(shape)}")
+        raise UnusableModel(
+            f"tensor {tensor.name!r} holds {flat.size} values, its shape {list(shape)} needs "
+            f"{math.prod(shape)}"
+        )
     return flat.reshape(shape)
 
 

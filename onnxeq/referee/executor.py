@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from onnxeq.referee.frames import (
     Kind,
     NodeInfo,
     Run,
+    cast_target,
     constant_array,
     constant_entry,
     input_value,
@@ -41,6 +43,7 @@ from onnxeq.referee.frames import (
     kind_of,
     owned_inputs,
     shown_attribute,
+    shown_constant,
     twins_of,
 )
 from onnxeq.referee.plan import (
@@ -84,6 +87,8 @@ class Executor:
         self._graph = model.graph
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._bodies: dict[tuple[FunctionKey, tuple[tuple[str, int], ...], tuple[bool, ...]], Plan] = {}
+        self._lifted: dict[str, Entry] = {}
+        self._lifted_bytes = 0
         stored = {tensor.name for tensor in model.graph.initializer}
         stored |= {sparse.values.name for sparse in model.graph.sparse_initializer}
         self._declared = {value.name: _spec(value) for value in model.graph.input}
@@ -154,11 +159,24 @@ class Executor:
     def _constant(self, frame: Frame, owner: int, name: str, load: Callable[[], Array]) -> Entry:
         """A constant of ``frame``; those of a loop body or function are kept, since they are met again."""
         if not frame.repeats:
-            return constant_entry(frame.run, name, load())
+            return self._shown_constant(frame, name, load)
         key = (frame.path, owner, name)
         if key not in frame.run.constants:
-            frame.run.constants[key] = constant_entry(frame.run, name, load())
+            frame.run.constants[key] = self._shown_constant(frame, name, load)
         return frame.run.constants[key]
+
+    def _shown_constant(self, frame: Frame, name: str, load: Callable[[], Array]) -> Entry:
+        """A constant, lifted and shown to the hook; the main graph's lifted arrays are kept between runs."""
+        if frame.repeats:
+            return shown_constant(frame.run, name, constant_entry(load()))
+        if name not in self._lifted:
+            entry = constant_entry(load())
+            size = entry.value.nbytes if entry.dtype in FLOATS else 0
+            if self._lifted_bytes + size > _KEEP_BYTES:
+                return shown_constant(frame.run, name, entry)
+            self._lifted_bytes += size
+            self._lifted[name] = entry
+        return shown_constant(frame.run, name, self._lifted[name])
 
     def _raw(self, stored: onnx.TensorProto | onnx.SparseTensorProto) -> NDArray[Any]:
         if isinstance(stored, onnx.SparseTensorProto):
@@ -172,26 +190,10 @@ class Executor:
             name = step.node.output[0]
             return [self._constant(frame, id(step), name, lambda: constant_array(own))]
         attributes = self._shown(frame, step, own)
-        try:
-            if step.operator is None:
-                return self._run_body(frame, step, attributes)
-            return self._run_operator(frame, step, attributes)
-        except (OnnxeqError, MemoryError):
-            raise
-        except Exception as error:
-            raise CannotRun(self._failure(frame, step, error)) from error
-
-    def _failure(self, frame: Frame, step: Step, error: Exception) -> str:
-        shapes = []
-        for name in step.node.input:
-            entry = frame.values.get(name)
-            shape = getattr(entry.value, "shape", None) if entry else None
-            shapes.append(f"{name}{list(shape) if shape is not None else ''}")
-        reason = " ".join(str(error).split()) or "no reason given"
-        return (
-            f"node {'/'.join((*frame.path, step.label))}: {step.operator_name} failed on inputs "
-            f"{', '.join(shapes) or 'none'}: {type(error).__name__}: {reason}"
-        )
+        found = [self._entry(frame, name) if name else None for name in step.node.input]
+        if step.operator is None:
+            return self._run_body(frame, step, attributes, found)
+        return self._run_operator(frame, step, attributes, found)
 
     def _shown(self, frame: Frame, step: Step, own: dict[str, Any]) -> Mapping[str, Any]:
         """The attributes, each float shown to the hook once per run."""
@@ -207,46 +209,37 @@ class Executor:
             }
         return frame.run.attributes[key]
 
-    def _run_operator(self, frame: Frame, step: Step, attributes: Mapping[str, Any]) -> list[Entry]:
-        found = [self._entry(frame, name) if name else None for name in step.node.input]
+    def _run_operator(
+        self, frame: Frame, step: Step, attributes: Mapping[str, Any], found: list[Entry | None]
+    ) -> list[Entry]:
         kind = kind_of(step, found)
         exact = kind is Kind.SHAPE and not step.plans
         dtypes = tuple("" if entry is None else entry.dtype for entry in found)
         twins = twins_of(found) if kind is Kind.CONSTANT and not step.plans else None
         values = [input_value(entry, exact, fixed) for entry, fixed in zip(found, step.fixed, strict=True)]
-        kinds: list[Kind] = []
-        owned: frozenset[int] = frozenset()
+        inner: list[Kind] = []
+        call = Call(
+            step.node, step.opset, attributes, len(step.node.output),
+            self._graph_runner(frame, step, inner), exact, dtypes,
+        )  # fmt: skip
         if frame.run.hook is None and kind is Kind.DATA and not step.plans:
             found.clear()  # from here on ``values`` alone holds what dies with this node
-            dead = {name: frame.values.pop(name, None) for name in step.release}
-            shapes = [getattr(value, "shape", None) for value in values]
-            del dead, shapes
-            owned = owned_inputs(values)
-        run_graph = self._graph_runner(frame, step, kinds)
-        call = Call(
-            step.node, step.opset, attributes, len(step.node.output), run_graph, exact, dtypes, owned
-        )
+            for name in step.release:
+                frame.values.pop(name, None)
+            call = dataclasses.replace(call, owned=owned_inputs(values))
         if is_identity_cast(frame.run, step, attributes, dtypes):
             results: list[Value] = [values[0]]
+            declared: tuple[str, ...] = (cast_target(step, attributes, dtypes),)
         else:
-            results = _invoke(step, call, values)
+            results = _invoke(frame, step, call, values)
+            declared = declared_outputs(step.node, step.opset, attributes, dtypes, results)
         exacts: list[Value] = [None] * len(results)
         if twins is not None:
-            exacts = _invoke(step, _exact_call(call), twins)
-        declared = declared_outputs(step.node, step.opset, attributes, dtypes, results)
-        results = [
-            restore(v, d) if exact else lift(v) for v, d in zip(results, declared, strict=True)
-        ]
-        if frame.run.hook is not None:
-            info = NodeInfo(
-                step.node, step.opset, exact, declared, frame.path, composite=bool(step.plans),
-                input_dtypes=dtypes,
-            )  # fmt: skip
-            results = list(frame.run.hook.node(info, values, results))
-        if step.node.op_type == "If" and kinds:
-            kind = max(kind, *kinds)
-        elif step.plans:
-            kind = Kind.DATA
+            exacts = _invoke(frame, step, dataclasses.replace(call, exact=True), twins)
+        results = [restore(v, d) if exact else lift(v) for v, d in zip(results, declared, strict=True)]
+        results = _watched(frame, step, values, dtypes, results, declared, exact, bool(step.plans))
+        if step.plans:
+            kind = max(kind, *inner) if step.node.op_type == "If" and inner else Kind.DATA
         return [
             Entry(value, dtype, kind, restore(twin, dtype))
             for value, dtype, twin in zip(results, declared, exacts, strict=True)
@@ -269,12 +262,12 @@ class Executor:
 
         return run_graph
 
-    def _run_body(self, frame: Frame, step: Step, attributes: Mapping[str, Any]) -> list[Entry]:
+    def _run_body(
+        self, frame: Frame, step: Step, attributes: Mapping[str, Any], found: list[Entry | None]
+    ) -> list[Entry]:
         """Runs a model-local function, or an operator through the function body in its schema."""
-        found = [self._entry(frame, name) if name else None for name in step.node.input]
         dtypes = tuple("" if entry is None else entry.dtype for entry in found)
         values = [None if entry is None else entry.value for entry in found]
-        bindings: dict[str, Any] = {}
         if step.function is not None:
             defaults = {a.name: decode(a) for a in step.function.attribute_proto}
             plan = self._function_plan(step, step.function, frame.plan.opsets)
@@ -282,32 +275,21 @@ class Executor:
         else:
             body = body_of(step.node, step.opset, values, dtypes)
             if body is None:
-                raise UnsupportedOperator(
-                    f"no validated float64 semantics for {step.operator_name} at node "
-                    f"{'/'.join((*frame.path, step.label))}"
-                )
+                raise UnsupportedOperator(_unsupported(frame, step))
             known = default_attributes(step.node.domain, step.node.op_type, step.opset)
             defaults = {name: decode(value) for name, value in known.items()}
             plan = plan_function(body, frame.plan.opsets, self._library, step.node.output)
             run = Run(None, within_operator=True)  # one operator to a runtime: its inside is not for the hook
-        bindings |= defaults
-        bindings |= attributes
-        inputs = {name: entry for name, entry in zip(plan.inputs, found, strict=False) if entry is not None}
-        inputs |= {name: _ABSENT for name in plan.inputs if name not in inputs}
-        inner = Frame(plan, run, inputs, None, bindings, (*frame.path, step.label))
-        entries = self._run_frame(inner)
-        if frame.run.hook is None:
-            return entries
+        inputs = dict.fromkeys(plan.inputs, _ABSENT)
+        inputs |= {name: entry for name, entry in zip(plan.inputs, found, strict=False) if entry is not None}
+        path = (*frame.path, step.label)
+        entries = self._run_frame(Frame(plan, run, inputs, None, {**defaults, **attributes}, path))
         declared = tuple(entry.dtype for entry in entries)
         exact = all(entry.kind is Kind.SHAPE for entry in entries)
-        info = NodeInfo(
-            step.node, step.opset, exact, declared, frame.path,
-            composite=step.function is not None, input_dtypes=dtypes,
-        )  # fmt: skip
-        results = frame.run.hook.node(info, values, [entry.value for entry in entries])
+        results = [entry.value for entry in entries]
+        results = _watched(frame, step, values, dtypes, results, declared, exact, step.function is not None)
         return [
-            Entry(value, entry.dtype, entry.kind, entry.exact)
-            for value, entry in zip(results, entries, strict=True)
+            dataclasses.replace(entry, value=value) for value, entry in zip(results, entries, strict=True)
         ]
 
     def _function_plan(self, step: Step, function: onnx.FunctionProto, opsets: Mapping[str, int]) -> Plan:
@@ -318,28 +300,62 @@ class Executor:
         return self._bodies[key]
 
 
+_KEEP_BYTES = 2 << 30
+"""Lifted constants kept between runs, so that runs of one model do not widen its weights again and again."""
+
 _ABSENT = Entry(None, "", Kind.CONSTANT)
 
 
-def _exact_call(call: Call) -> Call:
-    return Call(
-        call.node, call.opset, call.attributes, call.n_outputs, call.run_graph, True, call.input_dtypes
-    )
+def _watched(
+    frame: Frame,
+    step: Step,
+    inputs: list[Value],
+    input_dtypes: tuple[str, ...],
+    outputs: list[Value],
+    dtypes: tuple[str, ...],
+    exact: bool,
+    composite: bool,
+) -> list[Value]:
+    """The outputs after the hook, if there is one, has seen or replaced them."""
+    if frame.run.hook is None:
+        return outputs
+    info = NodeInfo(step.node, step.opset, exact, dtypes, frame.path, composite, input_dtypes)
+    replaced = list(frame.run.hook.node(info, inputs, outputs))
+    if len(replaced) != len(outputs):
+        raise CannotRun(f"the hook gave {len(replaced)} outputs for node {step.label}, not {len(outputs)}")
+    return replaced
 
 
-def _invoke(step: Step, call: Call, values: list[Value]) -> list[Value]:
-    """The outputs of the implementation, one for each output that the node declares."""
+def _unsupported(frame: Frame, step: Step) -> str:
+    where = "/".join((*frame.path, step.label))
+    return f"no validated float64 semantics for {step.operator_name} at node {where}"
+
+
+def _invoke(frame: Frame, step: Step, call: Call, values: list[Value]) -> list[Value]:
+    """What the implementation gives for the outputs that the node declares."""
     if step.operator is None:
-        raise UnsupportedOperator(f"no validated float64 semantics for {step.operator_name}")
-    given = step.operator.run(call, *values)
+        raise UnsupportedOperator(_unsupported(frame, step))
+    where = "/".join((*frame.path, step.label))
+    shapes = [list(getattr(v, "shape", ())) if v is not None else "absent" for v in values]
+    try:
+        given = step.operator.run(call, *values)
+    except (OnnxeqError, MemoryError):
+        raise
+    except Exception as error:  # whatever an implementation raises is said with its node and shapes
+        reason = " ".join(str(error).split()) or "no reason given"
+        text = ", ".join(f"{n or '-'} {s}" for n, s in zip(step.node.input, shapes, strict=True))
+        raise CannotRun(
+            f"node {where}: {step.operator_name} failed on inputs {text or 'none'}: "
+            f"{type(error).__name__}: {reason}"
+        ) from error
     results = list(given) if isinstance(given, tuple) else [given]
-    declared = len(step.node.output)
     needed = max((i + 1 for i, name in enumerate(step.node.output) if name), default=0)
     if len(results) < needed:
         raise CannotRun(
-            f"node {step.label}: {step.operator_name} gives {len(results)} outputs, {needed} are declared"
+            f"node {where}: {step.operator_name} gives {len(results)} outputs, {needed} are declared"
         )
-    return [v if isinstance(v, list) or v is None else np.asarray(v) for v in results[:declared]]
+    results = results[: len(step.node.output)]
+    return [v if isinstance(v, list) or v is None else np.asarray(v) for v in results]
 
 
 def _held_dtype(value: Value) -> str:

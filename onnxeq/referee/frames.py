@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ __all__ = [
     "Kind",
     "NodeInfo",
     "Run",
+    "cast_target",
     "constant_array",
     "constant_entry",
     "input_value",
@@ -31,6 +33,7 @@ __all__ = [
     "kind_of",
     "owned_inputs",
     "shown_attribute",
+    "shown_constant",
     "twins_of",
 ]
 
@@ -134,15 +137,26 @@ _RANDOM = frozenset({
 })  # fmt: skip
 
 
-def constant_entry(run: Run, name: str, stored: Value) -> Entry:
-    """A stored constant, lifted and shown to the hook."""
+def constant_entry(stored: Value) -> Entry:
+    """A stored constant, lifted; read-only, since it may be used again."""
     dtype = dtype_name(stored.dtype)
     if dtype not in FLOATS:
         return Entry(stored, dtype, Kind.CONSTANT, stored)
     lifted = stored.astype(np.float64)
-    if run.hook is not None:
-        lifted = np.asarray(run.hook.constant(name, lifted, dtype), dtype=np.float64)
+    lifted.flags.writeable = False
     return Entry(lifted, dtype, Kind.CONSTANT, stored)
+
+
+def shown_constant(run: Run, name: str, entry: Entry) -> Entry:
+    """A float constant as the hook wants it; any other unchanged."""
+    if run.hook is None or entry.dtype not in FLOATS:
+        return entry
+    value = np.asarray(run.hook.constant(name, entry.value, entry.dtype), dtype=np.float64)
+    if value.shape != entry.value.shape:
+        raise CannotRun(
+            f"the hook gave shape {list(value.shape)} for constant {name!r} {list(entry.value.shape)}"
+        )
+    return dataclasses.replace(entry, value=value)
 
 
 def constant_array(attributes: Mapping[str, Any]) -> NDArray[Any]:
@@ -171,9 +185,7 @@ def shown_attribute(hook: Hook, step: Step, name: str, value: Any) -> Any:
         return float(hook.constant(label, np.asarray(value), "float32"))
     if isinstance(value, list) and value and isinstance(value[0], float):
         return [float(v) for v in hook.constant(label, np.asarray(value), "float32")]
-    if isinstance(value, np.ndarray) and value.dtype.name in FLOATS and step.node.op_type != "Constant":
-        return value  # ConstantOfShape's value: a type carrier as much as a number, nearly always 0 or 1
-    return value
+    return value  # a tensor too: ConstantOfShape's value carries a type, and is nearly always 0 or 1
 
 
 def kind_of(step: Step, inputs: Sequence[Entry | None]) -> Kind:
@@ -199,14 +211,21 @@ def input_value(entry: Entry | None, exact: bool, fixed: bool) -> Value:
     if entry is None:
         return None
     if exact:
-        return entry.exact if entry.kind is Kind.CONSTANT and entry.exact is not None else (
-            restore(entry.value, entry.dtype)
+        return (
+            entry.exact
+            if entry.kind is Kind.CONSTANT and entry.exact is not None
+            else (restore(entry.value, entry.dtype))
         )
     if fixed and entry.kind is Kind.CONSTANT and isinstance(entry.exact, np.ndarray):
         return entry.exact.astype(np.float64) if entry.dtype in FLOATS else entry.exact
     if isinstance(entry.value, np.ndarray) and entry.value.dtype.name in FLOATS:
         return entry.value.astype(np.float64, copy=False)
     return entry.value
+
+
+def cast_target(step: Step, attributes: Mapping[str, Any], dtypes: Sequence[str]) -> str:
+    """The element type that a Cast or CastLike node makes."""
+    return dtypes[1] if step.node.op_type == "CastLike" else element_name(int(attributes.get("to", 0)))
 
 
 _WORKING = frozenset({"float16", "bfloat16", "float32", "float64"})
@@ -216,7 +235,7 @@ def is_identity_cast(run: Run, step: Step, attributes: Mapping[str, Any], dtypes
     """Whether a node casts a value to the type that it has already, or between working precisions."""
     if step.node.domain not in ("", "ai.onnx") or step.node.op_type not in ("Cast", "CastLike"):
         return False
-    target = dtypes[1] if step.node.op_type == "CastLike" else element_name(int(attributes.get("to", 0)))
+    target = cast_target(step, attributes, dtypes)
     return target == dtypes[0] or (run.within_operator and {target, dtypes[0]} <= _WORKING)
 
 

@@ -19,7 +19,16 @@ from onnxeq.referee.attributes import decode_all, references
 from onnxeq.referee.registry import Operator, find
 from onnxeq.referee.schemas import has_body, schema_of
 
-__all__ = ["FunctionKey", "Library", "Plan", "Step", "function_key", "opset_map", "plan_function", "plan_graph"]
+__all__ = [
+    "FunctionKey",
+    "Library",
+    "Plan",
+    "Step",
+    "function_key",
+    "opset_map",
+    "plan_function",
+    "plan_graph",
+]
 
 FunctionKey = tuple[str, str, str]
 """Domain, name and overload of a model-local function."""
@@ -189,7 +198,7 @@ def _plan(
             if name and last[name] == position and name not in outputs and (name in given or name in makers)
         )
         steps.append(_step(nodes[i], opsets, library, visible, release))
-    used = {name for i in order for name in reads[i]} | (set(outputs) - {''})
+    used = {name for i in order for name in reads[i]} | (set(outputs) - {""})
     free = frozenset(name for name in used if name not in given and name not in makers)
     return Plan(inputs, outputs, types, initializers, tuple(steps), opsets, free)
 
@@ -335,6 +344,10 @@ def missing(plan: Plan, library: Library) -> tuple[str, ...]:
                     seen.add(key)
                     body = plan_function(step.function, current.opsets, library)
                     pending.append((body, f"{where}{step.label}/"))
-            elif step.operator is None and step.node.op_type != "Constant" and not has_body(step.node, step.opset):
+            elif (
+                step.operator is None
+                and step.node.op_type != "Constant"
+                and not has_body(step.node, step.opset)
+            ):
                 found[f"{step.operator_name} at node {where}{step.label}"] = None
     return tuple(found)

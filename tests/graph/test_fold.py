@@ -24,8 +24,8 @@ def test_rounded_once(build, same, ops, stored):
 
 
 def test_discontinuity_sees_the_stored_type(build, stored):
-    """Floor(10 * 0.1): the float32 product is 1 (0.1 is stored as 0.100000001), the float32 constant of
-    0.7 gives 10 * 0.7 = 7 in float32 but 6.99999988 in float64: Floor must see 7.
+    """10 * 0.7, with 0.7 stored as float32, is 7 in float32 and 6.99999988 in float64: Floor must see the
+    7 that every runtime sees.
     """
     scale = np.float32(0.7)
     assert np.float64(scale) * 10 < 7
@@ -44,7 +44,8 @@ def test_shape_arithmetic(build, same, ops):
     model = build(
         """g (float[N,3,4] x) => (float[N,M] y) {
             s = Shape(x) n = Gather(s, zero) c = Gather(s, one) d = Gather(s, two) m = Mul(c, d)
-            n1 = Unsqueeze(n, axis) m1 = Unsqueeze(m, axis) t = Concat <axis=0> (n1, m1) y = Reshape(x, t) }""",
+            n1 = Unsqueeze(n, axis) m1 = Unsqueeze(m, axis) t = Concat <axis=0> (n1, m1)
+            y = Reshape(x, t) }""",
         zero=np.int64(0),
         one=np.int64(1),
         two=np.int64(2),

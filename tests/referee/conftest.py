@@ -87,3 +87,22 @@ def against_onnxruntime() -> Callable[..., None]:
             _compare(name, have, want)
 
     return check
+
+
+@pytest.fixture
+def run_node() -> Callable[..., list[Any]]:
+    """Runs a one-node model in the referee and gives its outputs in order."""
+
+    def run(
+        op: str,
+        opset: int,
+        inputs: tuple[Any, ...],
+        attributes: Mapping[str, Any] | None = None,
+        outputs: int = 1,
+        domain: str = "",
+    ) -> list[Any]:
+        model = _model(op, opset, inputs, attributes or {}, outputs, domain)
+        feed = {f"x{i}": v for i, v in enumerate(inputs) if v is not None}
+        return list(Executor(model).run(feed).values())
+
+    return run

@@ -193,6 +193,10 @@ def _machine_learning() -> list[Any]:
     )
     out += _make("ArrayFeatureExtractor", (1,), (x, _i(2, 0)), domain=ML)
     out += _make("OneHotEncoder", (1,), (_i(1, 5, 2),), domain=ML, cats_int64s=[1, 2, 3])
+    words = np.array(["b", "z", "a"], dtype=object)
+    out += _make("LabelEncoder", (1,), (words,), domain=ML, classes_strings=["a", "b"])
+    out += _make("CategoryMapper", (1,), (words,), domain=ML, cats_strings=["a", "b"], cats_int64s=[4, 7])
+    out += _make("FeatureVectorizer", (1,), (x, _f(5, 2)), domain=ML, inputdimensions=[3, 2])
     out += _make(
         "LabelEncoder", (2,), (_i(1, 5, 2),), domain=ML, keys_int64s=[1, 2], values_floats=[0.5, 1.5]
     )

@@ -20,19 +20,22 @@ from onnx import ModelProto, OptionalProto, SequenceProto, TensorProto, TypeProt
 
 from onnxeq.referee.executor import Executor
 
-SLACK = 64
+SLACK = 8
 """Rounding steps of the declared type that are allowed, relative to the largest expected element.
 
-The suite stores what its own generator computed, most of it in float32 with numpy: one rounding per step
-and per term of a sum. The longest sums (a few hundred terms in Conv, Attention, LayerNormalization) stay
-below 64 steps. The suite's own allowance, rtol 1e-3, is 8000 steps.
+The suite stores what its own generator computed, most of it in float32 with numpy: one rounding per step,
+and blocked summation, which keeps the error of its short sums (at most a few hundred terms) to a few
+roundings. Of 2000 cases the worst (a three-dimensional convolution) is 2.7 steps away. The suite's own
+allowance, rtol 1e-3, is 8000 steps.
 """
 
 _RANDOM = "random numbers: the specification does not say which ones are drawn; the referee refuses"
 _TRAINING = "a gradient is not a forward computation"
 _IMAGE = "decoding JPEG, PNG, ... belongs to preprocessing; the referee has no codec"
 _TIE = "0.5 / scale is 25.49999 exactly and 25.5 in float32, which rounds to another integer: a tie"
-_UNFLOORED = "the expectation uses the length 2.4 where the specification has floor(2.4) = 2; torch and onnxruntime floor"
+_UNFLOORED = (
+    "the expectation uses the length 2.4 where the specification has floor(2.4) = 2, as onnxruntime does"
+)
 
 _EXCLUDED_PREFIXES = {
     "test_bernoulli": _RANDOM,
@@ -142,8 +145,7 @@ def _assert_same(got: Any, expected: Any, where: str, floor: float = 0.0) -> Non
     if finite.any():
         scale = float(np.abs(wanted[finite]).max())
         allowed = max(SLACK * step * max(scale, 1e-30), floor)
-        error = np.abs(stored - wanted)[finite]
-        worst = float(error.max())
+        worst = float(np.abs(stored[finite] - wanted[finite]).max())
         assert worst <= allowed, f"{where}: off by {worst:.3g}, {allowed:.3g} allowed ({expected.dtype})"
 
 
@@ -196,11 +198,19 @@ def _light_models() -> list[Path]:
     return sorted((Path(onnx.backend.test.__file__).parent / "data" / "light").glob("*.onnx"))
 
 
-@pytest.mark.parametrize("path", _light_models(), ids=lambda p: p.stem)
-def test_light(path: Path) -> None:
-    """The referee gives the stored output of a Model Zoo graph with constant-filled weights.
+_SLOW = {"light_vgg19"}
 
-    The input is the suite's own: ``i / n`` for element ``i`` of ``n``.
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] * (p.stem in _SLOW)) for p in _light_models()],
+)
+def test_light(path: Path) -> None:
+    """A whole Model Zoo graph runs and gives the stored output.
+
+    Weak evidence: with constant-filled weights every class gets the same score. It shows that graphs of
+    opset 7 to 9 run end to end, with the right shapes. The input is the suite's own: ``i / n`` for
+    element ``i`` of ``n``.
     """
     model = onnx.load(path)
     executor = Executor(model)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ import numpy as np
 
 from onnxeq.errors import ExportFailed
 from onnxeq.types import Export, ExportForm, Signature, TensorSpec
-from onnxeq_converters.from_keras.framework import first_line, framework, quiet_stdout, require
+from onnxeq_converters.from_keras.framework import first_line, quiet_stdout, require
 from onnxeq_converters.from_keras.program import Program, trace
 
 __all__ = ["export"]
@@ -60,7 +60,7 @@ class _FlatModel:
     def __call__(self, *args: Any, training: bool = False) -> dict[str, Any]:
         del training
         flat = args[0] if len(args) == 1 and isinstance(args[0], list) else args
-        return dict(self._program.function(*flat))
+        return self._program.call(*flat)
 
 
 def export(
@@ -89,6 +89,7 @@ def _export_one(model: Any, program: Program, path: Path, form: ExportForm, opse
         notes.append(f"batch baked in: with an open batch {error.message}")
         fixed = tuple(_batch_of_one(spec) for spec in program.signature.inputs)
         proto = _convert(model, trace(model, fixed), form, opset)
+    notes += [f"{op} lowered by onnxeq: tf2onnx has no ONNX form of it" for op in _missing_lowerings(program)]
     inputs, outputs = _interface(proto, program.signature)
     _save(proto, path)
     return Export(path, form, dynamic, inputs, outputs, tuple(notes))
@@ -106,21 +107,54 @@ def _convert(model: Any, program: Program, form: ExportForm, opset: int | None) 
     """
     from_keras = require("tf2onnx.convert").from_keras
     flat = _FlatModel(model, program)
+    added = _missing_lowerings(program)
     large = sum(_n_bytes(v) for v in program.concrete.variables) > _PROTOBUF_LIMIT
     if large:
         raise ExportFailed("the weights exceed the 2 GB that tf2onnx can put into one file")
     scope = _without_folding if form is ExportForm.UNFOLDED else contextlib.nullcontext
     try:
         with quiet_stdout(), scope():
-            proto = _fast_or_careful(lambda: from_keras(flat, program.tf_specs, opset)[0])
+            proto = _fast_or_careful(
+                lambda: from_keras(flat, program.tf_specs, opset, custom_op_handlers=dict(added) or None)[0]
+            )
     except ExportFailed:
         raise
     except Exception as error:  # tf2onnx and TensorFlow raise anything
         raise ExportFailed(f"tf2onnx failed: {type(error).__name__}: {first_line(error)}") from error
-    unknown = sorted({n.op_type for n in proto.graph.node if n.domain not in ("", "ai.onnx", "ai.onnx.ml")})
+    known = {schema.name for schema in require("onnx").defs.get_all_schemas()}
+    unknown = [n for n in proto.graph.node if n.op_type not in known]
     if unknown:
-        raise ExportFailed(f"tf2onnx has no ONNX form of {', '.join(unknown)}")
+        kinds = ", ".join(sorted({n.op_type for n in unknown}))
+        raise ExportFailed(f"tf2onnx has no ONNX form of {kinds} (first at {unknown[0].name})")
     return proto
+
+
+def _missing_lowerings(program: Program) -> dict[str, tuple[Callable[..., None], list[Any]]]:
+    """Handlers for what the program contains and tf2onnx does not know."""
+    graph = program.concrete.graph.as_graph_def()
+    bodies = [graph.node, *(function.node_def for function in graph.library.function)]
+    present = {node.op for body in bodies for node in body}
+    registered = require("tf2onnx.handler").tf_op.get_opsets()[_ONNX_DOMAIN]
+    known = {name for version in registered for name in version}
+    return {name: (lower, []) for name, lower in _LOWERINGS.items() if name in present - known}
+
+
+def _lower_erfc(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
+    """``erfc(x) = 1 - erf(x)``: exact in the limit, but it cancels where ``erfc`` is small."""
+    del args
+    x, output = node.input[0], node.output[0]
+    kind, shape = ctx.get_dtype(x), ctx.get_shape(output)
+    one = ctx.make_const(f"{name}_one", np.ones((), np.float32))
+    ctx.remove_node(node.name)
+    erf = ctx.make_node("Erf", [x], name=f"{name}_erf", dtypes=[kind], shapes=[shape])
+    ctx.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=[output], dtypes=[kind], shapes=[shape])
+
+
+_LOWERINGS: Mapping[str, Callable[..., None]] = {"Erfc": _lower_erfc}
+"""TensorFlow operators of common Keras layers (``gelu``) that tf2onnx 1.17 writes out unconverted.
+Only used where tf2onnx has none of its own, and said in the notes."""
+
+_ONNX_DOMAIN = ""
 
 
 def _fast_or_careful(convert: Callable[[], Any]) -> Any:
@@ -151,7 +185,7 @@ def _without_folding() -> Iterator[None]:
     """Shuts the four places where new float constants are computed, for the time of one export."""
     loader, optimizer, tfonnx = (require(f"tf2onnx.{n}") for n in ("tf_loader", "optimizer", "tfonnx"))
     doors: list[tuple[Any, str, Callable[[Any], Any]]] = [
-        (loader, "tf_optimize", lambda _: _prune),
+        (loader, "tf_optimize", lambda _: _as_it_is),
         (optimizer, "_get_optimizers", _value_preserving),
         (tfonnx, "compute_const_folding_using_tf", _integer_values),
         (tfonnx, "rewrite_constant_fold", _integer_nodes),
@@ -172,11 +206,10 @@ def _without_folding() -> Iterator[None]:
             setattr(module, name, original)
 
 
-def _prune(input_names: list[str], output_names: list[str], graph_def: Any) -> Any:
-    """What is left of ``tf_optimize`` without grappler: the nodes that the outputs need."""
-    del input_names
-    nodes = [name.partition(":")[0] for name in output_names]
-    return framework().tf.compat.v1.graph_util.extract_sub_graph(graph_def, nodes)
+def _as_it_is(input_names: list[str], output_names: list[str], graph_def: Any) -> Any:
+    """``tf_optimize`` without grappler. tf2onnx drops what the outputs do not need by itself."""
+    del input_names, output_names
+    return graph_def
 
 
 def _value_preserving(original: Callable[[], Any]) -> Callable[[], Any]:

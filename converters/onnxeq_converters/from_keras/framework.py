@@ -7,6 +7,7 @@ import functools
 import importlib
 import importlib.metadata
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from onnxeq.errors import CannotRun, FrameworkMissing
 __all__ = ["Framework", "first_line", "framework", "quiet_stdout", "require", "tf_keras", "version"]
 
 _HINT = "pip install 'onnxeq[keras]'"
+
+_TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*m")
 
 USE_GPU = "ONNXEQ_NATIVE_GPU"
 """Environment variable: ``1`` lets the native runs see GPUs. They run on the CPU otherwise, so that
@@ -93,7 +96,11 @@ def quiet_stdout() -> Iterator[None]:
 
 
 def first_line(error: BaseException, limit: int = 300) -> str:
-    """The first telling line of a framework's message, at most ``limit`` characters long."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
+    """The first telling line of a framework's message, at most ``limit`` characters long.
+
+    Keras puts a line of its own, in bold, before the message of an exception in a layer.
+    """
+    lines = [_TERMINAL_CODE.sub("", line).strip() for line in str(error).splitlines()]
+    telling = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
+    text = telling[0] if telling else type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -22,15 +22,17 @@ FlatCall = Callable[[Sequence[Any]], Any]
 
 @dataclass(frozen=True)
 class Program:
-    """What is run and exported: ``function`` takes the inputs flat and returns ``{name: tensor}``.
+    """What is run and exported: the model taking its inputs flat and returning ``{name: tensor}``.
 
     Attributes:
-        function: A ``tf.function``; its trace for the signature is made.
+        call: The plain Python function, for tracing anew.
+        function: The same as a ``tf.function``; its trace for the signature is made.
         concrete: That trace.
         signature: Inputs and outputs with their names.
         tf_specs: The trace's ``tf.TensorSpec``, one per input.
     """
 
+    call: Callable[..., dict[str, Any]]
     function: Any
     concrete: Any
     signature: Signature
@@ -125,7 +127,7 @@ def trace(model: Any, specs: tuple[TensorSpec, ...]) -> Program:
         raise CannotRun(f"{type(model).__name__} does not run on {shapes}: {first_line(error)}") from error
     structured = concrete.structured_outputs
     outputs = tuple(TensorSpec(n, structured[n].dtype.name, _dims(structured[n].shape)) for n in names)
-    return Program(function, concrete, Signature(specs, outputs), tf_specs)
+    return Program(flat_function, function, concrete, Signature(specs, outputs), tf_specs)
 
 
 def _flat_outputs(model: Any, result: Any) -> list[tuple[str, Any]]:

@@ -145,7 +145,7 @@ def _texture(shape: tuple[int, ...], rng: np.random.RandomState) -> Any:
         waves = waves + np.cos(phase)
     sample = (shape[0],) + (1,) * (len(shape) - 1)
     share = rng.uniform(0.3, 0.9, sample)
-    return share * waves + (1 - share) * noise + rng.normal(0, 0.4, sample)
+    return share * 0.6 * waves + (1 - share) * noise + rng.normal(0, 0.4, sample)
 
 
 def _layers(model: Any) -> list[Any]:

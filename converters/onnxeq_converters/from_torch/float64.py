@@ -14,12 +14,15 @@ What has to be done, and why, numbered for the comments below:
 4. Casts to float16, bfloat16, integers and bool are part of the program's meaning and stay.
 5. Some operators have constants inside, which the exporter writes as float32 attributes. They are
    computed from the rounded constant (``_WITH_CONSTANTS``).
-6. ``scaled_dot_product_attention`` without a scale is exported as ``1/sqrt(shape)``, computed when
+6. torch has no fast float64 kernel for depthwise convolution (seconds per layer of a ConvNeXt); it
+   is computed as a sum over the kernel's taps, the same sum in another order.
+7. ``scaled_dot_product_attention`` without a scale is exported as ``1/sqrt(shape)``, computed when
    the graph runs, so nothing in it is rounded.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -164,6 +167,39 @@ def _arange(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.T
     return index * as_float32(float(step)) + as_float32(float(start))
 
 
+def _convolution(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+) -> torch.Tensor:
+    """Convolution; a depthwise one (one output channel per input channel) tap by tap (rule 6)."""
+    depthwise = groups == x.shape[1] == weight.shape[0] and groups > 1 and not transposed
+    if not depthwise or x.dtype is not torch.float64:
+        return aten.convolution.default(
+            x, weight, bias, stride, padding, dilation, transposed, output_padding, groups
+        )
+    kernel = weight.shape[2:]
+    stride, padding, dilation = (list(v) * (len(kernel) // len(v)) for v in (stride, padding, dilation))
+    x = functional.pad(x, [amount for pad in reversed(padding) for amount in (pad, pad)])
+    sizes = [
+        (x.shape[2 + a] - dilation[a] * (kernel[a] - 1) - 1) // stride[a] + 1 for a in range(len(kernel))
+    ]
+    total = x.new_zeros((*x.shape[:2], *sizes))
+    for tap in itertools.product(*(range(size) for size in kernel)):
+        part = x
+        for axis, place in enumerate(tap):
+            begin = place * dilation[axis]
+            part = part[(slice(None),) * (2 + axis) + (slice(begin, begin + stride[axis] * sizes[axis], stride[axis]),)]
+        total.addcmul_(part, weight[(slice(None), 0, *tap)].reshape(-1, *[1] * len(kernel)))
+    return total if bias is None else total + bias.reshape(-1, *[1] * len(kernel))
+
+
 def _hardsigmoid(x: torch.Tensor) -> torch.Tensor:
     """HardSigmoid with ``alpha`` = 1/6 as the float32 attribute that it is exported with."""
     if not x.is_floating_point() or x.dtype != torch.float64:
@@ -172,6 +208,7 @@ def _hardsigmoid(x: torch.Tensor) -> torch.Tensor:
 
 
 _WITH_CONSTANTS: dict[Any, Callable[..., Any]] = {
+    aten.convolution.default: _convolution,
     aten.hardsigmoid.default: _hardsigmoid,
     aten.hardsigmoid_.default: lambda x: x.copy_(_hardsigmoid(x)),
 }

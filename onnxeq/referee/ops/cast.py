@@ -141,7 +141,7 @@ def cast(call: Call, X: Any) -> Any:
     return convert(call, X, declared(call, 0, X), target)
 
 
-@op("CastLike", witnesses=("suite",))
+@op("CastLike", witnesses=("suite", "onnxruntime"))
 def cast_like(call: Call, X: Any, like: Any) -> Any:
     """Converts to the element type of the second input."""
     return convert(call, X, declared(call, 0, X), declared(call, 1, like))
@@ -156,7 +156,7 @@ def _bits(X: Any, name: str) -> Any:
     return np.ascontiguousarray(stored).view(f"u{stored.dtype.itemsize}").reshape(X.shape)
 
 
-@op("BitCast", witnesses=("suite",))
+@op("BitCast", witnesses=("suite", "onnxruntime"))
 def bit_cast(call: Call, X: Any) -> Any:
     """Reads the bits of the declared type as another type of the same width."""
     source, target = declared(call, 0, X), element_name(call.get("to"))

@@ -113,7 +113,7 @@ def _unpack(packed: Any, bits: int) -> Any:
     return parts.reshape(*packed.shape[:-1], -1)
 
 
-@op("MatMulNBits", domain=MICROSOFT, witnesses=("onnxruntime",))
+@op("MatMulNBits", domain=MICROSOFT, witnesses=("onnxruntime", "spec"))
 def matmul_n_bits(
     call: Call,
     A: Any,
@@ -141,7 +141,7 @@ def matmul_n_bits(
     return out if bias is None else out + bias
 
 
-@op("Inverse", domain=MICROSOFT, witnesses=("onnxruntime",))
+@op("Inverse", domain=MICROSOFT, witnesses=("onnxruntime", "torch"))
 def inverse(call: Call, X: Any) -> Any:
     """The inverse of each matrix in the last two dimensions."""
     return np.linalg.inv(X)

@@ -119,7 +119,7 @@ def scan_batched(call: Call, sequence_lens: Any, *values: Any) -> tuple[Value, .
     return (*out_states, *(np.stack(column) for column in zip(*scans, strict=True)))
 
 
-@op("SequenceMap", witnesses=("suite",))
+@op("SequenceMap", witnesses=("suite", "onnxruntime"))
 def sequence_map(call: Call, sequence: list[Any], *others: Value) -> tuple[list[Any], ...]:
     """Runs the body on each item of the first sequence; the others give their items, or themselves."""
     body = call.get("body")

@@ -122,7 +122,10 @@ def conv_integer(call: Call, X: Value, W: Value, x_zero: Value = None, w_zero: V
     return Y.astype(np.int64).astype(np.int32)
 
 
-@op("ConvTranspose", witnesses=("suite", "onnxruntime", "torch", "not reference: groups and output_shape fail"))
+@op(
+    "ConvTranspose",
+    witnesses=("suite", "onnxruntime", "torch", "not reference: groups and output_shape fail"),
+)
 def conv_transpose(call: Call, X: Value, W: Value, B: Value = None) -> Value:
     """The adjoint of Conv: each input element adds ``X * W`` to the output at ``o*stride + k*dilation - pad``."""
     X, added = _with_batch(X, W)
@@ -182,9 +185,7 @@ def _transposed_size(
 
 
 @op("DeformConv", since=19, witnesses=("suite", "torch"))
-def deform_conv(
-    call: Call, X: Value, W: Value, offset: Value, B: Value = None, mask: Value = None
-) -> Value:
+def deform_conv(call: Call, X: Value, W: Value, offset: Value, B: Value = None, mask: Value = None) -> Value:
     """Conv whose taps are moved by ``offset`` (bilinear, zero outside) and weighed by ``mask``; two axes."""
     n, channels, height, width = X.shape
     filters, per_group, *kernel = W.shape
@@ -225,9 +226,7 @@ def _bilinear(image: NDArray[Any], y: NDArray[Any], x: NDArray[Any]) -> NDArray[
             row, column = top + dy, left + dx
             share = (1 - np.abs(y - row)) * (1 - np.abs(x - column))
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            corner = image[
-                which[0], which[1], :, np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
-            ]
+            corner = image[which[0], which[1], :, np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
             total += np.moveaxis(corner, -1, 2) * (share * inside)[:, :, None]
     return total
 
@@ -242,9 +241,7 @@ def col2im(call: Call, columns: Value, image_shape: Value, block_shape: Value) -
     taps = int(np.prod(kernel))
     channels = columns.shape[1] // taps
     blocks = columns.reshape(n, channels, taps, *windows.output)
-    whole = [
-        max(reach, b + s) for reach, b, s in zip(windows.reach, windows.before, size, strict=True)
-    ]
+    whole = [max(reach, b + s) for reach, b, s in zip(windows.reach, windows.before, size, strict=True)]
     total = np.zeros((n, channels, *whole), dtype=columns.dtype)
     for position, (_, where) in enumerate(windows.taps()):
         total[(slice(None), slice(None), *where)] += blocks[:, :, position]

@@ -45,7 +45,7 @@ def _suppress(boxes: Any, scores: Any, limit: int, iou: float, threshold: float 
     return kept
 
 
-@op("NonMaxSuppression", since=10, witnesses=("suite", "onnxruntime"))
+@op("NonMaxSuppression", since=10, witnesses=("suite", "onnxruntime", "torch"))
 def non_max_suppression(
     call: Call,
     boxes: Any,
@@ -123,20 +123,25 @@ def _roi_align(call: Call, X: Any, rois: Any, batch_indices: Any, offset: float)
     return out
 
 
-@op("RoiAlign", since=10, until=15, witnesses=("onnxruntime", "not onnx.reference: half-pixel at opset 10"))
+@op(
+    "RoiAlign",
+    since=10,
+    until=15,
+    witnesses=("onnxruntime", "torch", "not onnx.reference: half pixel"),
+)
 def roi_align_pixel(call: Call, X: Any, rois: Any, batch_indices: Any) -> Any:
     """Coordinates are pixel corners: no half-pixel shift, regions at least one pixel large."""
     return _roi_align(call, X, rois, batch_indices, 0.0)
 
 
-@op("RoiAlign", since=16, witnesses=("suite", "onnxruntime"))
+@op("RoiAlign", since=16, witnesses=("suite", "onnxruntime", "torch"))
 def roi_align(call: Call, X: Any, rois: Any, batch_indices: Any) -> Any:
     """As before with ``coordinate_transformation_mode``; ``half_pixel`` shifts by half a pixel."""
     half = call.get("coordinate_transformation_mode", "half_pixel") == "half_pixel"
     return _roi_align(call, X, rois, batch_indices, 0.5 if half else 0.0)
 
 
-@op("MaxRoiPool", witnesses=("onnxruntime",))
+@op("MaxRoiPool", witnesses=("onnxruntime", "torch"))
 def max_roi_pool(call: Call, X: Any, rois: Any) -> Any:
     """The largest element of each bin of regions with rounded borders; empty bins give 0."""
     height, width = call.get("pooled_shape")

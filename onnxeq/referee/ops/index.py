@@ -85,7 +85,7 @@ def scatter_nd(call: Call, data: Any, indices: Any, updates: Any) -> Any:
     return _write(call, np.array(data), index, updates)
 
 
-@op("TensorScatter", witnesses=("suite",))
+@op("TensorScatter", witnesses=("suite", "onnxruntime"))
 def tensor_scatter(call: Call, past: Any, update: Any, write_indices: Any = None) -> Any:
     """Writes a block into a cache at each sample's own place along ``axis`` (a key-value cache)."""
     axis = normal_axis(call.get("axis", -2), past.ndim)

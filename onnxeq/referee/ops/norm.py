@@ -25,12 +25,25 @@ def _channels(parameter: NDArray[Any], rank: int) -> NDArray[Any]:
 def _batch_inference(
     call: Call, X: NDArray[Any], scale: NDArray[Any], B: NDArray[Any], mean: NDArray[Any], var: NDArray[Any]
 ) -> NDArray[Any]:
-    """``(x - mean) * (scale / sqrt(var + epsilon)) + B``."""
-    rank = X.ndim
+    """``(x - mean) * (scale / sqrt(var + epsilon)) + B``, a cache-sized block of channels at a time."""
     slope = scale / np.sqrt(var + call.get("epsilon", _EPSILON))
-    Y = np.subtract(X, _channels(mean, rank), out=call.scratch(0, X))
-    Y *= _channels(slope, rank)
-    Y += _channels(B, rank)
+    if X.ndim < 3 or not X.flags.c_contiguous:
+        rank = X.ndim
+        return np.asarray((X - _channels(mean, rank)) * _channels(slope, rank) + _channels(B, rank))
+    own = call.scratch(0, X)
+    Y = np.empty_like(X) if own is None else own
+    n, channels = X.shape[:2]
+    plane = math.prod(X.shape[2:])
+    source, target = X.reshape(n * channels, plane), Y.reshape(n * channels, plane)
+    centre, factor, shift = (np.tile(p, n)[:, None] for p in (mean, slope, B))
+
+    def work(start: int, stop: int) -> None:
+        y = target[start:stop]
+        np.subtract(source[start:stop], centre[start:stop], out=y)
+        y *= factor[start:stop]
+        y += shift[start:stop]
+
+    in_blocks(n * channels, max(1, _ROWS_BLOCK // max(1, plane)), work, weight=plane)
     return Y
 
 

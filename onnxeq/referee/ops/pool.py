@@ -148,9 +148,7 @@ def max_unpool(call: Call, X: Value, indices: Value, output_shape: Value = None)
     kernel = call.get("kernel_shape")
     strides = call.get("strides") or [1] * rank
     pads = call.get("pads") or [0] * (2 * rank)
-    natural = [
-        (X.shape[2 + i] - 1) * strides[i] + kernel[i] - pads[i] - pads[rank + i] for i in range(rank)
-    ]
+    natural = [(X.shape[2 + i] - 1) * strides[i] + kernel[i] - pads[i] - pads[rank + i] for i in range(rank)]
     inferred = (*X.shape[:2], *natural)
     total = np.zeros(math.prod(inferred), dtype=X.dtype)
     if output_shape is None:

@@ -181,7 +181,12 @@ def _recurrent(
     return Y, H, C
 
 
-_WITNESSES = ("suite", "onnxruntime", "not onnx.reference: ignores sequence_lens, clip and activations")
+_WITNESSES = (
+    "suite",
+    "onnxruntime",
+    "torch",
+    "not onnx.reference: ignores sequence_lens, clip and activations",
+)
 
 
 @op("RNN", since=7, witnesses=(*_WITNESSES, "not onnxruntime: default alpha of ThresholdedRelu"))

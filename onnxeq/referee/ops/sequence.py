@@ -83,19 +83,19 @@ def concat_from_sequence(call: Call, sequence: list[Any]) -> Any:
     return join(sequence, axis=call.get("axis"))
 
 
-@op("Optional", witnesses=("suite", "onnxruntime"))
+@op("Optional", witnesses=("suite", "spec"))
 def optional(call: Call, value: Value = None) -> Value:
     """An optional that holds its input, or nothing."""
     return value
 
 
-@op("OptionalHasElement", witnesses=("suite", "onnxruntime"))
+@op("OptionalHasElement", witnesses=("suite", "spec"))
 def has_element(call: Call, value: Value = None) -> Any:
     """Whether there is a value."""
     return np.array(value is not None)
 
 
-@op("OptionalGetElement", witnesses=("suite", "onnxruntime"))
+@op("OptionalGetElement", witnesses=("suite", "spec"))
 def get_element(call: Call, value: Value = None) -> Value:
     """The value of an optional that has one."""
     if value is None:

@@ -163,7 +163,7 @@ def pad(call: Call, X: Any, pads: Any, value: Any = None, axes: Any = None) -> A
     return _pad(call, X, as_ints(pads), list(range(X.ndim)) if axes is None else as_ints(axes), fill)
 
 
-@op("CenterCropPad", witnesses=("suite",))
+@op("CenterCropPad", witnesses=("suite", "onnxruntime"))
 def center_crop_pad(call: Call, X: Any, sizes: Any) -> Any:
     """Crops or zero-pads around the centre; an odd rest goes to the end."""
     axes = as_axes(call.get("axes", range(X.ndim)), X.ndim)

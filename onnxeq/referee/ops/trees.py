@@ -83,7 +83,7 @@ def _members(values: Any, modes: Any) -> dict[int, Any]:
     return {int(n): run[~np.isnan(run)] for n, run in zip(nodes, runs, strict=False)}
 
 
-@op("TreeEnsemble", domain=ML, since=5, witnesses=("suite",))
+@op("TreeEnsemble", domain=ML, since=5, witnesses=("suite", "onnxruntime"))
 def tree_ensemble(call: Call, X: Any) -> Any:
     """The aggregated leaf weights of every tree, per target."""
     modes = np.asarray(call.get("nodes_modes")).astype(np.int64)

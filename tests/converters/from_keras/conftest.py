@@ -57,7 +57,7 @@ def small_cnn(keras: Any) -> Any:
     image = keras.Input((12, 12, 3), name="image")
     x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(image)
     x = layers.BatchNormalization(epsilon=1.001e-5)(x)
-    y = layers.DepthwiseConv2D(3, padding="same", activation="gelu")(layers.LeakyReLU(0.1)(x))
+    y = layers.DepthwiseConv2D(3, padding="same", activation="elu")(layers.LeakyReLU(0.1)(x))
     y = layers.SeparableConv2D(8, 3, padding="same", activation="silu")(y)
     x = layers.LayerNormalization()(layers.Add()([x, y]))
     x = layers.UpSampling2D(2, interpolation="bilinear")(x)

@@ -22,9 +22,10 @@ def in_float64(keras: Any) -> Iterator[Callable[[Any], Any]]:
     Float scalars are rounded to float32 first, which is how the traced program stores them.
     """
     before = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
 
     def rebuild(model: Any) -> Any:
+        keras.config.set_floatx("float64")
+
         def widen(layer: Any) -> Any:
             config = layer.get_config()
             config["dtype"] = "float64"

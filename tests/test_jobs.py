@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from onnxeq import fingerprint
+from onnxeq.errors import JobCrashed, JobKilled, JobTimeout, OnnxeqError, UsageError
+from onnxeq.jobs import Jobs, JobSpec
+
+FACTORIES = """
+import os, signal, sys, time
+
+def killed(): os.kill(os.getpid(), signal.SIGKILL)
+def aborts(): os.abort()
+def segfaults():
+    import ctypes
+    ctypes.string_at(0)
+def hangs(): time.sleep(600)
+def leaves(): os._exit(7)
+def raises(): raise RuntimeError("something broke")
+def number(): return 42
+"""
+
+
+@pytest.fixture
+def factories(tmp_path: Path, fresh_cache: Path) -> Path:
+    path = tmp_path / "factories.py"
+    path.write_text(FACTORIES)
+    return path
+
+
+def spec(path: Path, name: str, **params: object) -> JobSpec:
+    ref = {"text": f"{path}:{name}", "zoo": "factory", "name": name, "weights": "", "seed": 0, "module": str(path)}
+    every = {"ref": ref, "converter": "factory", "inputs": None, "seed": 0, "batches": [1], "trust": False}
+    every |= {"forms": [], "opset": None, "dynamic_batch": None, "execute": False}
+    return JobSpec("native", "native", every | params, {"module": path})
+
+
+def failure(path: Path, name: str, **options: float) -> OnnxeqError:
+    with pytest.raises(OnnxeqError) as caught, Jobs(**options) as jobs:  # type: ignore[arg-type]
+        jobs.start(spec(path, name)).result()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("name", "signal_name"), [("killed", "SIGKILL"), ("aborts", "SIGABRT"), ("segfaults", "SIGSEGV")]
+)
+def test_a_death_by_signal_names_signal_step_and_replay(factories: Path, name: str, signal_name: str) -> None:
+    """A worker that dies becomes a typed error of status 3 whose replay command dies the same way."""
+    error = failure(factories, name)
+    assert isinstance(error, JobKilled)
+    assert error.exit_status == 3
+    assert signal_name in error.message
+    assert "step 'load'" in error.message
+    command = error.hint.partition(": ")[2].split()
+    assert command[1:3] == ["-m", "onnxeq.worker"]
+    again = subprocess.run([sys.executable, *command[1:]], capture_output=True, check=False)
+    assert again.returncode == -getattr(signal, signal_name)
+
+
+def test_an_exit_without_a_result_is_a_crash(factories: Path) -> None:
+    """A process that ends without a result is no success, whatever its status."""
+    error = failure(factories, "leaves")
+    assert isinstance(error, JobCrashed)
+    assert "status 7" in error.message
+
+
+def test_an_exception_is_one_line_with_the_log_kept(factories: Path) -> None:
+    """An unexpected exception crosses the process boundary as one line; its traceback is in the kept log."""
+    error = failure(factories, "raises")
+    assert isinstance(error, JobCrashed)
+    assert "RuntimeError: something broke" in error.message
+    kept = Path(error.hint.split()[-1])
+    assert "Traceback" in (kept / "log.txt").read_text()
+
+
+def test_what_a_factory_returns_must_be_a_model(factories: Path) -> None:
+    """A factory that returns no model is a usage error (status 2), raised in the job and typed here."""
+    error = failure(factories, "number")
+    assert isinstance(error, UsageError)
+    assert "int" in error.message
+
+
+def test_a_job_past_its_time_is_stopped(factories: Path) -> None:
+    """The limit ends the process and says the limit, the step and the option."""
+    error = failure(factories, "hangs", timeout_s=1.5)
+    assert isinstance(error, JobTimeout)
+    assert "1.5 s allowed" in error.message
+    assert "--timeout" in error.hint
+
+
+def test_failed_jobs_leave_nothing_in_the_cache(factories: Path, fresh_cache: Path) -> None:
+    """Neither a failed nor a half-written job can be found as a finished one."""
+    failure(factories, "killed")
+    failure(factories, "raises")
+    assert list((fresh_cache / "jobs").iterdir()) == []
+
+
+def catalogue() -> JobSpec:
+    return JobSpec("catalogue", "zoo", {"converter": "torch", "zoo": "torchvision"})
+
+
+@pytest.mark.torch
+def test_a_finished_job_is_found_again_until_a_byte_is_missing(fresh_cache: Path, conv_file: Path) -> None:
+    """The same job is not run twice; a result with a truncated file is run again."""
+    job = JobSpec("normalize", "normalize", {"opset": None}, {"model": conv_file})
+    with Jobs() as jobs:
+        first = jobs.start(job).result()
+        assert not first.cached
+        assert jobs.start(job).result().cached
+        produced = first.out / "normalized.onnx"
+        produced.write_bytes(produced.read_bytes()[:-1])
+        assert not jobs.start(job).result().cached
+
+
+@pytest.fixture
+def conv_file(tmp_path: Path, conv_net: object) -> Path:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(conv_net().SerializeToString())  # type: ignore[operator]
+    return path
+
+
+def test_the_key_is_the_content(fresh_cache: Path, conv_file: Path) -> None:
+    """A changed input file is another job; a renamed one is the same."""
+    with Jobs() as jobs:
+        jobs.start(JobSpec("normalize", "n", {"opset": None}, {"model": conv_file})).result()
+        moved = conv_file.rename(conv_file.with_name("other.onnx"))
+        assert jobs.start(JobSpec("normalize", "n", {"opset": None}, {"model": moved})).result().cached
+        moved.write_bytes(moved.read_bytes().replace(b"conv1", b"convA"))
+        assert not jobs.start(JobSpec("normalize", "n", {"opset": None}, {"model": moved})).result().cached
+
+
+def test_a_changed_helper_module_makes_a_result_stale(tmp_path: Path, fresh_cache: Path) -> None:
+    """A result that came from user code is only reused while every module that it imported is unchanged."""
+    from onnxeq.jobs import _lookup
+
+    helper = tmp_path / "helper.py"
+    helper.write_text("x = 1")
+    folder = fresh_cache / "jobs" / "k"
+    (folder / "out").mkdir(parents=True)
+    record = {"data": {}, "files": {}, "sources": {str(helper): fingerprint.of_path(helper)}, "seconds": 1.0}
+    (folder / "result.json").write_text(json.dumps(record))
+    assert _lookup(folder) is not None
+    helper.write_text("x = 2")
+    assert _lookup(folder) is None
+
+
+def running(pattern: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and entry.name != str(os.getpid()):
+            try:
+                if pattern in (entry / "cmdline").read_text():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def wait_for(condition: object, seconds: float = 20.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():  # type: ignore[operator]
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+def test_an_interrupted_host_takes_its_workers_along(factories: Path, fresh_cache: Path, kind: signal.Signals) -> None:
+    """After Ctrl-C nothing runs and nothing half-written is left (status 130); after kill -9 nothing runs,
+    and the next host removes what was left.
+    """
+    command = [sys.executable, "-m", "onnxeq", "check", f"{factories}:hangs", "--shape", "x=1x1", "-q"]
+    host = subprocess.Popen(command, stderr=subprocess.PIPE, env=dict(os.environ, ONNXEQ_CACHE=str(fresh_cache)))
+    assert wait_for(lambda: list(fresh_cache.glob("jobs/*/steps.jsonl")) and running(f"{fresh_cache}/jobs"))
+    host.send_signal(kind)
+    status = host.wait(timeout=20)
+    assert status == (130 if kind is signal.SIGINT else -signal.SIGKILL)
+    assert wait_for(lambda: not running(f"{fresh_cache}/jobs"))
+    if kind is signal.SIGKILL:
+        with Jobs():
+            pass
+    assert list((fresh_cache / "jobs").iterdir()) == []

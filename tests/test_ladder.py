@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from onnxeq.ladder import ACCEPTED, LIMITS, Execution, RungPlan, Rules, Tolerance, Units, causes, climb, precision_text, verdict
+from onnxeq.types import CauseKind, Status, Verdict
+
+RNG = np.random.default_rng(0)
+BASE = RNG.standard_normal((1, 1000))
+UNITS = Units(({"y": np.full((1, 1000), 1e-6)},), ({"y": np.full((1, 1000), 1e-7)},))
+
+
+def execution(name: str, error: float = 0.0) -> Execution:
+    return Execution(name, ({"y": BASE + error * RNG.standard_normal(BASE.shape)},))
+
+
+def rung(plan: RungPlan, a: Execution, b: Execution, rules: Rules = Rules()):  # noqa: ANN201, B008
+    return climb([plan], {a.name: a, b.name: b}, UNITS, rules)[0]
+
+
+@pytest.mark.parametrize("name", ["native-rounding", "kernels", "optimizer", "provider", "stability"])
+def test_float32_rungs_are_measured_in_rounding_noise(name: str) -> None:
+    """Twice the noise passes, a hundred times the noise fails, on every float32 rung."""
+    plan = RungPlan(name, "a", "b")
+    assert rung(plan, execution("a"), execution("b", 2e-6)).status is Status.PASS
+    broken = rung(plan, execution("a"), execution("b", 1e-4))
+    assert broken.status is Status.FAIL
+    assert broken.ratio == pytest.approx(100 / (1 + 3 / math.sqrt(1000)), rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["graph", "weights", "normalize"])
+def test_float64_rungs_are_measured_in_the_constant_floor(name: str) -> None:
+    """The same error that float32 rounding explains is a break on a float64 rung."""
+    plan = RungPlan(name, "a", "b")
+    assert rung(plan, execution("a"), execution("b", 1e-7)).status is Status.PASS
+    assert rung(plan, execution("a"), execution("b", 2e-6)).status is Status.FAIL
+
+
+def test_the_sharp_rung_says_which_of_the_two_explains_it() -> None:
+    """Without folding, float64 agreement is said; an error within the floor is said to be that."""
+    plan = RungPlan("graph", "a", "b", sharp=True)
+    sharp = rung(plan, execution("a"), execution("b", 1e-15))
+    assert "float64 rounding" in sharp.reason
+    folded = rung(plan, execution("a"), execution("b", 1e-7))
+    assert "stored constants" in folded.reason
+
+
+def test_a_rung_that_was_asked_for_and_did_not_run_leaves_the_verdict_open() -> None:
+    """Not-run with a reason is inconclusive, unless nobody asked; a break elsewhere still counts."""
+    asked = RungPlan("kernels", "a", "b")
+    unasked = RungPlan("provider", "a", "c", asked=False, why_not="no CUDA device")
+    missing = Execution("b", (), "killed by SIGKILL")
+    (open_,) = climb([asked], {"a": execution("a"), "b": missing}, UNITS, Rules())
+    assert (open_.status, open_.reason) == (Status.NOT_RUN, "killed by SIGKILL")
+    assert verdict([open_], [asked], ()) is Verdict.INCONCLUSIVE
+    (skipped,) = climb([unasked], {"a": execution("a")}, UNITS, Rules())
+    passed = rung(RungPlan("kernels", "a", "d"), execution("a"), execution("d"))
+    assert verdict([passed, skipped], [unasked], ()) is Verdict.EQUIVALENT
+    assert verdict([passed], [], ["output 'y' did not vary"]) is Verdict.INCONCLUSIVE
+    broken = rung(RungPlan("kernels", "a", "e"), execution("a"), execution("e", 1e-3))
+    assert verdict([broken, open_], [asked], ()) is Verdict.DIVERGENT
+
+
+def test_without_a_referee_nothing_is_equivalent() -> None:
+    """If the units could not be measured, no rung passes on trust."""
+    units = Units(missing="no validated float64 semantics for Foo")
+    (found,) = climb([RungPlan("kernels", "a", "b")], {"a": execution("a"), "b": execution("b")}, units, Rules())
+    assert found.status is Status.NOT_RUN
+    assert "Foo" in found.reason
+
+
+def test_accept_widens_only_its_rungs() -> None:
+    """TF32 is 13 bits short of float32: accepted, its error passes on the provider rung and nowhere else."""
+    error = 1e-6 * 2**13
+    tf32 = Rules(accept=("tf32",))
+    accepted = rung(RungPlan("provider", "a", "b"), execution("a"), execution("b", error), tf32)
+    assert accepted.status is Status.PASS
+    assert "accepted as tf32" in accepted.reason
+    assert rung(RungPlan("kernels", "a", "b"), execution("a"), execution("b", error), tf32).status is Status.FAIL
+    worse = rung(RungPlan("provider", "a", "b"), execution("a"), execution("b", error * 100), tf32)
+    assert worse.status is Status.FAIL
+    assert set(ACCEPTED) == {"tf32", "float16", "bfloat16", "int8"}
+
+
+def test_a_classic_tolerance_takes_the_limits_place() -> None:
+    """``--atol`` decides alone when it is given."""
+    plan = RungPlan("kernels", "a", "b")
+    loose = rung(plan, execution("a"), execution("b", 1e-4), Rules(tolerance=Tolerance(0.0, 1e-2)))
+    strict = rung(plan, execution("a"), execution("b", 1e-6), Rules(tolerance=Tolerance(0.0, 1e-9)))
+    assert (loose.status, strict.status) == (Status.PASS, Status.FAIL)
+
+
+def test_precision_is_recognised_from_the_ratio() -> None:
+    """A ratio of 2^13 is ten mantissa bits, 2^16 seven, and 2^5 none that is known."""
+    assert "TF32" in precision_text(2.0**13)
+    assert "bfloat16" in precision_text(2.0**16)
+    assert precision_text(2.0**5) == ""
+
+
+def test_causes_are_worst_first_and_name_measured_and_allowed() -> None:
+    """Every broken rung is a cause with its evidence: measured, unit, allowed."""
+    small = rung(RungPlan("kernels", "a", "b"), execution("a"), execution("b", 1e-4))
+    large = rung(RungPlan("graph", "a", "c"), execution("a"), execution("c", 1e-2))
+    found = causes([small, large], joint=False)
+    assert [c.cause for c in found] == [CauseKind.GRAPH, CauseKind.RUNTIME]
+    assert f"({LIMITS['kernels'].factor:g}x allowed)" in found[1].evidence
+    assert found[0].where.value == "y"

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise, terms
+from onnxeq.referee import Executor
+
+U = 2.0**-24
+
+
+def matmul_model(k: int, b: np.ndarray) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["a", "b"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("a", TensorProto.FLOAT, ["N", k])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", b.shape[1]])],
+        [numpy_helper.from_array(b, "b")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def spread(executor: Executor, feed: dict[str, np.ndarray], make: object, draws: int = 8, amplitude: float = 1.0) -> np.ndarray:
+    base = executor.run(feed)["y"]
+    moved = [executor.run(feed, hook=make(seed))["y"] - base for seed in range(draws)]  # type: ignore[operator]
+    return np.sqrt(np.mean(np.square(moved), axis=0)) / amplitude
+
+
+def sequential_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The real float32 error of a product summed term by term in one accumulator per element."""
+    total = np.zeros((a.shape[0], b.shape[1]), np.float32)
+    for k in range(a.shape[1]):
+        total += a[:, k : k + 1] * b[k : k + 1]
+    return total.astype(np.float64) - a.astype(np.float64) @ b.astype(np.float64)
+
+
+@pytest.mark.parametrize("positive", [False, True], ids=["random signs", "one sign"])
+@pytest.mark.parametrize("k", [16, 64, 128])
+def test_the_unit_is_the_size_of_a_real_accumulation(k: int, positive: bool) -> None:
+    """Up to a block's length the unit agrees within a factor of 2 with measured float32 accumulation."""
+    rng = np.random.default_rng(k)
+    a = rng.standard_normal((64, k)).astype(np.float32)
+    b = rng.standard_normal((k, 64)).astype(np.float32)
+    if positive:
+        a, b = np.abs(a), np.abs(b)
+    unit = spread(Executor(matmul_model(k, b)), {"a": a}, RoundingNoise, amplitude=AMPLITUDE)
+    measured = np.sqrt(np.mean(np.square(sequential_error(a, b))))
+    assert 0.5 < np.sqrt(np.mean(np.square(unit))) / measured < 2.0
+
+
+def test_a_cancelling_product_keeps_its_noise() -> None:
+    """Where the terms cancel to nothing the unit is that of the terms, not of the result."""
+    a = np.array([[1.0, 1.0, 1.0, 1.0]], np.float32)
+    b = np.array([[1000.0], [-1000.0], [1000.0], [-1000.0]], np.float32)
+    unit = spread(Executor(matmul_model(4, b)), {"a": a}, RoundingNoise, amplitude=AMPLITUDE)
+    assert Executor(matmul_model(4, b)).run({"a": a})["y"].item() == 0
+    assert 100 * U < unit.item() < 10_000 * U
+
+
+def test_the_floor_of_a_product_is_half_an_ulp_of_its_constant() -> None:
+    """With ``y = a*b`` and one constant, every draw moves y by exactly ``|a*b| * 2^-24``."""
+    b = np.array([[np.float32(1 / 3)]], np.float32)
+    unit = spread(Executor(matmul_model(1, b)), {"a": np.array([[2.0]], np.float32)}, ConstantFloor)
+    assert unit.item() == pytest.approx(2 * float(b[0, 0]) * U, rel=1e-6)
+
+
+def test_constants_that_float32_holds_exactly_have_no_floor() -> None:
+    """0.5 and 3 were never rounded on their way into the file, so they do not move."""
+    for value in (0.5, 3.0, -1.0, 0.0):
+        b = np.array([[value]], np.float32)
+        unit = spread(Executor(matmul_model(1, b)), {"a": np.array([[2.0]], np.float32)}, ConstantFloor)
+        assert unit.item() == 0
+
+
+def test_moving_data_makes_no_noise() -> None:
+    """Transpose, Relu and MaxPool return what was rounded before."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("Transpose", ["r"], ["t"], perm=[0, 1, 3, 2]),
+        helper.make_node("MaxPool", ["t"], ["y"], kernel_shape=[2, 2]),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, 3, 3])],
+    )  # fmt: skip
+    executor = Executor(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    x = np.random.default_rng(0).standard_normal((1, 1, 4, 4)).astype(np.float32)
+    assert spread(executor, {"x": x}, RoundingNoise).max() == 0
+
+
+def test_a_tiny_running_variance_widens_the_unit() -> None:
+    """Dividing by sqrt(variance) multiplies the incoming noise: the unit grows by the same factor."""
+
+    def unit(variance: float) -> float:
+        nodes = [
+            helper.make_node("Mul", ["x", "third"], ["m"]),
+            helper.make_node("BatchNormalization", ["m", "one", "zero", "zero", "var"], ["y"], epsilon=0.0),
+        ]
+        constants = {"third": np.float32(1 / 3), "one": np.ones(1, np.float32), "zero": np.zeros(1, np.float32)}
+        constants["var"] = np.full(1, variance, np.float32)
+        graph = helper.make_graph(
+            nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [64, 1])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [64, 1])],
+            [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+        )  # fmt: skip
+        executor = Executor(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+        x = np.random.default_rng(0).standard_normal((64, 1)).astype(np.float32)
+        return float(np.sqrt(np.mean(np.square(spread(executor, {"x": x}, RoundingNoise)))))
+
+    assert unit(1e-6) / unit(1.0) == pytest.approx(1e3, rel=1e-3)
+
+
+def test_chains_grow_with_the_block_and_then_with_their_number() -> None:
+    """25,088 terms (VGG's first dense layer) make a chain longer than 4,608 (ResNet's longest)."""
+    assert terms(1) == pytest.approx(1, abs=0.01)
+    assert terms(100) < terms(1000) < terms(25_088)
+    assert terms(25_088) < 400

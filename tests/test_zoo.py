@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from onnxeq import zoo
+from onnxeq.errors import UnknownZoo, UnusableModel, UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("torchvision:resnet50", ("torchvision", "resnet50", "", 0)),
+        ("torchvision:resnet50@seeded", ("torchvision", "resnet50", "seeded", 0)),
+        ("keras:ResNet50@seeded:7", ("keras", "ResNet50", "seeded", 7)),
+        ("keras:ResNet50@pretrained", ("keras", "ResNet50", "pretrained", 0)),
+    ],
+)
+def test_zoo_references(text: str, expected: tuple[str, str, str, int]) -> None:
+    """``zoo:name[@weights]`` is read into its parts."""
+    ref = zoo.parse(text)
+    assert (ref.zoo, ref.name, ref.weights, ref.seed) == expected
+    assert ref.text == text
+
+
+def test_files_and_factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path is a file; ``file.py:name`` and ``module:name`` are factories; weights may follow each."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("model.onnx", "model.keras", "weights.pth", "mine.py"):
+        Path(name).write_bytes(b"")
+    assert zoo.parse("model.onnx").zoo == "file"
+    assert zoo.converter_for(zoo.parse("model.onnx")) == "onnx"
+    assert zoo.converter_for(zoo.parse("model.keras")) == "keras"
+    factory = zoo.parse("mine.py:build@weights.pth")
+    assert (factory.zoo, factory.name, Path(factory.module).name) == ("factory", "build", "mine.py")
+    assert Path(factory.weights).name == "weights.pth"
+    assert zoo.parse("mine:build").module == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        ("torchvison:resnet50", UnknownZoo, "torchvision"),
+        ("missing.onnx", UnusableModel, "no file missing.onnx"),
+        ("resnet50", UnusableModel, "zoo:name"),
+        ("torchvision:resnet50@sedeed", UsageError, "seeded:N"),
+        ("torchvision:resnet50@seeded:x", UsageError, "@seeded:7"),
+        ("torchvision:", UsageError, "onnxeq zoo list torchvision"),
+        ("no_such.py:build", UnusableModel, "no file no_such.py"),
+        ("", UsageError, "empty"),
+    ],
+)
+def test_bad_references_say_what_to_type(text: str, error: type[Exception], says: str) -> None:
+    """Each malformed reference is a usage error whose one line names the remedy."""
+    with pytest.raises(error) as caught:
+        zoo.parse(text)
+    line = caught.value.line()  # type: ignore[attr-defined]
+    assert says in line
+    assert "\n" not in line
+
+
+def test_a_folder_and_an_unknown_suffix(tmp_path: Path) -> None:
+    """A folder and a file of unknown kind are refused with the kinds that can be read."""
+    (tmp_path / "model.bin").write_bytes(b"x")
+    for path in (tmp_path, tmp_path / "model.bin"):
+        with pytest.raises(UnusableModel, match=r"\.onnx"):
+            try:
+                zoo.parse(str(path))
+            except UnusableModel as error:
+                raise UnusableModel(error.line()) from error
