@@ -85,7 +85,15 @@ def main() -> int:
         environment = dict(os.environ, ONNXEQ_CACHE=f"{folder}/cache")
         commands = {
             "minimum": [sys.executable, "-c", MINIMUM, options.model, f"{folder}/model.onnx"],
-            "check": [sys.executable, "-m", "onnxeq", "check", f"torchvision:{options.model}@seeded", "--no-cache", "-q"],
+            "check": [
+                sys.executable,
+                "-m",
+                "onnxeq",
+                "check",
+                f"torchvision:{options.model}@seeded",
+                "--no-cache",
+                "-q",
+            ],
         }
         measure(commands["minimum"], environment)  # the first import reads from disk, for whoever is first
         for _ in range(options.repeats):
@@ -95,12 +103,16 @@ def main() -> int:
                     print(f"{name} ended with status {status}: {' '.join(command)}", file=sys.stderr)
                     return 1
                 rows[name].append((seconds, peak))
-    print(f"{options.model}, {options.repeats} alternating runs, {os.cpu_count()} cores (median, least to most)")
+    print(
+        f"{options.model}, {options.repeats} alternating runs, {os.cpu_count()} cores (median, least to most)"
+    )
     medians = {}
     for name, figures in rows.items():
         seconds = sorted(f[0] for f in figures)
         medians[name] = (statistics.median(seconds), statistics.median(f[1] for f in figures))
-        print(f"  {name:8} {medians[name][0]:6.1f} s ({seconds[0]:.1f} to {seconds[-1]:.1f})   {medians[name][1] / 2**20:6.0f} MiB peak")
+        print(
+            f"  {name:8} {medians[name][0]:6.1f} s ({seconds[0]:.1f} to {seconds[-1]:.1f})   {medians[name][1] / 2**20:6.0f} MiB peak"
+        )
     ratios = [medians["check"][i] / medians["minimum"][i] for i in (0, 1)]
     print(f"  check / minimum: {ratios[0]:.2f} times the wall time, {ratios[1]:.2f} times the peak memory")
     return 0

@@ -77,7 +77,12 @@ class ArtifactRuns:
     def timings(self, prefix: str = "") -> tuple[Mapping[str, Any], ...]:
         """Wall seconds and peak bytes of each job."""
         return tuple(
-            {"job": prefix + name, "seconds": round(o.job.seconds, 3), "peak_bytes": o.job.peak_bytes, "cached": o.job.cached}
+            {
+                "job": prefix + name,
+                "seconds": round(o.job.seconds, 3),
+                "peak_bytes": o.job.peak_bytes,
+                "cached": o.job.cached,
+            }
             for name, o in self.outcomes.items()
             if o.job is not None
         )
@@ -87,7 +92,9 @@ class ArtifactRuns:
         if outcome.job is None or not (outcome.job.out / folder / "index.json").exists():
             return ()
         pairs = self.outputs[name]
-        return tuple({pairs.get(k, k): v for k, v in feed.items()} for feed in load_feeds(outcome.job.out / folder))
+        return tuple(
+            {pairs.get(k, k): v for k, v in feed.items()} for feed in load_feeds(outcome.job.out / folder)
+        )
 
 
 def start_runs(
@@ -160,5 +167,3 @@ def _outcome(future: Future[JobResult]) -> _Outcome:
         return _Outcome(future.result())
     except CannotRun as error:
         return _Outcome(None, error.line())
-
-

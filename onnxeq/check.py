@@ -24,7 +24,7 @@ from onnxeq.ladder import Execution, RungPlan
 from onnxeq.measure import summarize
 from onnxeq.providers import Provider, choose_providers
 from onnxeq.sides import Artifact, NativeSide, Request
-from onnxeq.types import Coverage, ExportForm, Feed, ModelRef, Report, Rung, TensorSpec
+from onnxeq.types import Coverage, ExportForm, Feed, ModelRef, Report, TensorSpec
 from onnxeq.zoo import converter_for
 
 __all__ = ["check"]
@@ -110,7 +110,12 @@ class _Evidence:
 
 
 def _from_framework(
-    jobs: Jobs, ref: ModelRef, live: object | None, brought: Artifact | None, request: Request, asked: Sequence[Provider]
+    jobs: Jobs,
+    ref: ModelRef,
+    live: object | None,
+    brought: Artifact | None,
+    request: Request,
+    asked: Sequence[Provider],
 ) -> _Evidence:
     """A framework's model against its own export, or against an artifact that the user brought."""
     forms = (ExportForm.UNFOLDED, ExportForm.DEPLOYED) if brought is None else ()
@@ -131,7 +136,9 @@ def _from_framework(
         pairs = dict(zip(export.output_names, output_names, strict=False))
         unfolded_pairs = dict(zip(unfolded.output_names, output_names, strict=False))
         notes = tuple(dict.fromkeys((*export.notes, *unfolded.notes)))
-        runs = start_runs(jobs, artifact.path, feeds, names, pairs, asked, request.seed, (unfolded.path, unfolded_pairs))
+        runs = start_runs(
+            jobs, artifact.path, feeds, names, pairs, asked, request.seed, (unfolded.path, unfolded_pairs)
+        )
     else:
         artifact, notes = brought, ()
         names = pair_inputs(native.inputs, artifact.info.inputs)
@@ -212,13 +219,20 @@ def _conclude(found: _Evidence, rules: ladder.Rules) -> Report:
     judged = deployed or found.executions["referee/f64"].trace
     if found.reference and deployed:
         rungs.insert(
-            0, check_interface(found.reference_name, "ort/cpu", found.reference[0], deployed[0], found.interface)
+            0,
+            check_interface(
+                found.reference_name, "ort/cpu", found.reference[0], deployed[0], found.interface
+            ),
         )
     exact = found.executions.get("native/f64", found.executions["referee/f64"]).trace
     dead = dead_outputs(exact, units.rounding, found.runs.live_outputs()) if exact else []
-    doubts = [f"output '{name}' did not vary over the inputs tried, which proves nothing about it" for name in dead]
+    doubts = [
+        f"output '{name}' did not vary over the inputs tried, which proves nothing about it" for name in dead
+    ]
     total = len(found.reference[0]) if found.reference else len(found.artifact.info.outputs)
-    compared = sum(1 for name in (found.reference[0] if found.reference else ()) if judged and name in judged[0])
+    compared = sum(
+        1 for name in (found.reference[0] if found.reference else ()) if judged and name in judged[0]
+    )
     info = found.artifact.info
     return Report(
         verdict=ladder.verdict(rungs, found.plans, doubts),
@@ -264,4 +278,9 @@ def _samples(feed: Feed) -> int:
 
 def _timing(label: str, side: NativeSide) -> Mapping[str, Any]:
     job = side.job
-    return {"job": label, "seconds": round(job.seconds, 3), "peak_bytes": job.peak_bytes, "cached": job.cached}
+    return {
+        "job": label,
+        "seconds": round(job.seconds, 3),
+        "peak_bytes": job.peak_bytes,
+        "cached": job.cached,
+    }

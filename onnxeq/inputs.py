@@ -57,13 +57,15 @@ def with_shapes(specs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ...
     for name in named:
         if name not in known:
             raise BadInputs(f"the model has no input '{name}'", hint=f"its inputs: {', '.join(known)}")
-    return tuple(
-        TensorSpec(s.name, s.dtype, named[s.name], s.range) if s.name in named else s for s in specs
-    )
+    return tuple(TensorSpec(s.name, s.dtype, named[s.name], s.range) if s.name in named else s for s in specs)
 
 
 def generate(
-    specs: Sequence[TensorSpec], *, seed: int = 0, batches: Sequence[int] = DEFAULT_BATCHES, dynamic_batch: bool = True
+    specs: Sequence[TensorSpec],
+    *,
+    seed: int = 0,
+    batches: Sequence[int] = DEFAULT_BATCHES,
+    dynamic_batch: bool = True,
 ) -> list[dict[str, Array]]:
     """Seeded feeds for ``specs``: one per batch size, or :data:`STATIC_FEEDS` where the batch is fixed.
 
@@ -75,14 +77,15 @@ def generate(
     """
     feeds = []
     sizes: list[int | None] = list(batches) if dynamic_batch else [None] * STATIC_FEEDS
-    batch_names = {s.shape[0] for s in specs if s.shape and isinstance(s.shape[0], str)}
+    batch_names: set[Dim] = {s.shape[0] for s in specs if s.shape and isinstance(s.shape[0], str)}
     for index, size in enumerate(sizes):
         rng = np.random.default_rng([seed, index])
         feed: dict[str, Array] = {}
         for spec in specs:
             if spec.shape is None:
                 raise BadInputs(
-                    f"nothing says the shape of input '{spec.name}'", hint=f"give it: --shape {spec.name}=1x3x224x224"
+                    f"nothing says the shape of input '{spec.name}'",
+                    hint=f"give it: --shape {spec.name}=1x3x224x224",
                 )
             shape = tuple(_size(d, axis, size, batch_names) for axis, d in enumerate(spec.shape))
             feed[spec.name] = _sample(spec, shape, rng)
@@ -90,7 +93,7 @@ def generate(
     return feeds
 
 
-def _size(dim: Dim, axis: int, batch: int | None, batch_names: set[str | int]) -> int:
+def _size(dim: Dim, axis: int, batch: int | None, batch_names: set[Dim]) -> int:
     if isinstance(dim, int):
         return dim
     if axis == 0 or dim in batch_names:
@@ -182,7 +185,10 @@ def _read_file(path: Path) -> dict[str, Array]:
         with loaded:
             return {name: loaded[name] for name in loaded.files}
     except (ValueError, OSError, EOFError) as error:
-        raise BadInputs(f"{path} cannot be read as arrays: {' '.join(str(error).split())}", hint="write it with numpy.savez") from None
+        raise BadInputs(
+            f"{path} cannot be read as arrays: {' '.join(str(error).split())}",
+            hint="write it with numpy.savez",
+        ) from None
     except Exception as error:  # zipfile and zlib raise their own kinds for a damaged archive
         raise BadInputs(f"{path} is damaged: {error}", hint="write it again with numpy.savez") from None
 
@@ -202,9 +208,14 @@ def check_feed(feed: Feed, specs: Sequence[TensorSpec]) -> dict[str, Array]:
             named[key] = value
     known = [s.name for s in specs]
     if extra := [n for n in named if n not in known]:
-        raise BadInputs(f"the model has no input '{extra[0]}'", hint=f"its inputs: {', '.join(s.name + ' ' + s.text() for s in specs)}")
+        raise BadInputs(
+            f"the model has no input '{extra[0]}'",
+            hint=f"its inputs: {', '.join(s.name + ' ' + s.text() for s in specs)}",
+        )
     if absent := [s for s in specs if s.name not in named]:
-        raise BadInputs(f"input '{absent[0].name}' ({absent[0].text()}) is not given", hint="add it to the --inputs file")
+        raise BadInputs(
+            f"input '{absent[0].name}' ({absent[0].text()}) is not given", hint="add it to the --inputs file"
+        )
     for spec in specs:
         _check_tensor(spec, named[spec.name])
     return {s.name: named[s.name] for s in specs}
@@ -213,14 +224,20 @@ def check_feed(feed: Feed, specs: Sequence[TensorSpec]) -> dict[str, Array]:
 def _check_tensor(spec: TensorSpec, value: Array) -> None:
     given = f"{dtype_name(value)}[{','.join(str(d) for d in value.shape)}]"
     if dtype_name(value) != spec.dtype:
-        raise BadInputs(f"input '{spec.name}' is {given}, the model takes {spec.text()}", hint=f"convert it: array.astype('{spec.dtype}')")
+        raise BadInputs(
+            f"input '{spec.name}' is {given}, the model takes {spec.text()}",
+            hint=f"convert it: array.astype('{spec.dtype}')",
+        )
     if spec.shape is None:
         return
     fits = len(spec.shape) == value.ndim and all(
         isinstance(want, str) or want == got for want, got in zip(spec.shape, value.shape, strict=True)
     )
     if not fits:
-        raise BadInputs(f"input '{spec.name}' is {given}, the model takes {spec.text()}", hint="reshape it, or convert the model with another --shape")
+        raise BadInputs(
+            f"input '{spec.name}' is {given}, the model takes {spec.text()}",
+            hint="reshape it, or convert the model with another --shape",
+        )
 
 
 def index_ranges(model: onnx.ModelProto) -> dict[str, ValueRange]:
@@ -233,9 +250,22 @@ def index_ranges(model: onnx.ModelProto) -> dict[str, ValueRange]:
     ranges: dict[str, ValueRange] = {}
     for node in model.graph.node:
         first = origin.get(node.input[0]) if node.input else None
-        if first and node.op_type in ("Cast", "Reshape", "Identity", "Unsqueeze", "Squeeze", "Flatten", "Transpose"):
+        if first and node.op_type in (
+            "Cast",
+            "Reshape",
+            "Identity",
+            "Unsqueeze",
+            "Squeeze",
+            "Flatten",
+            "Transpose",
+        ):
             origin[node.output[0]] = first
-        if node.op_type == "Gather" and len(node.input) > 1 and node.input[0] in sizes and node.input[1] in origin:
+        if (
+            node.op_type == "Gather"
+            and len(node.input) > 1
+            and node.input[0] in sizes
+            and node.input[1] in origin
+        ):
             axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
             name = origin[node.input[1]]
             high = float(sizes[node.input[0]][axis])

@@ -66,13 +66,26 @@ def check_interface(
             problems += found
     status = Status.FAIL if problems else Status.PASS
     ratio = math.inf if problems else 0.0
-    return Rung("interface", source_name, target_name, math.nan, math.nan, ratio, 0.0, status, "; ".join(problems), output)
+    return Rung(
+        "interface",
+        source_name,
+        target_name,
+        math.nan,
+        math.nan,
+        ratio,
+        0.0,
+        status,
+        "; ".join(problems),
+        output,
+    )
 
 
 def _counts(source: Feed, target: Feed) -> list[str]:
     problems = []
     if absent := [n for n in source if n not in target]:
-        problems.append(f"{len(absent)} of {len(source)} outputs missing in the artifact: {', '.join(absent)}")
+        problems.append(
+            f"{len(absent)} of {len(source)} outputs missing in the artifact: {', '.join(absent)}"
+        )
     if extra := [n for n in target if n not in source]:
         problems.append(f"the artifact has {len(extra)} outputs that the source has not: {', '.join(extra)}")
     return problems
@@ -89,9 +102,13 @@ def _inputs(pairs: Sequence[tuple[TensorSpec, TensorSpec]]) -> list[str]:
 def _tensor(name: str, a: Array, b: Array) -> list[str]:
     problems = []
     if dtype_name(a) != dtype_name(b):
-        problems.append(f"output '{name}' is {dtype_name(a)} in the source and {dtype_name(b)} in the artifact")
+        problems.append(
+            f"output '{name}' is {dtype_name(a)} in the source and {dtype_name(b)} in the artifact"
+        )
     if a.shape != b.shape:
-        problems.append(f"output '{name}' has shape {list(a.shape)} in the source and {list(b.shape)} in the artifact")
+        problems.append(
+            f"output '{name}' has shape {list(a.shape)} in the source and {list(b.shape)} in the artifact"
+        )
     if a.dtype.kind in "fV" and b.dtype.kind in "fV" and a.shape == b.shape:
         both = np.isnan(a.astype(np.float64)) & np.isnan(b.astype(np.float64))
         if both.any():
@@ -116,7 +133,7 @@ def dead_outputs(trace: Sequence[Feed], unit: Sequence[Feed], live: Sequence[str
             continue
         rows = [row for feed in trace for row in _rows(feed[name], first)]
         noise = max(float(np.max(feed[name])) for feed in unit if feed[name].size) if unit else 0.0
-        if len(rows) < 2:
+        if len(rows) < 2 or np.isnan(first).all():  # NaN is reported as what it is
             continue
         with np.errstate(invalid="ignore"):
             spread = max(float(np.nanmax(np.abs(row - rows[0]), initial=0.0)) for row in rows[1:])

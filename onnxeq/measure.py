@@ -39,7 +39,9 @@ class Measure:
     note: str = ""
 
 
-def compare(reference: Sequence[Feed], candidate: Sequence[Feed], unit: Sequence[Feed], *, step: float) -> Measure:
+def compare(
+    reference: Sequence[Feed], candidate: Sequence[Feed], unit: Sequence[Feed], *, step: float
+) -> Measure:
     """Compares two traces output by output.
 
     For a float output with errors ``e_i`` and units ``s_i`` (one per element) the ratio is the larger of
@@ -100,9 +102,16 @@ def within(reference: Sequence[Feed], candidate: Sequence[Feed], rtol: float, at
 def _compare_output(name: str, a: Array, b: Array, unit: Array | None, step: float) -> Measure:
     if a.shape != b.shape:
         if unit is not None and np.isinf(np.asarray(unit, dtype=np.float64)).any():
-            return Measure(output=name, note=f"the shape of '{name}' is unstable at these inputs: rounding alone changes it")
+            return Measure(
+                output=name,
+                note=f"the shape of '{name}' is unstable at these inputs: rounding alone changes it",
+            )
         return Measure(
-            math.inf, 0.0, math.inf, name, f"output '{name}' has shape {list(a.shape)} against {list(b.shape)}"
+            math.inf,
+            0.0,
+            math.inf,
+            name,
+            f"output '{name}' has shape {list(a.shape)} against {list(b.shape)}",
         )
     if a.size == 0:
         return Measure(output=name)
@@ -111,7 +120,9 @@ def _compare_output(name: str, a: Array, b: Array, unit: Array | None, step: flo
     return _compare_discrete(name, a, b, unit)
 
 
-def _compare_floats(name: str, a: NDArray[np.float64], b: NDArray[np.float64], unit: Array | None, step: float) -> Measure:
+def _compare_floats(
+    name: str, a: NDArray[np.float64], b: NDArray[np.float64], unit: Array | None, step: float
+) -> Measure:
     nan_a, nan_b = np.isnan(a), np.isnan(b)
     if (one_sided := nan_a != nan_b).any():
         side = "the first" if nan_a[one_sided][0] else "the second"
@@ -122,7 +133,13 @@ def _compare_floats(name: str, a: NDArray[np.float64], b: NDArray[np.float64], u
     infinite = np.isinf(a) | np.isinf(b)
     if (infinite & ~nan_a & (a != b)).any():
         count = int((infinite & ~nan_a & (a != b)).sum())
-        return Measure(math.inf, 0.0, math.inf, name, f"output '{name}' is infinite on one side at {count} of {a.size} elements")
+        return Measure(
+            math.inf,
+            0.0,
+            math.inf,
+            name,
+            f"output '{name}' is infinite on one side at {count} of {a.size} elements",
+        )
     usable = ~(nan_a | infinite)
     n = int(usable.sum())
     if n == 0:
@@ -130,7 +147,9 @@ def _compare_floats(name: str, a: NDArray[np.float64], b: NDArray[np.float64], u
     with np.errstate(invalid="ignore"):
         e = np.where(usable, np.abs(a - b), 0.0)
     spread = np.zeros_like(a) if unit is None else np.asarray(unit, dtype=np.float64)
-    s2 = np.where(usable & np.isfinite(spread), np.square(spread) + np.square(np.where(usable, a, 0.0) * step / 4), 0.0)
+    s2 = np.where(
+        usable & np.isfinite(spread), np.square(spread) + np.square(np.where(usable, a, 0.0) * step / 4), 0.0
+    )
     mean_s2 = float(s2.sum() / n)
     peak = float(e.max())
     if peak == 0.0:
@@ -149,9 +168,16 @@ def _compare_discrete(name: str, a: Array, b: Array, unit: Array | None) -> Meas
         return Measure(output=name)
     unstable = np.zeros(a.shape, bool) if unit is None else np.asarray(unit, dtype=np.float64) > 0
     if not (different & ~unstable).any():
-        return Measure(output=name, note=f"'{name}' is unstable at these inputs: {count} of {a.size} elements flip under rounding alone")
+        return Measure(
+            output=name,
+            note=f"'{name}' is unstable at these inputs: {count} of {a.size} elements flip under rounding alone",
+        )
     where = tuple(int(i) for i in np.argwhere(different & ~unstable)[0])
-    size = float(np.max(np.abs(a.astype(np.float64) - b.astype(np.float64)))) if a.dtype.kind in "iub" else math.inf
+    size = (
+        float(np.max(np.abs(a.astype(np.float64) - b.astype(np.float64))))
+        if a.dtype.kind in "iub"
+        else math.inf
+    )
     return Measure(
         size, 0.0, math.inf, name,
         f"output '{name}' ({dtype_name(a)}) differs at {count} of {a.size} elements, first at {list(where)}: {a[where]} against {b[where]}",
@@ -166,7 +192,11 @@ def summarize(reference: Sequence[Feed], candidate: Sequence[Feed]) -> tuple[Out
     """
     rows = []
     for name in reference[0]:
-        pairs = [(r[name], c[name]) for r, c in zip(reference, candidate, strict=True) if name in c and r[name].shape == c[name].shape]
+        pairs = [
+            (r[name], c[name])
+            for r, c in zip(reference, candidate, strict=True)
+            if name in c and r[name].shape == c[name].shape
+        ]
         shape = tuple(int(d) for d in reference[0][name].shape)
         kind = dtype_name(reference[0][name])
         if not pairs or pairs[0][0].dtype.kind not in "fViub":

@@ -103,7 +103,7 @@ class ConstantFloor:
         self._pool = _Pool(seed)
         self._stored = stored
 
-    def constant(self, name: str, value: Real, dtype: str) -> Real:  # noqa: ARG002 - the hook's shape
+    def constant(self, name: str, value: Real, dtype: str) -> Real:
         """The constant, moved by ``u`` of float32, or of its own type with ``stored``."""
         u = UNIT_ROUNDOFF.get(dtype, 2.0**-24) if self._stored else 2.0**-24
         signs = self._pool(value.shape)
@@ -113,7 +113,7 @@ class ConstantFloor:
         with np.errstate(invalid="ignore"):
             return np.where(np.isfinite(value), value + value * signs * u, value)
 
-    def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:  # noqa: ARG002
+    def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
         """Leaves intermediates alone."""
         return outputs
 
@@ -125,7 +125,7 @@ class RoundingNoise:
         self._pool = _Pool(seed)
         self._amplitude = amplitude
 
-    def constant(self, name: str, value: Real, dtype: str) -> Real:  # noqa: ARG002
+    def constant(self, name: str, value: Real, dtype: str) -> Real:
         """Leaves constants alone: both executions read the same stored ones."""
         return value
 
@@ -181,7 +181,9 @@ def _conv(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     power = np.mean(np.square(x), axis=axes) if axes else np.square(x)  # [N, C]
     if info.node.op_type == "ConvTranspose":
         taps = np.sum(np.square(w), axis=axes)  # [C, M/group]
-        taps = taps.reshape(group, w.shape[0] // group, -1).transpose(0, 2, 1).reshape(-1, w.shape[0] // group)
+        taps = (
+            taps.reshape(group, w.shape[0] // group, -1).transpose(0, 2, 1).reshape(-1, w.shape[0] // group)
+        )
     else:
         taps = np.sum(np.square(w), axis=axes)  # [M, C/group]
     m, per_group = taps.shape
@@ -290,7 +292,10 @@ def _interpolation(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     if _attribute(info, "mode", default) == b"nearest":
         return 0.0, 0.0
     x = inputs[0]
-    slope = max((float(np.sqrt(np.mean(np.square(np.diff(x, axis=a))))) for a in range(2, x.ndim) if x.shape[a] > 1), default=0.0)
+    slope = max(
+        (float(np.sqrt(np.mean(np.square(np.diff(x, axis=a))))) for a in range(2, x.ndim) if x.shape[a] > 1),
+        default=0.0,
+    )
     return 2 * _ONE, slope * max(x.shape[2:], default=1)
 
 

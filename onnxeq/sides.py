@@ -23,7 +23,19 @@ from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, TensorSpec
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Artifact", "NativeSide", "Request", "declared_inputs", "has_dynamic_batch", "native_job", "onnx_feeds", "open_artifact", "resolve", "run_native", "store_feeds"]
+__all__ = [
+    "Artifact",
+    "NativeSide",
+    "Request",
+    "declared_inputs",
+    "has_dynamic_batch",
+    "native_job",
+    "onnx_feeds",
+    "open_artifact",
+    "resolve",
+    "run_native",
+    "store_feeds",
+]
 
 
 @dataclass(frozen=True)
@@ -189,10 +201,14 @@ def open_artifact(target: object, root: Path) -> Artifact:
     if isinstance(target, (str, os.PathLike)):
         ref = zoo.parse(os.fspath(target))
         if ref.zoo != "file" or zoo.converter_for(ref) != "onnx":
-            raise UsageError(f"the target {ref.text} is no ONNX file", hint="give an .onnx file as the second argument")
+            raise UsageError(
+                f"the target {ref.text} is no ONNX file", hint="give an .onnx file as the second argument"
+            )
         path = Path(ref.name)
     elif is_model_proto(target):
         path = store_model(cast("onnx.ModelProto", target), root)
     else:
-        raise UsageError(f"a target cannot be a {type(target).__name__}", hint="give a path or an onnx.ModelProto")
+        raise UsageError(
+            f"a target cannot be a {type(target).__name__}", hint="give a path or an onnx.ModelProto"
+        )
     return Artifact(path, onnx_file.inspect(path))

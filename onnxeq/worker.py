@@ -54,7 +54,9 @@ class Job:
     user_path: tuple[str, ...] = ()
 
 
-def execute(folder: Path, *, objects: Mapping[str, Any] | None = None, listener: Callable[[str], None] | None = None) -> None:
+def execute(
+    folder: Path, *, objects: Mapping[str, Any] | None = None, listener: Callable[[str], None] | None = None
+) -> None:
     """Runs the job in ``folder`` and writes ``result.json``.
 
     Raises:
@@ -87,7 +89,11 @@ def execute(folder: Path, *, objects: Mapping[str, Any] | None = None, listener:
         raise
     result = {
         "data": data,
-        "files": {str(p.relative_to(folder)): p.stat().st_size for p in sorted((folder / "out").rglob("*")) if p.is_file()},
+        "files": {
+            str(p.relative_to(folder)): p.stat().st_size
+            for p in sorted((folder / "out").rglob("*"))
+            if p.is_file()
+        },
         "sources": _sources() if data.get("runs_user_code") else {},
         "peak_bytes": _peak_bytes(),
         "seconds": 0.0,
@@ -109,21 +115,19 @@ def main(argv: list[str] | None = None) -> int:
     try:
         execute(folder, listener=listener)
     except errors.OnnxeqError as error:
-        traceback.print_exc()
-        (folder / "error.json").write_text(json.dumps(errors.to_record(error)))
-        return error.exit_status
+        return _fail(folder, error)
     except MemoryError:
-        traceback.print_exc()
-        error = errors.JobKilled(f"{_label(folder)}: out of memory (peak {_peak_bytes() / 2**30:.1f} GiB)")
-        (folder / "error.json").write_text(json.dumps(errors.to_record(error)))
-        return error.exit_status
-    except Exception as unexpected:  # noqa: BLE001 - the boundary: whatever it is, the host must learn of it
-        traceback.print_exc()
+        return _fail(folder, errors.JobKilled(f"{_label(folder)}: out of memory (peak {_peak_bytes() / 2**30:.1f} GiB)"))
+    except Exception as unexpected:  # the boundary: whatever it is, the host must learn of it
         text = " ".join(f"{type(unexpected).__name__}: {unexpected}".split())[:300]
-        error = errors.JobCrashed(f"{_label(folder)}: {text}")
-        (folder / "error.json").write_text(json.dumps(errors.to_record(error)))
-        return error.exit_status
+        return _fail(folder, errors.JobCrashed(f"{_label(folder)}: {text}"))
     return 0
+
+
+def _fail(folder: Path, error: errors.OnnxeqError) -> int:
+    traceback.print_exc()
+    (folder / "error.json").write_text(json.dumps(errors.to_record(error)))
+    return error.exit_status
 
 
 def _label(folder: Path) -> str:

@@ -11,14 +11,28 @@ from pathlib import Path
 from onnxeq.errors import FrameworkMissing, UnknownZoo, UnusableModel, UsageError
 from onnxeq.types import ModelRef
 
-__all__ = ["CONVERTER_GROUP", "ZOOS", "converter_for", "installed_zoos", "nearest", "parse", "require_framework"]
+__all__ = [
+    "CONVERTER_GROUP",
+    "ZOOS",
+    "converter_for",
+    "installed_zoos",
+    "nearest",
+    "parse",
+    "require_framework",
+]
 
 CONVERTER_GROUP = "onnxeq.converters"
 
 ZOOS: dict[str, str] = {"torchvision": "torch", "keras": "keras"}
 """Zoo name -> converter. A converter that is not listed here answers for the zoo of its own name."""
 
-_FILES: dict[str, str] = {".onnx": "onnx", ".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".pt2": "torch"}
+_FILES: dict[str, str] = {
+    ".onnx": "onnx",
+    ".keras": "keras",
+    ".h5": "keras",
+    ".hdf5": "keras",
+    ".pt2": "torch",
+}
 """File suffix -> converter; ``onnx`` is read by the host itself."""
 
 _LATER = {".pt": "TorchScript", ".jit": "TorchScript", ".tflite": "TensorFlow Lite", ".pb": "SavedModel"}
@@ -51,7 +65,9 @@ def parse(text: str) -> ModelRef:
     if not colon or Path(body).exists() or (len(head) == 1 and head.isalpha()):
         return _of_path(text, body, weights, seed)
     if not name:
-        raise UsageError(f"'{text}' names no model after the colon", hint=f"list them with: onnxeq zoo list {head}")
+        raise UsageError(
+            f"'{text}' names no model after the colon", hint=f"list them with: onnxeq zoo list {head}"
+        )
     if head.endswith(".py"):
         if not Path(head).is_file():
             raise UnusableModel(f"there is no file {head}", hint="check the path before the colon")
@@ -120,7 +136,8 @@ def _split_weights(text: str) -> tuple[str, str, int]:
     if Path(weights).exists():
         return body, str(Path(weights).resolve()), 0
     raise UsageError(
-        f"there are no weights '{weights}'", hint="after @ stands seeded, seeded:N, pretrained, or an existing file"
+        f"there are no weights '{weights}'",
+        hint="after @ stands seeded, seeded:N, pretrained, or an existing file",
     )
 
 
@@ -129,17 +146,27 @@ def _of_path(text: str, body: str, weights: str, seed: int) -> ModelRef:
     suffix = path.suffix.lower()
     if suffix in _LATER or (path.is_dir() and (path / "saved_model.pb").exists()):
         kind = _LATER.get(suffix, "SavedModel")
-        raise UnusableModel(f"{body}: {kind} files are not read yet", hint=f"readable: {', '.join(sorted(_FILES))}")
+        raise UnusableModel(
+            f"{body}: {kind} files are not read yet", hint=f"readable: {', '.join(sorted(_FILES))}"
+        )
     if suffix == ".py":
-        raise UsageError(f"{body} is a Python file", hint=f"name the function that builds the model: {body}:FUNCTION")
+        raise UsageError(
+            f"{body} is a Python file", hint=f"name the function that builds the model: {body}:FUNCTION"
+        )
     if not path.exists():
         looks_like_file = bool(suffix) or "/" in body
-        hint = "check the path" if looks_like_file else "zoo models are written zoo:name, e.g. torchvision:resnet50@seeded"
+        hint = (
+            "check the path"
+            if looks_like_file
+            else "zoo models are written zoo:name, e.g. torchvision:resnet50@seeded"
+        )
         raise UnusableModel(f"there is no file {body}", hint=hint)
     if path.is_dir():
         raise UnusableModel(f"{body} is a folder", hint=f"give a model file ({', '.join(sorted(_FILES))})")
     if suffix not in _FILES:
-        raise UnusableModel(f"{body}: unknown kind of file '{suffix}'", hint=f"readable: {', '.join(sorted(_FILES))}")
+        raise UnusableModel(
+            f"{body}: unknown kind of file '{suffix}'", hint=f"readable: {', '.join(sorted(_FILES))}"
+        )
     return ModelRef(text, "file", str(path.resolve()), weights, seed)
 
 

@@ -43,6 +43,13 @@ def test_strings_round_trip(tmp_path: Path) -> None:
 def test_digest_sees_name_type_shape_and_value() -> None:
     """Two feeds have one digest only if they agree in name, type, shape and every bit."""
     a = np.zeros((2, 3), np.float32)
-    variants = [{"x": a}, {"y": a}, {"x": a.astype(np.int32)}, {"x": a.reshape(3, 2)}, {"x": a + 1}, {"x": -a}]
+    variants = [
+        {"x": a},
+        {"y": a},
+        {"x": a.astype(np.int32)},
+        {"x": a.reshape(3, 2)},
+        {"x": a + 1},
+        {"x": -a},
+    ]
     assert len({feeds_digest([v]) for v in variants}) == len(variants)
     assert feeds_digest([{"x": a}]) == feeds_digest([{"x": a.copy()}])

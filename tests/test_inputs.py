@@ -101,7 +101,10 @@ def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:
     [
         ({"y": np.zeros((1, 3, 32, 32), np.float32)}, "no input 'y'"),
         ({}, "input 'x' (float32[N,3,32,32]) is not given"),
-        ({"x": np.zeros((1, 3, 32, 31), np.float32)}, "float32[1,3,32,31], the model takes float32[N,3,32,32]"),
+        (
+            {"x": np.zeros((1, 3, 32, 31), np.float32)},
+            "float32[1,3,32,31], the model takes float32[N,3,32,32]",
+        ),
         ({"x": np.zeros((3, 32, 32), np.float32)}, "float32[3,32,32]"),
         ({"x": np.zeros((1, 3, 32, 32))}, "astype('float32')"),
     ],

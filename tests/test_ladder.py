@@ -5,7 +5,19 @@ import math
 import numpy as np
 import pytest
 
-from onnxeq.ladder import ACCEPTED, LIMITS, Execution, RungPlan, Rules, Tolerance, Units, causes, climb, precision_text, verdict
+from onnxeq.ladder import (
+    ACCEPTED,
+    LIMITS,
+    Execution,
+    Rules,
+    RungPlan,
+    Tolerance,
+    Units,
+    causes,
+    climb,
+    precision_text,
+    verdict,
+)
 from onnxeq.types import CauseKind, Status, Verdict
 
 RNG = np.random.default_rng(0)
@@ -17,7 +29,7 @@ def execution(name: str, error: float = 0.0) -> Execution:
     return Execution(name, ({"y": BASE + error * RNG.standard_normal(BASE.shape)},))
 
 
-def rung(plan: RungPlan, a: Execution, b: Execution, rules: Rules = Rules()):  # noqa: ANN201, B008
+def rung(plan: RungPlan, a: Execution, b: Execution, rules: Rules = Rules()):  # noqa: B008
     return climb([plan], {a.name: a, b.name: b}, UNITS, rules)[0]
 
 
@@ -67,7 +79,9 @@ def test_a_rung_that_was_asked_for_and_did_not_run_leaves_the_verdict_open() -> 
 def test_without_a_referee_nothing_is_equivalent() -> None:
     """If the units could not be measured, no rung passes on trust."""
     units = Units(missing="no validated float64 semantics for Foo")
-    (found,) = climb([RungPlan("kernels", "a", "b")], {"a": execution("a"), "b": execution("b")}, units, Rules())
+    (found,) = climb(
+        [RungPlan("kernels", "a", "b")], {"a": execution("a"), "b": execution("b")}, units, Rules()
+    )
     assert found.status is Status.NOT_RUN
     assert "Foo" in found.reason
 
@@ -79,7 +93,9 @@ def test_accept_widens_only_its_rungs() -> None:
     accepted = rung(RungPlan("provider", "a", "b"), execution("a"), execution("b", error), tf32)
     assert accepted.status is Status.PASS
     assert "accepted as tf32" in accepted.reason
-    assert rung(RungPlan("kernels", "a", "b"), execution("a"), execution("b", error), tf32).status is Status.FAIL
+    assert (
+        rung(RungPlan("kernels", "a", "b"), execution("a"), execution("b", error), tf32).status is Status.FAIL
+    )
     worse = rung(RungPlan("provider", "a", "b"), execution("a"), execution("b", error * 100), tf32)
     assert worse.status is Status.FAIL
     assert set(ACCEPTED) == {"tf32", "float16", "bfloat16", "int8"}

@@ -55,7 +55,12 @@ def test_identical_is_zero_even_without_noise() -> None:
 )
 def test_what_is_no_number_is_a_problem_not_a_distance(a: np.ndarray, b: np.ndarray, says: str) -> None:
     """Shapes are never broadcast, NaN and opposite infinities never equal, integers never rounded."""
-    found = compare([{"y": a}], [{"y": b}], [{"y": np.ones(a.shape)}] if a.dtype.kind == "f" else [{"y": np.zeros(a.shape)}], step=0)
+    found = compare(
+        [{"y": a}],
+        [{"y": b}],
+        [{"y": np.ones(a.shape)}] if a.dtype.kind == "f" else [{"y": np.zeros(a.shape)}],
+        step=0,
+    )
     assert says in found.problem
     assert found.ratio == math.inf
 
@@ -68,7 +73,9 @@ def test_equal_infinities_are_equal() -> None:
 
 def test_a_flip_that_rounding_alone_causes_is_said_and_is_no_divergence() -> None:
     """An argmax that the draws changed as well is unstable at this input."""
-    found = compare([{"i": np.array([3, 1])}], [{"i": np.array([4, 1])}], [{"i": np.array([1.0, 0.0])}], step=0)
+    found = compare(
+        [{"i": np.array([3, 1])}], [{"i": np.array([4, 1])}], [{"i": np.array([1.0, 0.0])}], step=0
+    )
     assert found.ratio == 0
     assert "unstable" in found.note
 

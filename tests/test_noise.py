@@ -22,7 +22,9 @@ def matmul_model(k: int, b: np.ndarray) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-def spread(executor: Executor, feed: dict[str, np.ndarray], make: object, draws: int = 8, amplitude: float = 1.0) -> np.ndarray:
+def spread(
+    executor: Executor, feed: dict[str, np.ndarray], make: object, draws: int = 8, amplitude: float = 1.0
+) -> np.ndarray:
     base = executor.run(feed)["y"]
     moved = [executor.run(feed, hook=make(seed))["y"] - base for seed in range(draws)]  # type: ignore[operator]
     return np.sqrt(np.mean(np.square(moved), axis=0)) / amplitude
@@ -98,14 +100,20 @@ def test_a_tiny_running_variance_widens_the_unit() -> None:
             helper.make_node("Mul", ["x", "third"], ["m"]),
             helper.make_node("BatchNormalization", ["m", "one", "zero", "zero", "var"], ["y"], epsilon=0.0),
         ]
-        constants = {"third": np.float32(1 / 3), "one": np.ones(1, np.float32), "zero": np.zeros(1, np.float32)}
+        constants = {
+            "third": np.float32(1 / 3),
+            "one": np.ones(1, np.float32),
+            "zero": np.zeros(1, np.float32),
+        }
         constants["var"] = np.full(1, variance, np.float32)
         graph = helper.make_graph(
             nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [64, 1])],
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, [64, 1])],
             [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
         )  # fmt: skip
-        executor = Executor(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+        executor = Executor(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        )
         x = np.random.default_rng(0).standard_normal((64, 1)).astype(np.float32)
         return float(np.sqrt(np.mean(np.square(spread(executor, {"x": x}, RoundingNoise)))))
 

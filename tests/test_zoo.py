@@ -64,8 +64,6 @@ def test_a_folder_and_an_unknown_suffix(tmp_path: Path) -> None:
     """A folder and a file of unknown kind are refused with the kinds that can be read."""
     (tmp_path / "model.bin").write_bytes(b"x")
     for path in (tmp_path, tmp_path / "model.bin"):
-        with pytest.raises(UnusableModel, match=r"\.onnx"):
-            try:
-                zoo.parse(str(path))
-            except UnusableModel as error:
-                raise UnusableModel(error.line()) from error
+        with pytest.raises(UnusableModel) as caught:
+            zoo.parse(str(path))
+        assert ".onnx" in caught.value.line()

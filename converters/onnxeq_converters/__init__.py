@@ -1,0 +1,1 @@
+"""The converters that come with onnxeq: one sub-package per framework, each loaded only inside a job."""

@@ -21,7 +21,9 @@ _STATUS = {
 
 def check(
     source: Annotated[str, typer.Argument(help="zoo:name[@weights], a model file, or file.py:factory.")],
-    target: Annotated[str | None, typer.Argument(help="The ONNX file to judge; without one SOURCE is exported.")] = None,
+    target: Annotated[
+        str | None, typer.Argument(help="The ONNX file to judge; without one SOURCE is exported.")
+    ] = None,
     inputs: o.Inputs = [],  # noqa: B006 - typer copies defaults
     shape: o.Shape = [],  # noqa: B006
     batch: o.Batch = "1,3",

@@ -22,7 +22,9 @@ def convert(
     inputs: o.Inputs = [],  # noqa: B006
     opset: o.Opset = None,
     seed: o.Seed = 0,
-    raw: Annotated[bool, typer.Option("--raw", help="Write the exporter's graph as it is, not normalised.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Write the exporter's graph as it is, not normalised.")
+    ] = False,
     force: Force = False,
     timeout: o.Timeout = None,
     trust: o.Trust = False,
@@ -60,9 +62,7 @@ def normalize(
     from onnxeq.report.progress import JobProgress
 
     with JobProgress(Console(stderr=True), quiet=quiet) as progress:
-        done = run(
-            model, output, opset=opset, overwrite=force, timeout_s=timeout, listener=progress
-        )
+        done = run(model, output, opset=opset, overwrite=force, timeout_s=timeout, listener=progress)
     _say(done, json)
 
 
@@ -74,8 +74,14 @@ def _say(done: object, as_json: bool) -> None:
 
     assert isinstance(done, Converted)  # noqa: S101 - for the type checker
     if as_json:
-        typer.echo(json.dumps({"schema": "onnxeq.convert/1", **dataclasses.asdict(done), "path": str(done.path)}, indent=1))
+        typer.echo(
+            json.dumps(
+                {"schema": "onnxeq.convert/1", **dataclasses.asdict(done), "path": str(done.path)}, indent=1
+            )
+        )
         return
-    typer.echo(f"{done.path}: {done.nodes} nodes ({done.nodes_before} before), opset {done.opset}, sha256 {done.sha256[:16]}")
+    typer.echo(
+        f"{done.path}: {done.nodes} nodes ({done.nodes_before} before), opset {done.opset}, sha256 {done.sha256[:16]}"
+    )
     for note in done.notes:
         typer.echo(f"note: {note}", err=True)

@@ -75,6 +75,10 @@ def run(argv: list[str] | None = None) -> int:
 def _report_error(error: errors.OnnxeqError, arguments: list[str]) -> int:
     print(f"onnxeq: {error.line()}", file=sys.stderr)  # noqa: T201
     if "--json" in arguments:
-        document = {"schema": "onnxeq.error/1", "error": errors.to_record(error), "exit_status": error.exit_status}
+        document = {
+            "schema": "onnxeq.error/1",
+            "error": errors.to_record(error),
+            "exit_status": error.exit_status,
+        }
         print(json.dumps(document, indent=1))  # noqa: T201
     return error.exit_status

@@ -39,7 +39,9 @@ def show(
 
     ref = zoo.parse(reference)
     if ref.zoo in ("file", "factory"):
-        raise errors.UsageError(f"{reference} is no model of a zoo", hint="write zoo:name; onnxeq zoo list names the zoos")
+        raise errors.UsageError(
+            f"{reference} is no model of a zoo", hint="write zoo:name; onnxeq zoo list names the zoos"
+        )
     rows = _entries(ref.zoo)
     row = next((r for r in rows if r["name"] == ref.name), None)
     if row is None:

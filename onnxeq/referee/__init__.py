@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from onnxeq.referee.executor import Executor, Hook, NodeInfo
+from onnxeq.referee.registry import Value
 
-__all__ = ["Executor", "Hook", "NodeInfo"]
+__all__ = ["Executor", "Hook", "NodeInfo", "Value"]

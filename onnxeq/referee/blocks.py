@@ -15,7 +15,7 @@ import numpy as np
 __all__ = ["BLOCK", "in_blocks", "thread_count"]
 
 BLOCK = 1 << 13
-"""Elements per block: 64 KiB in float64, so that an operand and two temporaries fit the second-level cache."""
+"""Elements per block: 64 KiB in float64; an operand and two temporaries fit the second-level cache."""
 
 _WORTH_THREADS = 1 << 16
 

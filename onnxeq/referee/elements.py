@@ -49,7 +49,7 @@ FLOATS: frozenset[str] = frozenset(
 
 
 def element_name(elem_type: int) -> str:
-    """numpy's name of an ONNX element type; strings are ``str`` and held as ``object`` arrays.
+    """The numpy name of an ONNX element type; strings are ``str`` and held as ``object`` arrays.
 
     Raises:
         UnusableModel: ONNX has no such element type.

@@ -1,8 +1,8 @@
 """The error function in float64, vectorised.
 
 W. J. Cody, "Rational Chebyshev Approximation for the Error Function", Math. Comp. 23 (1969): with
-``y = |x|``, ``erf = x * A(x^2) / B(x^2)`` for ``y <= 0.46875`` and ``1 - exp(-y^2) * C(y) / D(y)`` above. Beyond
-``y = 4``, where Cody changes the approximation to keep erfc's relative error small, erfc is below
+``y = |x|``, ``erf = x * A(x^2) / B(x^2)`` for ``y <= 0.46875`` and ``1 - exp(-y^2) * C(y) / D(y)`` above.
+Beyond ``y = 4``, where Cody changes the approximation to keep erfc's relative error small, erfc is below
 1.6e-8: its relative error no longer reaches the last bit of erf.
 """
 
@@ -25,7 +25,8 @@ _C = (2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e00, 6.
       2.98635138197400131e02, 8.81952221241769090e02, 1.71204761263407058e03, 2.05107837782607147e03,
       1.23033935479799725e03)  # fmt: skip
 _D = (1.0, 1.57449261107098347e01, 1.17693950891312499e02, 5.37181101862009858e02, 1.62138957456669019e03,
-      3.29079923573345963e03, 4.36261909014324716e03, 3.43936767414372164e03, 1.23033935480374942e03)  # fmt: skip
+      3.29079923573345963e03, 4.36261909014324716e03, 3.43936767414372164e03,
+      1.23033935480374942e03)  # fmt: skip
 
 
 def _horner(coefficients: tuple[float, ...], x: NDArray[np.float64], out: NDArray[np.float64]) -> None:

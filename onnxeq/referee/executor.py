@@ -15,6 +15,7 @@ Rules:
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,8 +151,8 @@ class Executor:
             if name in scope.values:
                 return scope.values[name]
             if name in scope.plan.initializers:
-                stored = scope.plan.initializers[name]
-                scope.values[name] = self._constant(scope, id(scope.plan), name, lambda: self._raw(stored))
+                load = functools.partial(self._raw, scope.plan.initializers[name])
+                scope.values[name] = self._constant(scope, id(scope.plan), name, load)
                 return scope.values[name]
             scope = scope.parent
         raise CannotRun(f"value {name!r} was read, but no input was given for it")

@@ -86,7 +86,8 @@ class Step:
 class Plan:
     """A graph or function body in the order in which it runs.
 
-    An empty output name stands for one that is not wanted. ``outer`` names the values that it takes from the scopes around it.
+    An empty output name stands for one that is not wanted. ``outer`` names
+    the values that it takes from the scopes around it.
     """
 
     inputs: tuple[str, ...]

@@ -18,8 +18,11 @@ _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "output_datatype")
 
 
 @functools.cache
-def schema_of(domain: str, op_type: str, opset: int) -> onnx.defs.OpSchema | None:
-    """The schema that holds at ``opset``, or ``None`` for an operator that ONNX does not know."""
+def schema_of(domain: str, op_type: str, opset: int) -> Any:
+    """The ``OpSchema`` that holds at ``opset``, or ``None`` for an operator that ONNX does not know.
+
+    Untyped: the package's stubs lack the attributes that concern function bodies.
+    """
     try:
         return onnx.defs.get_schema(op_type, opset, "" if domain == "ai.onnx" else domain)
     except onnx.defs.SchemaError:
@@ -35,7 +38,7 @@ def has_body(node: NodeProto, opset: int) -> bool:
 def body_of(
     node: NodeProto, opset: int, inputs: Sequence[Any], dtypes: Sequence[str]
 ) -> FunctionProto | None:
-    """The function body by which the standard defines ``node``, built for these inputs if it depends on them."""
+    """The function body by which the standard defines ``node``, for these inputs if it depends on them."""
     schema = schema_of(node.domain, node.op_type, opset)
     if schema is None:
         return None
@@ -73,13 +76,8 @@ def _type_proto(value: Any, dtype: str) -> TypeProto:
 
 @functools.cache
 def _element_number(dtype: str) -> int:
-    for number in range(1, 64):
-        try:
-            if element_name(number) == dtype:
-                return number
-        except onnx.defs.SchemaError:  # pragma: no cover
-            continue
-    raise KeyError(dtype)
+    numbers = [int(number) for number in onnx.TensorProto.DataType.values() if number]
+    return next(number for number in numbers if element_name(number) == dtype)
 
 
 def default_attributes(domain: str, op_type: str, opset: int) -> dict[str, onnx.AttributeProto]:
@@ -147,4 +145,5 @@ def _declared(
     if fixed:
         return fixed
     found = (input_dtypes[i] for i in sources if input_dtypes[i] in FLOATS)
+    numbers = [int(number) for number in onnx.TensorProto.DataType.values() if number]
     return next(found, "float32")

@@ -103,14 +103,16 @@ def padded(x: NDArray[Any], windows: Windows, fill: float = 0) -> NDArray[Any]:
     """``x`` cut or filled so that exactly the elements that the windows touch remain; a view if it can be."""
     rank = len(windows.size)
     lead = x.shape[: x.ndim - rank]
-    inner, target = [], []
+    inner: list[slice] = []
+    target: list[slice] = []
     for n, b, length in zip(windows.size, windows.before, windows.reach, strict=True):
         first, last = max(-b, 0), min(n, length - b)
         inner.append(slice(first, max(last, first)))
         target.append(slice(first + b, max(last, first) + b))
-    body = x[(..., *inner)]
+    lead_all = (slice(None),) * len(lead)
+    body = x[(*lead_all, *inner)]
     if body.shape[len(lead) :] == windows.reach:
         return body
     result = np.full(lead + windows.reach, fill, dtype=x.dtype)
-    result[(..., *target)] = body
+    result[(*lead_all, *target)] = body
     return result

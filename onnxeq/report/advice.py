@@ -20,18 +20,32 @@ def next_steps(report: Report) -> tuple[str, ...]:
         if any("did not vary" in note for note in report.notes):
             steps.append("give inputs to which the output responds: --inputs FILE.npz")
     broken = {cause.rung for cause in report.causes}
-    if broken & {"graph", "weights", "interface"}:
-        steps.append(f"export afresh and compare: onnxeq convert {source} -o fresh.onnx; onnxeq check {source} fresh.onnx")
+    if any("NaN on both sides" in cause.evidence for cause in report.causes):
+        steps.append(
+            "find what makes the source itself give NaN (weights, inputs out of range): nothing can be proved on it"
+        )
+    elif broken & {"graph", "weights", "interface"}:
+        steps.append(
+            f"export afresh and compare: onnxeq convert {source} -o fresh.onnx; onnxeq check {source} fresh.onnx"
+        )
     if "native-rounding" in broken:
-        steps.append("run the framework with full float32 arithmetic (no TF32, no reduced-precision matmul) and check again")
+        steps.append(
+            "run the framework with full float32 arithmetic (no TF32, no reduced-precision matmul) and check again"
+        )
     if "kernels" in broken:
-        steps.append("try another onnxruntime version, or report the kernel: the job folders in the cache replay it")
+        steps.append(
+            "try another onnxruntime version, or report the kernel: the job folders in the cache replay it"
+        )
     if "optimizer" in broken:
-        steps.append("deploy with SessionOptions.graph_optimization_level = ORT_DISABLE_ALL until the pass is fixed")
+        steps.append(
+            "deploy with SessionOptions.graph_optimization_level = ORT_DISABLE_ALL until the pass is fixed"
+        )
     if "provider" in broken:
         steps.append("set the CUDA provider's option use_tf32 to 0, or accept it: --accept tf32")
     if "stability" in broken:
         steps.append("look for random operators, dropout left in training mode, or uninitialised state")
     if "normalize" in broken:
-        steps.append("this is a fault of onnxeq's normaliser: report it with the model; the verdict on the artifact stands")
+        steps.append(
+            "this is a fault of onnxeq's normaliser: report it with the model; the verdict on the artifact stands"
+        )
     return tuple(steps[:3])

@@ -19,7 +19,11 @@ def to_document(report: Report) -> dict[str, Any]:
     strings ``"inf"`` and ``"-inf"`` (no rounding could explain it).
     """
     document: dict[str, Any] = {"schema": SCHEMA, "verdict": report.verdict.value}
-    document |= {"source": dict(report.source), "target": dict(report.target), "environment": dict(report.environment)}
+    document |= {
+        "source": dict(report.source),
+        "target": dict(report.target),
+        "environment": dict(report.environment),
+    }
     document["causes"] = [dataclasses.asdict(cause) for cause in report.causes]
     document["rungs"] = [_rung(rung) for rung in report.rungs]
     document["outputs"] = [dataclasses.asdict(output) for output in report.outputs]

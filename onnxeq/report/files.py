@@ -22,7 +22,9 @@ def check_name(path: Path) -> None:
         UsageError: An unknown suffix, or no such folder.
     """
     if path.suffix not in FORMATS:
-        raise UsageError(f"--report {path}: unknown kind '{path.suffix}'", hint=f"choose one of {', '.join(FORMATS)}")
+        raise UsageError(
+            f"--report {path}: unknown kind '{path.suffix}'", hint=f"choose one of {', '.join(FORMATS)}"
+        )
     if not path.parent.is_dir():
         raise UsageError(f"--report {path}: there is no folder {path.parent}", hint="create it first")
 
@@ -43,7 +45,16 @@ def _lines(report: Report) -> list[str]:
 
 def _rows(report: Report) -> list[tuple[str, ...]]:
     return [
-        (r.name, r.source, r.target, f"{r.max_abs:.3g}", f"{r.ratio:.3g}", f"{r.limit:g}", r.status.value, r.reason)
+        (
+            r.name,
+            r.source,
+            r.target,
+            f"{r.max_abs:.3g}",
+            f"{r.ratio:.3g}",
+            f"{r.limit:g}",
+            r.status.value,
+            r.reason,
+        )
         for r in report.rungs
     ]
 
@@ -64,7 +75,8 @@ def _html(report: Report) -> str:
     items = "".join(f"<li>{html.escape(line)}</li>" for line in _lines(report))
     head = "".join(f"<th>{name}</th>" for name in _HEADER)
     body = "".join(
-        f'<tr class="{row[6]}">' + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in _rows(report)
+        f'<tr class="{row[6]}">' + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in _rows(report)
     )
     style = (
         "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
@@ -85,7 +97,9 @@ def _junit(report: Report) -> str:
         failures=str(failed), skipped=str(skipped),
     )  # fmt: skip
     for rung in report.rungs:
-        case = Xml.SubElement(suite, "testcase", classname="onnxeq", name=f"{rung.name}: {rung.source} to {rung.target}")
+        case = Xml.SubElement(
+            suite, "testcase", classname="onnxeq", name=f"{rung.name}: {rung.source} to {rung.target}"
+        )
         if rung.status is Status.FAIL:
             text = next((c.evidence for c in report.causes if c.rung == rung.name), rung.reason)
             Xml.SubElement(case, "failure", message=text)

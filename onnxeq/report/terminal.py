@@ -14,8 +14,16 @@ from onnxeq.types import Report, Rung, Status, Verdict
 
 __all__ = ["render", "show"]
 
-_STYLE = {Verdict.EQUIVALENT: "bold green", Verdict.DIVERGENT: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
-_MARK = {Status.PASS: ("pass", "green"), Status.FAIL: ("FAIL", "bold red"), Status.NOT_RUN: ("not run", "yellow")}
+_STYLE = {
+    Verdict.EQUIVALENT: "bold green",
+    Verdict.DIVERGENT: "bold red",
+    Verdict.INCONCLUSIVE: "bold yellow",
+}
+_MARK = {
+    Status.PASS: ("pass", "green"),
+    Status.FAIL: ("FAIL", "bold red"),
+    Status.NOT_RUN: ("not run", "yellow"),
+}
 
 _MOST_CAUSES = 4
 _MOST_OUTPUTS = 4
@@ -30,7 +38,9 @@ def render(report: Report) -> RenderableType:
     """The whole screen: headline, causes, rungs, outputs, what to do next."""
     parts: list[RenderableType] = [_headline(report), _subject(report)]
     for cause in report.causes[:_MOST_CAUSES]:
-        parts.append(Text.assemble((f"  {cause.cause.value}", "bold red"), f" at rung {cause.rung}: {cause.evidence}"))
+        parts.append(
+            Text.assemble((f"  {cause.cause.value}", "bold red"), f" at rung {cause.rung}: {cause.evidence}")
+        )
     if len(report.causes) > _MOST_CAUSES:
         parts.append(Text(f"  and {len(report.causes) - _MOST_CAUSES} more (--json lists them)"))
     for note in report.notes[:3]:
@@ -67,28 +77,42 @@ def _subject(report: Report) -> Text:
 
 
 def _rungs(rungs: Sequence[Rung]) -> RenderableType:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("  rung", no_wrap=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("rung", no_wrap=True)
     table.add_column("compares", no_wrap=True)
-    for column in ("max abs", "ratio", "limit"):
+    for column in ("max abs", "ratio"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     shown = _worst_repeats(rungs)
     for rung in shown:
         mark, style = _MARK[rung.status]
         table.add_row(
-            f"  {rung.name}", f"{rung.source} > {rung.target}", _number(rung.max_abs), _number(rung.ratio),
-            f"{rung.limit:g}" if rung.limit else "", Text(mark, style=style),
+            rung.name, f"{rung.source} > {rung.target}", _number(rung.max_abs), _against_limit(rung),
+            Text(mark, style=style),
         )  # fmt: skip
-    reasons = [f"  {r.name} not run: {r.reason}" for r in shown if r.status is Status.NOT_RUN and r.name != "provider"]
-    return Group(table, *(Text(line, style="yellow") for line in dict.fromkeys(reasons)))
+    reasons: dict[str, list[str]] = {}
+    for rung in shown:
+        if rung.status is Status.NOT_RUN and rung.name != "provider":
+            reasons.setdefault(rung.reason, []).append(rung.name)
+    lines = [f"not run ({', '.join(dict.fromkeys(names))}): {reason}" for reason, names in reasons.items()]
+    return Group(table, *(Text(line, style="yellow") for line in lines))
+
+
+def _against_limit(rung: Rung) -> str:
+    if not rung.limit or rung.status is Status.NOT_RUN:
+        return "-"
+    return f"{_number(rung.ratio)}/{rung.limit:g}"
 
 
 def _worst_repeats(rungs: Sequence[Rung]) -> list[Rung]:
     """One line for what is not run for one reason, and for repeats that all pass."""
     shown: list[Rung] = []
     for rung in rungs:
-        same = [i for i, r in enumerate(shown) if r.name == rung.name and r.status is rung.status and r.status is not Status.FAIL]
+        same = [
+            i
+            for i, r in enumerate(shown)
+            if r.name == rung.name and r.status is rung.status and r.status is not Status.FAIL
+        ]
         repeats = rung.name in ("provider", "stability") and same
         if not repeats:
             shown.append(rung)
@@ -109,11 +133,13 @@ def _outputs(report: Report) -> RenderableType:
             )
         )
     if len(report.outputs) > _MOST_OUTPUTS:
-        lines.append(Text(f"  and {len(report.outputs) - _MOST_OUTPUTS} more outputs (--json lists them)", style="dim"))
+        lines.append(
+            Text(f"  and {len(report.outputs) - _MOST_OUTPUTS} more outputs (--json lists them)", style="dim")
+        )
     return Group(*lines)
 
 
 def _number(value: float) -> str:
     if math.isnan(value):
         return "-"
-    return "0" if value == 0 else f"{value:.3g}"
+    return "0" if value == 0 else f"{value:.2g}"

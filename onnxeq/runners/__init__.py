@@ -1,0 +1,1 @@
+"""What runs inside job processes: the native side, onnxruntime, the referee, the normaliser."""

@@ -98,7 +98,9 @@ def _load(job: Job, ref: ModelRef, specs: tuple[TensorSpec, ...] | None) -> tupl
     factory = getattr(module, ref.name, None)
     if not callable(factory):
         names = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
-        raise UsageError(f"{ref.module} has no function '{ref.name}'", hint=f"it has: {', '.join(names) or 'none'}")
+        raise UsageError(
+            f"{ref.module} has no function '{ref.name}'", hint=f"it has: {', '.join(names) or 'none'}"
+        )
     _seed_libraries(request.seed)
     try:
         model = factory()
@@ -112,7 +114,9 @@ def _load(job: Job, ref: ModelRef, specs: tuple[TensorSpec, ...] | None) -> tupl
     return _owner(model).wrap(model, request, job.step), example
 
 
-def _feeds(job: Job, native: Native, exports: tuple[Export, ...], example: list[Feed]) -> list[dict[str, Array]]:
+def _feeds(
+    job: Job, native: Native, exports: tuple[Export, ...], example: list[Feed]
+) -> list[dict[str, Array]]:
     specs = native.signature.inputs
     if "feeds" in job.inputs:
         return [inputs_.check_feed(feed, specs) for feed in load_feeds(job.inputs["feeds"])]
@@ -122,7 +126,9 @@ def _feeds(job: Job, native: Native, exports: tuple[Export, ...], example: list[
     if exports:
         specs = _with_index_ranges(specs, exports[0])
     given = [inputs_.check_feed({_rename(k, specs): v for k, v in feed.items()}, specs) for feed in example]
-    made = inputs_.generate(specs, seed=job.params["seed"], batches=job.params["batches"], dynamic_batch=dynamic)
+    made = inputs_.generate(
+        specs, seed=job.params["seed"], batches=job.params["batches"], dynamic_batch=dynamic
+    )
     return given + made
 
 
@@ -154,7 +160,10 @@ def _example_feed(value: object) -> Feed:
     for name, item in items.items():
         array = np.asarray(item.detach().cpu() if hasattr(item, "detach") else item)
         if array.dtype == object:
-            raise BadInputs(f"example_inputs gives a {type(item).__name__} for input {name}", hint="return arrays or tensors")
+            raise BadInputs(
+                f"example_inputs gives a {type(item).__name__} for input {name}",
+                hint="return arrays or tensors",
+            )
         feed[name] = array
     return feed
 
@@ -186,7 +195,9 @@ def _user_module(ref: ModelRef, user_path: tuple[str, ...]) -> ModuleType:
         raise
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UsageError(f"importing {ref.module} raised {text}", hint="run it with python to see the traceback") from error
+        raise UsageError(
+            f"importing {ref.module} raised {text}", hint="run it with python to see the traceback"
+        ) from error
     return module
 
 
@@ -195,7 +206,7 @@ def _seed_libraries(seed: int) -> None:
     import random
 
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - the user's factory may use the global generator
+    np.random.seed(seed)
     if (torch := sys.modules.get("torch")) is not None:
         torch.manual_seed(seed)
     if (keras := sys.modules.get("keras")) is not None:
@@ -214,7 +225,9 @@ def load_converter(name: str) -> Converter:
             return cast(Converter, entry.load())
         except ImportError as error:
             raise CannotRun(f"the converter '{name}' ({entry.value}) cannot be imported: {error}") from error
-    raise UnknownZoo(f"no installed package offers a converter '{name}'", hint="onnxeq doctor lists the converters")
+    raise UnknownZoo(
+        f"no installed package offers a converter '{name}'", hint="onnxeq doctor lists the converters"
+    )
 
 
 def _owner(model: object) -> Converter:
@@ -235,7 +248,12 @@ def catalogue(job: Job) -> dict[str, Any]:
     entries = load_converter(job.params["converter"]).catalogue(job.params["zoo"])
     return {
         "entries": [
-            {"name": e.name, "family": e.family, "inputs": [spec_to_record(s) for s in e.inputs], "note": e.note}
+            {
+                "name": e.name,
+                "family": e.family,
+                "inputs": [spec_to_record(s) for s in e.inputs],
+                "note": e.note,
+            }
             for e in entries
         ]
     }

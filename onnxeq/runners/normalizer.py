@@ -20,7 +20,13 @@ def run(job: Job) -> dict[str, Any]:
         "path": "normalized.onnx",
         "nodes": len(result.model.graph.node),
         "steps": [
-            {"name": s.name, "before": s.nodes_before, "after": s.nodes_after, "modified": s.modified, "note": s.note}
+            {
+                "name": s.name,
+                "before": s.nodes_before,
+                "after": s.nodes_after,
+                "modified": s.modified,
+                "note": s.note,
+            }
             for s in result.steps
         ],
     }

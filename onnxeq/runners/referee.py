@@ -44,7 +44,9 @@ def run(job: Job) -> dict[str, Any]:
     model = load(job.inputs["model"])
     executor = Executor(model, base_dir=job.inputs["model"].parent)
     if executor.missing:
-        shown = ", ".join(executor.missing[:3]) + (f" and {len(executor.missing) - 3} more" if len(executor.missing) > 3 else "")
+        shown = ", ".join(executor.missing[:3]) + (
+            f" and {len(executor.missing) - 3} more" if len(executor.missing) > 3 else ""
+        )
         raise UnsupportedOperator(f"no validated float64 semantics for {shown}")
     job.step("run")
     trace = [_run(executor, feed) for feed in feeds]
@@ -54,8 +56,21 @@ def run(job: Job) -> dict[str, Any]:
         _spread(job, "rounding", executor, feeds, trace, draws, RoundingNoise, AMPLITUDE)
     if params.get("floor"):
         stored = bool(params.get("stored"))
-        _spread(job, "floor", executor, feeds, trace, max(1, draws - 1), lambda s: ConstantFloor(s, stored=stored), 1.0)
-    return {"nodes": len(model.graph.node), "initializers": len(model.graph.initializer), "live": _live_outputs(model)}
+        _spread(
+            job,
+            "floor",
+            executor,
+            feeds,
+            trace,
+            max(1, draws - 1),
+            lambda s: ConstantFloor(s, stored=stored),
+            1.0,
+        )
+    return {
+        "nodes": len(model.graph.node),
+        "initializers": len(model.graph.initializer),
+        "live": _live_outputs(model),
+    }
 
 
 def _draws(trace: Trace) -> int:
@@ -95,7 +110,8 @@ def _movement(base: Array, moved: Array | None, amplitude: float) -> Array:
     if moved is None or moved.shape != base.shape:
         return np.full(base.shape, np.inf)
     if base.dtype.kind != "f":
-        return (moved != base).astype(np.float64)
+        changed: Array = (moved != base).astype(np.float64)
+        return changed
     with np.errstate(invalid="ignore"):
         delta = (moved - base) / amplitude
     return np.where(np.isfinite(delta), np.square(delta), 0.0)
@@ -107,7 +123,9 @@ def _live_outputs(model: onnx.ModelProto) -> list[str]:
     reached = {i.name for i in model.graph.input if i.name not in stored}
     for node in model.graph.node:
         # Sizes alone do not carry values.
-        captured = {n for a in node.attribute for g in ([a.g] if a.HasField("g") else a.graphs) for n in _captures(g)}
+        captured = {
+            n for a in node.attribute for g in ([a.g] if a.HasField("g") else a.graphs) for n in _captures(g)
+        }
         if node.op_type not in ("Shape", "Size") and reached & {*node.input, *captured}:
             reached.update(node.output)
     return [o.name for o in model.graph.output if o.name in reached]

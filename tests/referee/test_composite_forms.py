@@ -172,6 +172,8 @@ def _machine_learning() -> list[Any]:
     for how in ("SUM", "AVERAGE", "MIN", "MAX"):
         kw = {**trees, **regress, "n_targets": 3, "aggregate_function": how}
         out += _make("TreeEnsembleRegressor", (1,), (x,), domain=ML, label=how, **kw)
+    one = {**trees, **regress, "target_ids": [0] * 5, "n_targets": 1, "base_values": [0.125]}
+    out += _make("TreeEnsembleRegressor", (1,), (x,), domain=ML, label="base", **one)
     kw = {**trees, **classify, "classlabels_int64s": [3, 5, 9]}
     for how in ("NONE", "SOFTMAX", "LOGISTIC"):
         out += _make("TreeEnsembleClassifier", (1, 3), (x,), 2, ML, how, post_transform=how, **kw)

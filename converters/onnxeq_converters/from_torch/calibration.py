@@ -57,7 +57,9 @@ def calibrate(model: nn.Module, calling: Calling, generator: torch.Generator) ->
             outputs = flatten(model(*args, **kwargs))
             heads = {name: pass_.mode.tag(tensor) for name, tensor in outputs.items()}
         if batch == 1:
-            return ("the model takes one input at a time: its outputs were not scaled to differ between inputs",)
+            return (
+                "the model takes one input at a time: its outputs were not scaled to differ between inputs",
+            )
         return _scale_outputs(pass_.order, heads, outputs, lambda: flatten(model(*args, **kwargs)), batch)
 
 
@@ -91,9 +93,7 @@ def _waves(sizes: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     return image
 
 
-def _feed(
-    model: nn.Module, calling: Calling, generator: torch.Generator
-) -> tuple[int, list[torch.Tensor]]:
+def _feed(model: nn.Module, calling: Calling, generator: torch.Generator) -> tuple[int, list[torch.Tensor]]:
     """A batch of four if the model takes one, else a single example."""
     shared = calling.shares_batch()
     for batch in (_BATCH, None):
@@ -106,7 +106,9 @@ def _feed(
             tensors.append(calibration_batch(spec, sizes, generator))
         if batch is None or not (any(shared) or calling.listed):
             return 1, tensors
-        args, kwargs = calling.bind([t[:2] if s or calling.listed else t for t, s in zip(tensors, shared, strict=True)])
+        args, kwargs = calling.bind(
+            [t[:2] if s or calling.listed else t for t, s in zip(tensors, shared, strict=True)]
+        )
         if all(isinstance(d, int) for s in calling.specs for d in s.shape or ()) and not calling.listed:
             try:  # sizes that somebody gave as numbers may be baked into the model
                 model(*args, **kwargs)
@@ -271,7 +273,9 @@ def _bias_of(module: Any) -> torch.Tensor | None:
 
 
 def _has_statistics(module: nn.Module) -> bool:
-    return all(isinstance(getattr(module, name, None), torch.Tensor) for name in ("running_mean", "running_var"))
+    return all(
+        isinstance(getattr(module, name, None), torch.Tensor) for name in ("running_mean", "running_var")
+    )
 
 
 def _is_batched(tensor: torch.Tensor, batch: int) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from onnxeq.errors import ExportFailed, UnusableModel
+from onnxeq.errors import ExportFailed
 from onnxeq.protocols import Progress
 from onnxeq.types import Export, ExportForm
 
@@ -193,7 +193,7 @@ def _name_outputs(model: Any, names: tuple[str, ...]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """stdout is data, so what exporters print goes to stderr; their warnings are not for users."""
+    """Stdout is data, so what exporters print goes to stderr; their warnings are not for users."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):

@@ -195,7 +195,10 @@ def _convolution(
         part = x
         for axis, place in enumerate(tap):
             begin = place * dilation[axis]
-            part = part[(slice(None),) * (2 + axis) + (slice(begin, begin + stride[axis] * sizes[axis], stride[axis]),)]
+            part = part[
+                (slice(None),) * (2 + axis)
+                + (slice(begin, begin + stride[axis] * sizes[axis], stride[axis]),)
+            ]
         total.addcmul_(part, weight[(slice(None), 0, *tap)].reshape(-1, *[1] * len(kernel)))
     return total if bias is None else total + bias.reshape(-1, *[1] * len(kernel))
 

@@ -6,12 +6,10 @@ import copy
 import functools
 import importlib.metadata
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
 
 from onnxeq.errors import UnusableModel
 from onnxeq.protocols import Progress
@@ -86,7 +84,9 @@ class TorchNative:
         args, kwargs = self._calling.bind(examples(self._calling))
         with torch.no_grad():
             outputs = self._model(*args, **kwargs)
-        written, used = exporter.export(self._model, self._calling, outputs, folder, forms, opset, self._progress)
+        written, used = exporter.export(
+            self._model, self._calling, outputs, folder, forms, opset, self._progress
+        )
         self._described["opset"] = str(used)
         return written
 

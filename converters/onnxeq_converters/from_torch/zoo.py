@@ -41,9 +41,13 @@ def family(name: str) -> str:
 
 def catalogue() -> tuple[ZooEntry, ...]:
     """Every registered model with its family and inputs."""
-    notes = {"quantization": "the float model; @pretrained is quantised", "detection": "one image; boxes vary"}
+    notes = {
+        "quantization": "the float model; @pretrained is quantised",
+        "detection": "one image; boxes vary",
+    }
     return tuple(
-        ZooEntry(name, family(name), inputs(name), notes.get(family(name), "")) for name in models.list_models()
+        ZooEntry(name, family(name), inputs(name), notes.get(family(name), ""))
+        for name in models.list_models()
     )
 
 

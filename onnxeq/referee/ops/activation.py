@@ -19,14 +19,16 @@ _COMMON = ("suite", "onnxruntime", "torch")
 
 
 def sigmoid(x: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
-    """``1 / (1 + exp(-x))``; for large negative x the exponential overflows to inf, and 1 / inf is right
-    until the result would be below 1e-308."""
-    y: NDArray[Any] = np.negative(x, out=out)
-    if out is None and not isinstance(y, np.ndarray):
-        y = np.asarray(y)
+    """``1 / (1 + exp(-x))``.
+
+    For large negative x the exponential overflows to inf, and 1 / inf is right: the result is below 1e-308.
+    """
+    y: NDArray[Any] = np.empty_like(x) if out is None else out
+    np.negative(x, out=y)
     np.exp(y, out=y)
     y += 1
-    return np.reciprocal(y, out=y)
+    np.reciprocal(y, out=y)
+    return y
 
 
 def softplus(x: NDArray[Any]) -> NDArray[Any]:
@@ -172,15 +174,17 @@ def gelu_node(call: Call, X: Value) -> Value:
 def hard_sigmoid(call: Call, X: Value) -> Value:
     """``max(0, min(1, alpha * x + beta))``."""
     alpha, beta = call.get("alpha", float(np.float32(0.2))), call.get("beta", 0.5)
-    y = np.multiply(X, alpha)
-    return np.clip(y + beta, 0, 1)
+    return np.clip(X * alpha + beta, 0, 1)
 
 
 @op("HardSwish", since=14, witnesses=_COMMON)
 def hard_swish(call: Call, X: Value) -> Value:
     """``x * max(0, min(1, x / 6 + 1 / 2))``."""
-    y = np.clip(X * (1 / 6) + 0.5, 0, 1)
-    return np.multiply(y, X, out=y if isinstance(y, np.ndarray) else None)
+    y = np.asarray(X * (1 / 6))
+    y += 0.5
+    np.clip(y, 0, 1, out=y)
+    y *= X
+    return y
 
 
 @op("Sigmoid", witnesses=_COMMON)
@@ -216,7 +220,8 @@ def mish(call: Call, X: Value) -> Value:
 @op("ThresholdedRelu", since=10, witnesses=_COMMON)
 def thresholded_relu(call: Call, X: Value) -> Value:
     """``x if x > alpha else 0``."""
-    return np.where(X > call.get("alpha", 1.0), X, X.dtype.type(0))
+    alpha = call.get("alpha", 1.0)
+    return np.where(alpha < X, X, X.dtype.type(0))
 
 
 @op("Tanh", witnesses=_COMMON)

@@ -13,8 +13,8 @@ from onnxeq.referee.windows import Windows, padded, windows_of
 
 __all__ = ["convolve"]
 
-_CHUNK = 1 << 20
-"""Elements of the im2col buffer: 8 MiB, large enough for BLAS, small beside the values themselves."""
+_CHUNK = 1 << 21
+"""Elements of the im2col buffer: 16 MiB, large enough for BLAS, small beside the values themselves."""
 
 _CHANNEL_BLOCK = 1 << 15
 """Elements of a depthwise block: with its padded input and one temporary it fits the second-level cache."""
@@ -74,6 +74,7 @@ def _depthwise(X: NDArray[Any], W: NDArray[Any], Y: NDArray[Any], windows: Windo
     plane = int(np.prod(windows.output))
     ones = (1,) * len(windows.size)
     taps = list(windows.taps())
+    columns = W.reshape(filters, len(taps))
 
     def work(start: int, stop: int) -> None:
         for image in range(n):
@@ -83,8 +84,8 @@ def _depthwise(X: NDArray[Any], W: NDArray[Any], Y: NDArray[Any], windows: Windo
                 source = source[np.arange(start, stop) // multiplier - first]
             total = Y[image, start:stop]
             product = np.empty_like(total)
-            for index, (tap, where) in enumerate(taps):
-                weight = W[(slice(start, stop), 0, *tap)].reshape(-1, *ones)
+            for index, (_, where) in enumerate(taps):
+                weight = columns[start:stop, index].reshape(-1, *ones)
                 if index == 0:
                     np.multiply(source[(slice(None), *where)], weight, out=total)
                 else:
@@ -127,7 +128,7 @@ def conv_integer(call: Call, X: Value, W: Value, x_zero: Value = None, w_zero: V
     witnesses=("suite", "onnxruntime", "torch", "not reference: groups and output_shape fail"),
 )
 def conv_transpose(call: Call, X: Value, W: Value, B: Value = None) -> Value:
-    """The adjoint of Conv: each input element adds ``X * W`` to the output at ``o*stride + k*dilation - pad``."""
+    """The adjoint of Conv: each input element adds ``X * W`` at ``i * stride + k * dilation - pad``."""
     X, added = _with_batch(X, W)
     group = call.get("group", 1)
     n, channels, *size = X.shape

@@ -67,8 +67,9 @@ def _max_indices(X: NDArray[Any], Y: NDArray[Any], windows: Windows, column_majo
     source = padded(X, windows, _lowest(X.dtype))
     inside = padded(np.ones(X.shape[2:], dtype=np.bool_)[None, None], windows, 0)
     size = windows.size
-    order = "F" if column_major else "C"
-    numbers = np.arange(math.prod(size), dtype=np.int64).reshape(size, order=order)
+    numbers = np.arange(math.prod(size), dtype=np.int64).reshape(size[::-1] if column_major else size)
+    if column_major:
+        numbers = numbers.T
     places = padded(numbers[None, None], windows, 0)
     indices = np.full(Y.shape, -1, dtype=np.int64)
     for _, where in windows.taps():
@@ -76,13 +77,15 @@ def _max_indices(X: NDArray[Any], Y: NDArray[Any], windows: Windows, column_majo
         hit = (source[cut] == Y) & inside[cut] & (indices < 0)
         np.copyto(indices, np.broadcast_to(places[cut], Y.shape), where=hit)
     planes = np.arange(n * channels, dtype=np.int64).reshape(n, channels, *(1,) * len(size))
-    return indices + planes * math.prod(size)
+    return np.asarray(indices + planes * math.prod(size))
 
 
 @op("AveragePool", witnesses=_ACTIVE)
 def average_pool(call: Call, X: Value) -> Value:
-    """The mean of each window, over its elements inside the input (or, with ``count_include_pad``, the
-    padding too; never what ``ceil_mode`` adds beyond the padding)."""
+    """The mean of each window over its elements inside the input.
+
+    With ``count_include_pad`` the padding counts too, but never what ``ceil_mode`` adds beyond it.
+    """
     windows = _windows(call, X)
     total = _accumulate(X, windows, np.add, 0)
     total /= _counts(windows, bool(call.get("count_include_pad", 0)))

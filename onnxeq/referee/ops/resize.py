@@ -118,7 +118,7 @@ def _taps(axis: _Axis, style: _Style) -> tuple[NDArray[np.int64], NDArray[np.flo
 def _along(x: NDArray[Any], dim: int, axis: _Axis, style: _Style) -> NDArray[Any]:
     index, weights = _taps(axis, style)
     if style.mode == "nearest":
-        return np.take(x, index[0], axis=dim)
+        return np.asarray(np.take(x, index[0], axis=dim))
     shape = [1] * x.ndim
     shape[dim] = axis.output
     total: NDArray[Any] | None = None
@@ -146,7 +146,7 @@ def _resample(X: NDArray[Any], axes: Sequence[int], plans: Sequence[_Axis], styl
             outside = (x < 0) | (x > plan.size - 1)
             Y[(slice(None),) * dim + (outside,)] = style.extrapolation
     if dtype.kind in "iu" and Y.dtype != dtype:
-        return np.trunc(Y).astype(dtype)
+        return np.asarray(np.trunc(Y).astype(dtype))
     return Y
 
 

@@ -49,7 +49,11 @@ def _relative(a: Any, b: Any) -> float:
 
 
 def test_convolutional_model_agrees_with_the_float64_policy(
-    keras: Any, images: Any, in_float64: Callable[[Any], Any], request_for: Callable[..., Any], quiet: Callable[[str], None]
+    keras: Any,
+    images: Any,
+    in_float64: Callable[[Any], Any],
+    request_for: Callable[..., Any],
+    quiet: Callable[[str], None],
 ) -> None:
     """Lifting the trace equals building the model in float64, to float64 rounding.
 
@@ -78,7 +82,11 @@ def test_convolutional_model_agrees_with_the_float64_policy(
 
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
 def test_loops_are_lifted_with_their_bodies(
-    cell: str, keras: Any, in_float64: Callable[[Any], Any], request_for: Callable[..., Any], quiet: Callable[[str], None]
+    cell: str,
+    keras: Any,
+    in_float64: Callable[[Any], Any],
+    request_for: Callable[..., Any],
+    quiet: Callable[[str], None],
 ) -> None:
     """A recurrent layer, a loop over a function in the graph's library, runs in float64 throughout."""
     keras.utils.set_random_seed(6)
@@ -92,7 +100,10 @@ def test_loops_are_lifted_with_their_bodies(
 
 
 def test_attention_and_embedding_agree_with_the_float64_policy(
-    keras: Any, in_float64: Callable[[Any], Any], request_for: Callable[..., Any], quiet: Callable[[str], None]
+    keras: Any,
+    in_float64: Callable[[Any], Any],
+    request_for: Callable[..., Any],
+    quiet: Callable[[str], None],
 ) -> None:
     """Einsum, softmax and lookups of variables are lifted too."""
     keras.utils.set_random_seed(8)
@@ -106,7 +117,9 @@ def test_attention_and_embedding_agree_with_the_float64_policy(
     assert _relative(wide, expected) < 1e-14
 
 
-def _native(keras: Any, function: Callable[[Any], Any], shape: tuple[int, ...], request: Any, quiet: Any) -> Any:
+def _native(
+    keras: Any, function: Callable[[Any], Any], shape: tuple[int, ...], request: Any, quiet: Any
+) -> Any:
     class Op(keras.Model):  # type: ignore[misc, name-defined]
         def call(self, x: Any) -> Any:
             return function(x)
@@ -118,13 +131,23 @@ def _native(keras: Any, function: Callable[[Any], Any], shape: tuple[int, ...], 
 @pytest.mark.parametrize("size", [(6, 10), (5, 3), (1, 1), (13, 4)])
 @pytest.mark.parametrize("mode", ["half_pixel", "align_corners", "asymmetric"])
 def test_bilinear_resize_is_the_interpolation_formula(
-    mode: str, size: tuple[int, int], keras: Any, request_for: Callable[..., Any], quiet: Callable[[str], None]
+    mode: str,
+    size: tuple[int, int],
+    keras: Any,
+    request_for: Callable[..., Any],
+    quiet: Callable[[str], None],
 ) -> None:
     """float64 resize equals ``sum_k w_k x_k`` with exact weights, and TensorFlow's kernel to float32 rounding."""
     import tensorflow as tf
 
     flags = {"half_pixel_centers": mode == "half_pixel", "align_corners": mode == "align_corners"}
-    native = _native(keras, lambda x: tf.raw_ops.ResizeBilinear(images=x, size=size, **flags), (5, 4, 2), request_for, quiet)
+    native = _native(
+        keras,
+        lambda x: tf.raw_ops.ResizeBilinear(images=x, size=size, **flags),
+        (5, 4, 2),
+        request_for,
+        quiet,
+    )
     x = np.random.default_rng(2).standard_normal((2, 5, 4, 2)).astype(np.float32)
     (wide,) = native.run({"x": x}, Precision.F64).values()
     (narrow,) = native.run({"x": x}, Precision.F32).values()
@@ -177,7 +200,11 @@ def test_local_response_normalization_is_its_formula(
     import tensorflow as tf
 
     native = _native(
-        keras, lambda x: tf.nn.lrn(x, depth_radius=1, bias=2.0, alpha=0.5, beta=0.75), (1, 1, 4), request_for, quiet
+        keras,
+        lambda x: tf.nn.lrn(x, depth_radius=1, bias=2.0, alpha=0.5, beta=0.75),
+        (1, 1, 4),
+        request_for,
+        quiet,
     )
     x = np.array([1, 2, 3, 4], np.float32).reshape(1, 1, 1, 4)
     (wide,) = native.run({"x": x}, Precision.F64).values()
@@ -210,6 +237,8 @@ def test_half_precision_casts_keep_their_meaning(
     """A cast to float16 inside the program still rounds to float16; what follows is float64."""
     import tensorflow as tf
 
-    native = _native(keras, lambda x: tf.cast(tf.cast(x, tf.float16), tf.float32) / 3.0, (1,), request_for, quiet)
+    native = _native(
+        keras, lambda x: tf.cast(tf.cast(x, tf.float16), tf.float32) / 3.0, (1,), request_for, quiet
+    )
     (wide,) = native.run({"x": np.array([[0.1]], np.float32)}, Precision.F64).values()
     assert wide.item() == float(np.float16(0.1)) / 3.0

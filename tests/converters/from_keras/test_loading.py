@@ -48,7 +48,8 @@ def test_catalogue_lists_the_applications() -> None:
 
 @pytest.mark.usefixtures("keras")
 @pytest.mark.parametrize(
-    ("name", "nearest"), [("resnet50", "keras:ResNet50"), ("ResNet5O", "keras:ResNet50"), ("Exception", "keras:Xception")]
+    ("name", "nearest"),
+    [("resnet50", "keras:ResNet50"), ("ResNet5O", "keras:ResNet50"), ("Exception", "keras:Xception")],
 )
 def test_unknown_application_names_the_nearest(
     name: str, nearest: str, request_for: Callable[..., Any], quiet: Callable[[str], None]
@@ -68,7 +69,7 @@ def test_failing_download_never_falls_back(
 
     def fail(**arguments: object) -> None:
         assert arguments["weights"] == "imagenet"
-        raise Exception("URL fetch failure on https://example.org/w.h5: None -- no route\nmore lines")  # noqa: TRY002
+        raise Exception("URL fetch failure on https://example.org/w.h5: None -- no route\nmore lines")
 
     monkeypatch.setattr(zoo, "constructors", lambda: {"VGG16": fail})
     with pytest.raises(WeightsUnavailable) as caught:
@@ -148,7 +149,9 @@ def test_lambda_runs_only_when_trusted(
 ) -> None:
     """A Lambda layer's code is refused by default, with the option that allows it; trusted, it runs."""
     path = tmp_path / f"model{suffix}"
-    model = keras.Sequential([keras.Input((3,), name="x"), keras.layers.Lambda(lambda x: 2 * x, output_shape=(3,))])
+    model = keras.Sequential(
+        [keras.Input((3,), name="x"), keras.layers.Lambda(lambda x: 2 * x, output_shape=(3,))]
+    )
     model.save(path)
     with pytest.raises(UnusableModel, match="Lambda") as caught:
         converter.load(request_for("file", str(path)), quiet)

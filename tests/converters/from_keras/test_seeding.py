@@ -72,7 +72,7 @@ def test_logits_spread_over_inputs(
     logits = np.asarray(keras.Model(model.inputs, model.layers[-2].output)(x))
     assert 0.3 < (logits - logits.mean(0)).std() < 6
     (p,) = native.run({"image": x}, Precision.F32).values()
-    assert 0.02 < np.sqrt(((p - p.mean(0)) ** 2).mean())
+    assert np.sqrt(((p - p.mean(0)) ** 2).mean()) > 0.02
     assert np.median(p.max(1)) < 0.999
 
 
