@@ -111,7 +111,8 @@ def main() -> int:
         seconds = sorted(f[0] for f in figures)
         medians[name] = (statistics.median(seconds), statistics.median(f[1] for f in figures))
         print(
-            f"  {name:8} {medians[name][0]:6.1f} s ({seconds[0]:.1f} to {seconds[-1]:.1f})   {medians[name][1] / 2**20:6.0f} MiB peak"
+            f"  {name:8} {medians[name][0]:6.1f} s ({seconds[0]:.1f} to {seconds[-1]:.1f})"
+            f"   {medians[name][1] / 2**20:6.0f} MiB peak"
         )
     ratios = [medians["check"][i] / medians["minimum"][i] for i in (0, 1)]
     print(f"  check / minimum: {ratios[0]:.2f} times the wall time, {ratios[1]:.2f} times the peak memory")

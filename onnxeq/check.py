@@ -91,20 +91,35 @@ def check(
 
 @dataclass(frozen=True)
 class _Evidence:
-    """Everything that was executed for one check, before it is judged."""
+    """Everything that was executed for one check, before it is judged.
+
+    Attributes:
+        ref: The source's reference.
+        provenance: What the source says about itself.
+        artifact: The ONNX file that is judged.
+        target_ref: Its name for the reader; empty when it is the source itself.
+        runs: Its executions.
+        executions: Those and the source's, by name.
+        plans: The rungs to climb.
+        reference: The execution that users of the source see.
+        inputs: Paired inputs of both sides.
+        samples: How many inputs were tried.
+        joint: Whether one rung judges graph and weights together.
+        notes: What the export had to say.
+        timings: One row per job.
+    """
 
     ref: ModelRef
     provenance: Mapping[str, Any]
     artifact: Artifact
-    plans: tuple[RungPlan, ...]
-    reference: tuple[Feed, ...]
-    reference_name: str
+    target_ref: str
     runs: ArtifactRuns
     executions: Mapping[str, Execution]
-    interface: tuple[tuple[TensorSpec, TensorSpec], ...]
+    plans: tuple[RungPlan, ...]
+    reference: str
+    inputs: tuple[tuple[TensorSpec, TensorSpec], ...]
     samples: int
     joint: bool
-    target_ref: str
     notes: tuple[str, ...]
     timings: tuple[Mapping[str, Any], ...]
 
@@ -118,41 +133,54 @@ def _from_framework(
     asked: Sequence[Provider],
 ) -> _Evidence:
     """A framework's model against its own export, or against an artifact that the user brought."""
-    forms = (ExportForm.UNFOLDED, ExportForm.DEPLOYED) if brought is None else ()
-    declared = sides.declared_inputs(request, brought)
-    dynamic = None if brought is None else sides.has_dynamic_batch(brought.info.inputs)
     spec = sides.native_job(
-        ref, request, declared=declared, forms=forms, dynamic_batch=dynamic, execute=True, root=jobs.root
+        ref,
+        request,
+        declared=sides.declared_inputs(request, brought),
+        forms=(ExportForm.UNFOLDED, ExportForm.DEPLOYED) if brought is None else (),
+        dynamic_batch=None if brought is None else sides.has_dynamic_batch(brought.info.inputs),
+        execute=True,
+        root=jobs.root,
     )
     native = sides.run_native(jobs, ref, spec, live)
-    output_names = [o["name"] for o in native.job.data["outputs"]]
-    feeds = native.job.out / "feeds"
+    outputs = [o["name"] for o in native.job.data["outputs"]]
+    notes: tuple[str, ...] = ()
+    unfolded = None
     if brought is None:
-        export = native.export(ExportForm.DEPLOYED)
+        export, plain = native.export(ExportForm.DEPLOYED), native.export(ExportForm.UNFOLDED)
         artifact = sides.open_artifact(export.path, jobs.root)
-        ours = [s.name for s in native.inputs]
-        names = dict(zip(ours, export.input_names, strict=False))
-        unfolded = native.export(ExportForm.UNFOLDED)
-        pairs = dict(zip(export.output_names, output_names, strict=False))
-        unfolded_pairs = dict(zip(unfolded.output_names, output_names, strict=False))
-        notes = tuple(dict.fromkeys((*export.notes, *unfolded.notes)))
-        runs = start_runs(
-            jobs, artifact.path, feeds, names, pairs, asked, request.seed, (unfolded.path, unfolded_pairs)
-        )
+        names = dict(zip((s.name for s in native.inputs), export.input_names, strict=False))
+        pairs = dict(zip(export.output_names, outputs, strict=False))
+        unfolded = (plain.path, dict(zip(plain.output_names, outputs, strict=False)))
+        notes = tuple(dict.fromkeys((*export.notes, *plain.notes)))
     else:
-        artifact, notes = brought, ()
+        artifact = brought
         names = pair_inputs(native.inputs, artifact.info.inputs)
-        pairs = pair_outputs(output_names, [o.name for o in artifact.info.outputs])
-        runs = start_runs(jobs, artifact.path, feeds, names, pairs, asked, request.seed, None)
-    executions = _native_executions(native) | runs.executions()
-    theirs = {s.name: s for s in artifact.info.inputs}
-    interface = tuple((s, theirs[names[s.name]]) for s in native.inputs if names.get(s.name) in theirs)
-    plans = _framework_plans(own=brought is None)
+        pairs = pair_outputs(outputs, [o.name for o in artifact.info.outputs])
+    feeds = native.job.out / "feeds"
+    runs = start_runs(jobs, artifact.path, feeds, names, pairs, asked, request.seed, unfolded)
     return _Evidence(
-        ref, native.job.data["provenance"], artifact, (*plans, *runs.plans()), native.trace("f32"), "native/f32", runs,
-        executions, interface, int(native.job.data["samples"]), brought is not None, "its own export" if brought is None else artifact.path.name, notes,
-        (_timing("native", native), *runs.timings()),
-    )  # fmt: skip
+        ref=ref,
+        provenance=native.job.data["provenance"],
+        artifact=artifact,
+        target_ref="its own export" if brought is None else artifact.path.name,
+        runs=runs,
+        executions=_native_executions(native) | runs.executions(),
+        plans=(*_framework_plans(own=brought is None), *runs.plans()),
+        reference="native/f32",
+        inputs=_paired(native.inputs, artifact, names),
+        samples=int(native.job.data["samples"]),
+        joint=brought is not None,
+        notes=notes,
+        timings=(_timing("native", native), *runs.timings()),
+    )
+
+
+def _paired(
+    ours: Sequence[TensorSpec], artifact: Artifact, names: Mapping[str, str]
+) -> tuple[tuple[TensorSpec, TensorSpec], ...]:
+    theirs = {s.name: s for s in artifact.info.inputs}
+    return tuple((s, theirs[names[s.name]]) for s in ours if names.get(s.name) in theirs)
 
 
 def _native_executions(native: NativeSide) -> dict[str, Execution]:
@@ -182,73 +210,89 @@ def _from_onnx(
 ) -> _Evidence:
     """An ONNX file on its own, or against another one."""
     source = sides.open_artifact(ref.name, jobs.root)
-    feeds = sides.store_feeds(sides.onnx_feeds(source, request), jobs.root)
+    given = sides.onnx_feeds(source, request)
+    feeds = sides.store_feeds(given, jobs.root)
     names = {s.name: s.name for s in source.info.inputs}
-    outputs = {o.name: o.name for o in source.info.outputs}
-    samples = sum(_samples(feed) for feed in _load(feeds))
-    first = start_runs(jobs, source.path, feeds, names, outputs, asked, request.seed, None, stored=True)
-    if brought is None:
-        executions = first.executions()
-        pairs = tuple((s, s) for s in source.info.inputs)
-        return _Evidence(
-            ref, {}, source, first.plans(), executions["ort/cpu plain"].trace, "ort/cpu plain", first, executions,
-            pairs, samples, False, "", (), first.timings(),
-        )  # fmt: skip
-    names = pair_inputs(source.info.inputs, brought.info.inputs)
-    pairing = pair_outputs(list(outputs), [o.name for o in brought.info.outputs])
-    second = start_runs(jobs, brought.path, feeds, names, pairing, asked, request.seed, None, stored=True)
-    executions = {f"source {k}": replace(e, name=f"source {k}") for k, e in first.executions().items()}
-    executions |= second.executions()
-    plans = (
-        RungPlan("native-rounding", "source referee/f64", "source ort/cpu"),
-        RungPlan("graph", "source referee/f64", "referee/f64"),
-        *second.plans(),
-    )
-    theirs = {s.name: s for s in brought.info.inputs}
-    interface = tuple((s, theirs[names[s.name]]) for s in source.info.inputs if names.get(s.name) in theirs)
+    outputs = [o.name for o in source.info.outputs]
+    own = dict(zip(outputs, outputs, strict=True))
+    artifact, runs, reference, prefix = source, None, "ort/cpu plain", "source "
+    first = start_runs(jobs, source.path, feeds, names, own, asked, request.seed, None, stored=True)
+    executions, plans, timings = first.executions(), first.plans(), first.timings()
+    if brought is not None:
+        names = pair_inputs(source.info.inputs, brought.info.inputs)
+        pairs = pair_outputs(outputs, [o.name for o in brought.info.outputs])
+        runs = start_runs(jobs, brought.path, feeds, names, pairs, asked, request.seed, None, stored=True)
+        executions = {prefix + k: replace(e, name=prefix + k) for k, e in executions.items()} | runs.executions()
+        artifact, reference = brought, "source ort/cpu"
+        timings = (*first.timings(prefix), *runs.timings())
+        plans = (
+            RungPlan("native-rounding", "source referee/f64", "source ort/cpu"),
+            RungPlan("graph", "source referee/f64", "referee/f64"),
+            *runs.plans(),
+        )
     return _Evidence(
-        ref, {}, brought, plans, executions["source ort/cpu"].trace, "source ort/cpu", second, executions, interface,
-        samples, True, brought.path.name, (), (*first.timings("source "), *second.timings()),
-    )  # fmt: skip
+        ref=ref,
+        provenance={"sha256": source.info.sha256},
+        artifact=artifact,
+        target_ref="" if brought is None else brought.path.name,
+        runs=runs or first,
+        executions=executions,
+        plans=plans,
+        reference=reference,
+        inputs=_paired(source.info.inputs, artifact, names),
+        samples=sum(max((a.shape[0] for a in feed.values() if a.ndim), default=1) for feed in given),
+        joint=brought is not None,
+        notes=(),
+        timings=timings,
+    )
 
 
 def _conclude(found: _Evidence, rules: ladder.Rules) -> Report:
     units = found.runs.units()
     rungs = list(ladder.climb(found.plans, found.executions, units, rules))
+    reference = found.executions[found.reference].trace
     deployed = found.executions["ort/cpu"].trace or found.executions["ort/cpu plain"].trace
     judged = deployed or found.executions["referee/f64"].trace
-    if found.reference and deployed:
-        rungs.insert(
-            0,
-            check_interface(
-                found.reference_name, "ort/cpu", found.reference[0], deployed[0], found.interface
-            ),
-        )
+    if reference and deployed:
+        rungs.insert(0, check_interface(found.reference, "ort/cpu", reference[0], deployed[0], found.inputs))
     exact = found.executions.get("native/f64", found.executions["referee/f64"]).trace
     dead = dead_outputs(exact, units.rounding, found.runs.live_outputs()) if exact else []
-    doubts = [
-        f"output '{name}' did not vary over the inputs tried, which proves nothing about it" for name in dead
-    ]
-    total = len(found.reference[0]) if found.reference else len(found.artifact.info.outputs)
-    compared = sum(
-        1 for name in (found.reference[0] if found.reference else ()) if judged and name in judged[0]
-    )
-    info = found.artifact.info
+    doubts = [f"output '{name}' did not vary over the inputs tried, which proves nothing about it" for name in dead]
+    expected = list(reference[0]) if reference else [o.name for o in found.artifact.info.outputs]
+    compared = [n for n in expected if reference and judged and n in judged[0] and n not in dead]
     return Report(
         verdict=ladder.verdict(rungs, found.plans, doubts),
         source={"ref": found.ref.text, "kind": found.ref.zoo, **found.provenance},
-        target={
-            "ref": found.target_ref, "path": str(found.artifact.path), "sha256": info.sha256, "producer": info.producer,
-            "opset": info.opsets.get("ai.onnx"), "nodes": info.nodes, "parameters": info.parameters,
-        },
+        target=_describe(found.artifact, found.target_ref),
         environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},
         causes=ladder.causes(rungs, found.joint),
         rungs=tuple(rungs),
-        outputs=summarize(found.reference, judged) if found.reference and judged else (),
-        coverage=Coverage(compared - len(dead), total, found.samples, 0, info.nodes, 0, found.runs.initializers()),
+        outputs=summarize(reference, judged) if reference and judged else (),
+        coverage=Coverage(
+            outputs_compared=len(compared),
+            outputs_total=len(expected),
+            inputs_tried=found.samples,
+            nodes_compared=0,  # check compares outputs; layers are compared by diff
+            nodes_total=found.artifact.info.nodes,
+            weights_accounted=0,
+            weights_total=found.runs.initializers(),
+        ),
         notes=(*found.notes, *doubts),
         timings=found.timings,
-    )  # fmt: skip
+    )
+
+
+def _describe(artifact: Artifact, name: str) -> dict[str, Any]:
+    info = artifact.info
+    return {
+        "ref": name,
+        "path": str(artifact.path),
+        "sha256": info.sha256,
+        "producer": info.producer,
+        "opset": info.opsets.get("ai.onnx"),
+        "nodes": info.nodes,
+        "parameters": info.parameters,
+    }
 
 
 def _rules(accept: Sequence[str], rtol: float | None, atol: float | None) -> ladder.Rules:
@@ -264,16 +308,6 @@ def _feeds(given: Sequence[str | os.PathLike[str] | Feed]) -> tuple[Feed, ...]:
     for item in given:
         feeds += [item] if isinstance(item, Mapping) else inputs.read([Path(item)])
     return tuple(feeds)
-
-
-def _load(folder: Path) -> list[dict[str, Any]]:
-    from onnxeq.arrays import load_feeds
-
-    return load_feeds(folder)
-
-
-def _samples(feed: Feed) -> int:
-    return max((a.shape[0] for a in feed.values() if a.ndim), default=1)
 
 
 def _timing(label: str, side: NativeSide) -> Mapping[str, Any]:

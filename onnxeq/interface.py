@@ -25,7 +25,8 @@ def pair_inputs(source: Sequence[TensorSpec], target: Sequence[TensorSpec]) -> d
         return {name: name for name in theirs}
     if len(ours) != len(theirs):
         raise BadInputs(
-            f"the artifact takes {len(theirs)} inputs ({', '.join(theirs)}), the source {len(ours)} ({', '.join(ours)})",
+            f"the artifact takes {len(theirs)} inputs ({', '.join(theirs)}), "
+            f"the source {len(ours)} ({', '.join(ours)})",
             hint="give both the same inputs, or export the artifact again",
         )
     return dict(zip(ours, theirs, strict=True))

@@ -173,15 +173,12 @@ def _compare_discrete(name: str, a: Array, b: Array, unit: Array | None) -> Meas
             note=f"'{name}' is unstable at these inputs: {count} of {a.size} elements flip under rounding alone",
         )
     where = tuple(int(i) for i in np.argwhere(different & ~unstable)[0])
-    size = (
-        float(np.max(np.abs(a.astype(np.float64) - b.astype(np.float64))))
-        if a.dtype.kind in "iub"
-        else math.inf
+    size = float(np.max(np.abs(a.astype(np.float64) - b.astype(np.float64)))) if a.dtype.kind in "iub" else math.inf
+    problem = (
+        f"output '{name}' ({dtype_name(a)}) differs at {count} of {a.size} elements, "
+        f"first at {list(where)}: {a[where]} against {b[where]}"
     )
-    return Measure(
-        size, 0.0, math.inf, name,
-        f"output '{name}' ({dtype_name(a)}) differs at {count} of {a.size} elements, first at {list(where)}: {a[where]} against {b[where]}",
-    )  # fmt: skip
+    return Measure(size, 0.0, math.inf, name, problem)
 
 
 def summarize(reference: Sequence[Feed], candidate: Sequence[Feed]) -> tuple[OutputSummary, ...]:

@@ -117,7 +117,8 @@ def main(argv: list[str] | None = None) -> int:
     except errors.OnnxeqError as error:
         return _fail(folder, error)
     except MemoryError:
-        return _fail(folder, errors.JobKilled(f"{_label(folder)}: out of memory (peak {_peak_bytes() / 2**30:.1f} GiB)"))
+        peak = _peak_bytes() / 2**30
+        return _fail(folder, errors.JobKilled(f"{_label(folder)}: out of memory (peak {peak:.1f} GiB)"))
     except Exception as unexpected:  # the boundary: whatever it is, the host must learn of it
         text = " ".join(f"{type(unexpected).__name__}: {unexpected}".split())[:300]
         return _fail(folder, errors.JobCrashed(f"{_label(folder)}: {text}"))

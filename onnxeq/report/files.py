@@ -84,7 +84,8 @@ def _html(report: Report) -> str:
         ".fail td{background:#fde8e8}.not-run td{color:#777}"
     )
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{style}</style></head>"
         f"<body><h1>{title}</h1><ul>{items}</ul><table><tr>{head}</tr>{body}</table></body></html>\n"
     )
 

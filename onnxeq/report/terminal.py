@@ -66,13 +66,15 @@ def _headline(report: Report) -> Text:
 
 def _subject(report: Report) -> Text:
     target, coverage = report.target, report.coverage
-    size = f"{target.get('nodes')} nodes, {int(target.get('parameters') or 0) / 1e6:.3g} M parameters, opset {target.get('opset')}"
+    millions = int(target.get("parameters") or 0) / 1e6
+    size = f"{target.get('nodes')} nodes, {millions:.3g} M parameters, opset {target.get('opset')}"
+    outputs = f"{coverage.outputs_compared} of {coverage.outputs_total} outputs compared"
     against = f"and {target['ref']}" if target.get("ref") else "on its own"
     skipped = sorted({r.reason for r in report.rungs if r.name == "provider" and r.status is Status.NOT_RUN})
     covers = f"; CPU only: {skipped[0]}" if skipped else ""
     return Text(
         f"  {report.source.get('ref')} {against} ({size})\n"
-        f"  {coverage.inputs_tried} inputs, {coverage.outputs_compared} of {coverage.outputs_total} outputs compared{covers}"
+        f"  {coverage.inputs_tried} inputs, {outputs}{covers}"
     )
 
 
@@ -127,8 +129,8 @@ def _outputs(report: Report) -> RenderableType:
         shape = "x".join(str(d) for d in output.shape) or "scalar"
         lines.append(
             Text(
-                f"  {output.name} {output.dtype}[{shape}]: max abs {_number(output.max_abs)}, SQNR {output.sqnr_db:.0f} dB, "
-                f"top-1 {output.top1_agreement:.0%}",
+                f"  {output.name} {output.dtype}[{shape}]: max abs {_number(output.max_abs)}, "
+                f"SQNR {output.sqnr_db:.0f} dB, top-1 {output.top1_agreement:.0%}",
                 style="dim",
             )
         )

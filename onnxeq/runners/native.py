@@ -237,7 +237,8 @@ def _owner(model: object) -> Converter:
         if converter.owns(model):
             return converter
     raise UsageError(
-        f"a {type(model).__module__}.{type(model).__qualname__} is no model that a converter knows ({', '.join(names)})",
+        f"a {type(model).__module__}.{type(model).__qualname__} is no model that a converter knows "
+        f"({', '.join(names)})",
         hint="return an nn.Module or a keras.Model",
     )
 

@@ -77,9 +77,7 @@ def test_integer_narrowing_keeps_low_bits(run_node: Run, value: int, expected: i
         ("FLOAT8E5M2FNUZ", 19, 0, 1e9, np.nan),
     ],
 )
-def test_float8_edges(
-    run_node: Run, name: str, opset: int, saturate: int, value: float, expected: float
-) -> None:
+def test_float8_edges(run_node: Run, name: str, opset: int, saturate: int, value: float, expected: float) -> None:
     """Overflow and infinity follow the two tables of Cast, which changed for FNUZ types at opset 24."""
     to = getattr(TensorProto, name)
     (got,) = run_node("Cast", opset, (np.array([value], np.float32),), {"to": to, "saturate": saturate})

@@ -114,9 +114,7 @@ def _detection() -> list[Any]:
         {"spatial_scale": 0.5},
     ):
         label = "-".join(f"{k}{v}" for k, v in kw.items())
-        out += _make(
-            "RoiAlign", (10, 16), (image, rois, index), output_height=3, output_width=2, label=label, **kw
-        )
+        out += _make("RoiAlign", (10, 16), (image, rois, index), output_height=3, output_width=2, label=label, **kw)
     pool = np.array([[0, 0, 0, 8, 8], [1, 1.3, 2.2, 9.9, 7.7], [1, 2, 2, 30, 5]], np.float32)
     out += _make("MaxRoiPool", (7,), (image, pool), pooled_shape=[2, 3])
     out += _make("MaxRoiPool", (7,), (image, pool), pooled_shape=[3, 2], spatial_scale=0.5, label="scaled")
@@ -129,9 +127,7 @@ def _signals_and_text() -> list[Any]:
     out += _make("DFT", (20,), (_f(2, 8, 1), None, np.array(1)), label="axis")
     out += _make("STFT", (17,), (_f(2, 30, 1), np.array(5), _f(10) ** 2, np.array(10)))
     for op in ("HannWindow", "HammingWindow", "BlackmanWindow"):
-        out += _make(op, (17,), (np.array(9),)) + _make(
-            op, (17,), (np.array(9),), periodic=0, label="symmetric"
-        )
+        out += _make(op, (17,), (np.array(9),)) + _make(op, (17,), (np.array(9),), periodic=0, label="symmetric")
     mel = (np.array(8), np.array(64), np.array(8000), _s(100), _s(3500))
     out += _make("MelWeightMatrix", (17,), mel)
     grams = {"ngram_counts": [0, 3], "ngram_indexes": [0, 1, 2, 3, 4], "pool_int64s": [2, 3, 5, 5, 4, 3, 5]}
@@ -164,9 +160,7 @@ def _machine_learning() -> list[Any]:
         "nodes_falsenodeids": [2, 0, 0, 2, 4, 0, 0, 0],
     }
     votes = ([0, 0, 1, 1, 1], [1, 2, 2, 3, 4], [0, 1, 2, 1, 0], [0.5, -0.25, 1.5, 2.0, 0.75])
-    regress = dict(
-        zip(("target_treeids", "target_nodeids", "target_ids", "target_weights"), votes, strict=True)
-    )
+    regress = dict(zip(("target_treeids", "target_nodeids", "target_ids", "target_weights"), votes, strict=True))
     classify = dict(zip(("class_treeids", "class_nodeids", "class_ids", "class_weights"), votes, strict=True))
     out = []
     for how in ("SUM", "AVERAGE", "MIN", "MAX"):
@@ -183,25 +177,19 @@ def _machine_learning() -> list[Any]:
             "post_transform": how,
         }
         out += _make("LinearRegressor", (1,), (x,), 1, ML, how, targets=3, **lin)
-        out += _make(
-            "LinearClassifier", (1,), (x,), 2, ML, how, classlabels_ints=[1, 2, 3], multi_class=1, **lin
-        )
+        out += _make("LinearClassifier", (1,), (x,), 2, ML, how, classlabels_ints=[1, 2, 3], multi_class=1, **lin)
     out += _make("Scaler", (1,), (x,), domain=ML, offset=[0.1, 0.2, 0.3], scale=[2.0, 3.0, 4.0])
     for norm in ("MAX", "L1", "L2"):
         out += _make("Normalizer", (1,), (np.abs(x),), domain=ML, norm=norm, label=norm)
     out += _make("Binarizer", (1,), (x,), domain=ML, threshold=0.25)
-    out += _make(
-        "Imputer", (1,), (np.array([[0, 1], [2, 0]], np.float32),), domain=ML, imputed_value_floats=[7.0, 8.0]
-    )
+    out += _make("Imputer", (1,), (np.array([[0, 1], [2, 0]], np.float32),), domain=ML, imputed_value_floats=[7.0, 8.0])
     out += _make("ArrayFeatureExtractor", (1,), (x, _i(2, 0)), domain=ML)
     out += _make("OneHotEncoder", (1,), (_i(1, 5, 2),), domain=ML, cats_int64s=[1, 2, 3])
     words = np.array(["b", "z", "a"], dtype=object)
     out += _make("LabelEncoder", (1,), (words,), domain=ML, classes_strings=["a", "b"])
     out += _make("CategoryMapper", (1,), (words,), domain=ML, cats_strings=["a", "b"], cats_int64s=[4, 7])
     out += _make("FeatureVectorizer", (1,), (x, _f(5, 2)), domain=ML, inputdimensions=[3, 2])
-    out += _make(
-        "LabelEncoder", (2,), (_i(1, 5, 2),), domain=ML, keys_int64s=[1, 2], values_floats=[0.5, 1.5]
-    )
+    out += _make("LabelEncoder", (2,), (_i(1, 5, 2),), domain=ML, keys_int64s=[1, 2], values_floats=[0.5, 1.5])
     return out
 
 
@@ -219,9 +207,7 @@ def _contrib() -> list[Any]:
     out += _make("QLinearConcat", (1,), (sy, zero, qa, sa, zero, qb, sb, zero), domain=MS, axis=1)
     soft = (qa, sa, zero, _s(1 / 256), np.array(0, np.uint8))
     out += _make("QLinearSoftmax", (1,), soft, domain=MS, axis=-1, opset=13)
-    out += _make(
-        "DynamicQuantizeMatMul", (1,), (_f(3, 8), _u8(8, 4), sa, np.array(90, np.uint8), _f(4)), domain=MS
-    )
+    out += _make("DynamicQuantizeMatMul", (1,), (_f(3, 8), _u8(8, 4), sa, np.array(90, np.uint8), _f(4)), domain=MS)
     out += _make("MatMulIntegerToFloat", (1,), (_u8(3, 8), _u8(8, 4), sa, sb, zero, zero, _f(4)), domain=MS)
     for bits in (4,):
         kw = {"K": 40, "N": 5, "bits": bits, "block_size": 16}

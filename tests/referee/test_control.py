@@ -48,9 +48,7 @@ def _loop(limit: float) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
-@pytest.mark.parametrize(
-    ("trips", "go", "steps"), [(10, True, 3), (2, True, 2), (0, True, 0), (10, False, 0)]
-)
+@pytest.mark.parametrize(("trips", "go", "steps"), [(10, True, 3), (2, True, 2), (0, True, 0), (10, False, 0)])
 def test_loop_stops(trips: int, go: bool, steps: int) -> None:
     """1 doubles to 8 (not below 8) in three steps; the trip count or a false condition stops earlier."""
     feed = {"trips": np.array(trips), "go": np.array(go), "x": np.array([1, 0.5], np.float32)}
@@ -69,9 +67,7 @@ def _scan(opset: int, **attributes: Any) -> onnx.ModelProto:
         [_value("s_out", FLOAT, []), _value("y", FLOAT, [])],
     )
     lens = ["lens"] if opset == 8 else []
-    node = helper.make_node(
-        "Scan", [*lens, "s0", "xs"], ["s", "ys"], body=body, num_scan_inputs=1, **attributes
-    )
+    node = helper.make_node("Scan", [*lens, "s0", "xs"], ["s", "ys"], body=body, num_scan_inputs=1, **attributes)
     shape = [2] if opset == 8 else []
     inputs = [_value("s0", FLOAT, shape), _value("xs", FLOAT, [*shape, 3])]
     if lens:

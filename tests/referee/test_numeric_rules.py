@@ -17,18 +17,14 @@ def _one(value: float) -> Any:
     return np.array(value, np.float32)
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "quotient"), [(7, 2, 3), (-7, 2, -3), (7, -2, -3), (-7, -2, 3), (-6, 3, -2)]
-)
+@pytest.mark.parametrize(("a", "b", "quotient"), [(7, 2, 3), (-7, 2, -3), (7, -2, -3), (-7, -2, 3), (-6, 3, -2)])
 def test_integer_division_truncates(run_node: Run, a: int, b: int, quotient: int) -> None:
     """Integer Div rounds toward zero, as C does."""
     (got,) = run_node("Div", 14, (np.array([a], np.int32), np.array([b], np.int32)))
     assert got[0] == quotient
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "fmod", "rest"), [(-7, 3, 0, 2), (-7, 3, 1, -1), (7, -3, 0, -2), (7, -3, 1, 1)]
-)
+@pytest.mark.parametrize(("a", "b", "fmod", "rest"), [(-7, 3, 0, 2), (-7, 3, 1, -1), (7, -3, 0, -2), (7, -3, 1, 1)])
 def test_mod_sign(run_node: Run, a: int, b: int, fmod: int, rest: int) -> None:
     """fmod=0 takes the divisor's sign, fmod=1 the dividend's."""
     (got,) = run_node("Mod", 13, (np.array([a]), np.array([b])), {"fmod": fmod})

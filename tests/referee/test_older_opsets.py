@@ -72,9 +72,7 @@ def _arithmetic() -> list[Any]:
     nan = np.array([np.nan, 1, -np.inf, 0], np.float32)
     out += _make("Max", (12, 13), (nan, _f(4)), label="nan") + _make("Min", (12,), (nan, _f(4)), label="nan")
     out += _make("Clip", (7, 10), (a,), min=-0.5, max=0.25) + _make("Clip", (7,), (a,), label="open")
-    out += _make("Clip", (11, 12, 13), (a, _s(-0.5), None)) + _make(
-        "Clip", (11, 12), (a, None, _s(0.1)), label="high"
-    )
+    out += _make("Clip", (11, 12, 13), (a, _s(-0.5), None)) + _make("Clip", (11, 12), (a, None, _s(0.1)), label="high")
     out += _make("Clip", (12, 13), (a, _s(1), _s(-1)), label="crossed")
     for op in (
         "Abs",
@@ -132,13 +130,9 @@ def _shapes() -> list[Any]:
     out += _make("Flatten", (11, 13), (x,), axis=-1, label="negative") + _make(
         "Flatten", (9,), (x,), axis=0, label="zero"
     )
-    out += _make("Squeeze", (7, 11), (_f(1, 3, 1),), axes=[0]) + _make(
-        "Squeeze", (11, 13), (_f(1, 3, 1),), label="all"
-    )
+    out += _make("Squeeze", (7, 11), (_f(1, 3, 1),), axes=[0]) + _make("Squeeze", (11, 13), (_f(1, 3, 1),), label="all")
     out += _make("Squeeze", (13,), (_f(1, 3, 1), _i(-1)), label="input")
-    out += _make("Unsqueeze", (7, 11), (x,), axes=[0, 4]) + _make(
-        "Unsqueeze", (13,), (x, _i(-1, 0)), label="input"
-    )
+    out += _make("Unsqueeze", (7, 11), (x,), axes=[0, 4]) + _make("Unsqueeze", (13,), (x, _i(-1, 0)), label="input")
     out += _make("Transpose", (7, 13), (x,)) + _make("Transpose", (7,), (x,), perm=[1, 2, 0], label="perm")
     out += _make("Concat", (7, 11), (x, _f(2, 1, 4)), axis=1)
     out += _make("Split", (7, 11), (x,), 2, axis=1, split=[1, 2]) + _make(
@@ -161,9 +155,7 @@ def _shapes() -> list[Any]:
     out += _make("Pad", (19,), (x, _i(0, 0, 3, 0, 2, 1)), mode="wrap", label="wrap")
     out += _make("Tile", (7, 13), (x, _i(1, 2, 3))) + _make("Expand", (8, 13), (_f(3, 1), _i(2, 1, 4)))
     out += (
-        _make("Shape", (7, 13), (x,))
-        + _make("Shape", (15,), (x,), start=-2, label="start")
-        + _make("Size", (7,), (x,))
+        _make("Shape", (7, 13), (x,)) + _make("Shape", (15,), (x,), start=-2, label="start") + _make("Size", (7,), (x,))
     )
     return out
 
@@ -191,20 +183,14 @@ def _indexing() -> list[Any]:
     out += _make("Range", (11,), (np.array(5), np.array(-4), np.array(-3)), label="down")
     out += _make("Trilu", (14,), (x, np.array(-1)), upper=0) + _make("Trilu", (14,), (x,), label="upper")
     out += _make("ReverseSequence", (10,), (_f(4, 3, 2), _i(4, 1, 2)))
-    out += _make(
-        "ReverseSequence", (10,), (_f(3, 4), _i(4, 1, 2)), batch_axis=0, time_axis=1, label="batch-first"
-    )
+    out += _make("ReverseSequence", (10,), (_f(3, 4), _i(4, 1, 2)), batch_axis=0, time_axis=1, label="batch-first")
     ties = np.array([[1, 3, 3, 2, 3], [0, 0, 5, 5, 1]], np.float32)
     out += _make("TopK", (7, 9), (ties,), 2, k=3) + _make("TopK", (10, 11), (ties, _i(3)), 2, label="input")
     out += _make("TopK", (11,), (ties, _i(4)), 2, largest=0, label="smallest")
     out += _make("TopK", (11,), (ties.astype(np.int64), _i(2)), 2, axis=0, label="int64")
     for kw in ({}, {"sorted": 0}):
-        out += _make(
-            "Unique", (11,), (np.array([2, 1, 1, 3, 4, 3], np.float32),), 4, label="-".join(kw), **kw
-        )
-    out += _make(
-        "Unique", (11,), (np.array([[1, 0, 0], [1, 0, 0], [2, 3, 4]], np.float32),), 4, axis=0, label="axis"
-    )
+        out += _make("Unique", (11,), (np.array([2, 1, 1, 3, 4, 3], np.float32),), 4, label="-".join(kw), **kw)
+    out += _make("Unique", (11,), (np.array([[1, 0, 0], [1, 0, 0], [2, 3, 4]], np.float32),), 4, axis=0, label="axis")
     zero = helper.make_tensor("v", TensorProto.INT64, [1], [7])
     out += _make("ConstantOfShape", (9,), (_i(2, 3),)) + _make(
         "ConstantOfShape", (9,), (_i(2),), value=zero, label="int64"
@@ -245,12 +231,23 @@ def _casts_and_quantisation() -> list[Any]:
     return out
 
 
+def _removed() -> list[Any]:
+    x = _f(1, 3, 6, 7)
+    out = _make("ImageScaler", (7,), (x,), scale=2.0, bias=[1.0, -2.0, 3.0])
+    out += _make("Crop", (7,), (x,), border=[1, 2, 3, 1])
+    out += _make("Crop", (7,), (x,), border=[1, 2, 0, 0], scale=[3, 4], label="size")
+    for op in ("Affine", "ScaledTanh", "ParametricSoftplus"):
+        out += _make(op, (7,), (x,), alpha=1.5, beta=0.5)
+    return out
+
+
 CASES = [
     *_arithmetic(),
     *_reductions(),
     *_shapes(),
     *_indexing(),
     *_casts_and_quantisation(),
+    *_removed(),
 ]
 
 

@@ -33,9 +33,7 @@ _RANDOM = "random numbers: the specification does not say which ones are drawn; 
 _TRAINING = "a gradient is not a forward computation"
 _IMAGE = "decoding JPEG, PNG, ... belongs to preprocessing; the referee has no codec"
 _TIE = "0.5 / scale is 25.49999 exactly and 25.5 in float32, which rounds to another integer: a tie"
-_UNFLOORED = (
-    "the expectation uses the length 2.4 where the specification has floor(2.4) = 2, as onnxruntime does"
-)
+_UNFLOORED = "the expectation uses the length 2.4 where the specification has floor(2.4) = 2, as onnxruntime does"
 
 _EXCLUDED_PREFIXES = {
     "test_bernoulli": _RANDOM,
@@ -162,9 +160,7 @@ def _run(case: Any) -> None:
 
 def _names(kind: str) -> list[str]:
     return sorted(
-        name
-        for name in _table(kind)
-        if name not in EXCLUDED and not name.startswith(tuple(_EXCLUDED_PREFIXES))
+        name for name in _table(kind) if name not in EXCLUDED and not name.startswith(tuple(_EXCLUDED_PREFIXES))
     )
 
 

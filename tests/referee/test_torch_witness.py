@@ -94,9 +94,7 @@ def _parameters(layer: Any, gates: list[int], directions: int) -> tuple[Any, Any
     ("op", "gates", "extra"),
     [("RNN", [0], {}), ("GRU", [1, 0, 2], {"linear_before_reset": 1}), ("LSTM", [0, 3, 1, 2], {})],
 )
-def test_recurrent(
-    run_node: Run, op: str, gates: list[int], extra: dict[str, int], bidirectional: bool
-) -> None:
+def test_recurrent(run_node: Run, op: str, gates: list[int], extra: dict[str, int], bidirectional: bool) -> None:
     """Layers over sequences of different lengths agree with torch's packed sequences in float64."""
     import torch
 
@@ -182,9 +180,7 @@ def test_spectrum(run_node: Run) -> None:
 
     signal, window = _f(2, 50, 1), np.hanning(16).astype(np.float32)
     (got,) = run_node("STFT", 17, (signal, np.array(5), window, np.array(16)))
-    expected = torch.stft(
-        _wide(signal[..., 0]), 16, 5, window=_wide(window), center=False, return_complex=True
-    )
+    expected = torch.stft(_wide(signal[..., 0]), 16, 5, window=_wide(window), center=False, return_complex=True)
     np.testing.assert_allclose(got[..., 0] + 1j * got[..., 1], expected.numpy().swapaxes(1, 2), atol=ROUNDING)
 
 

@@ -50,10 +50,7 @@ def wrap(model: object, request: LoadRequest, progress: Progress) -> Native:
 
 def owns(model: object) -> bool:
     """Whether ``model`` is a Keras model; no framework is imported to find out."""
-    return any(
-        cls.__name__ == "Model" and cls.__module__.partition(".")[0] in _PACKAGES
-        for cls in type(model).__mro__
-    )
+    return any(cls.__name__ == "Model" and cls.__module__.partition(".")[0] in _PACKAGES for cls in type(model).__mro__)
 
 
 def catalogue(zoo: str) -> tuple[ZooEntry, ...]:

@@ -147,9 +147,7 @@ def _lower_erfc(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     one = ctx.make_const(f"{name}_one", np.ones((), np.float32))
     ctx.remove_node(node.name)
     erf = ctx.make_node("Erf", [x], name=f"{name}_erf", dtypes=[kind], shapes=[shape])
-    ctx.make_node(
-        "Sub", [one.output[0], erf.output[0]], name=name, outputs=[output], dtypes=[kind], shapes=[shape]
-    )
+    ctx.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=[output], dtypes=[kind], shapes=[shape])
 
 
 _LOWERINGS: Mapping[str, Callable[..., None]] = {"Erfc": _lower_erfc}

@@ -173,17 +173,11 @@ def _same_operator(op: Any, inputs: list[Any], library: _Library) -> Sequence[An
     """The operator itself with widened attributes."""
     tf = framework().tf
     definition = op.op_def
-    fixed = [
-        a.name
-        for a in (*definition.input_arg, *definition.output_arg)
-        if a.type == tf.float32.as_datatype_enum
-    ]
+    fixed = [a.name for a in (*definition.input_arg, *definition.output_arg) if a.type == tf.float32.as_datatype_enum]
     if fixed:
         raise _refusal(op, f"its {', '.join(fixed)} is float32 by definition")
     attributes = {
-        a.name: _wide_attribute(op.node_def.attr[a.name])
-        for a in definition.attr
-        if a.name in op.node_def.attr
+        a.name: _wide_attribute(op.node_def.attr[a.name]) for a in definition.attr if a.name in op.node_def.attr
     }
     for name in _CONTROL_FLOW.get(op.type, ()):
         attributes[name].func.name = _wide_function(attributes[name].func.name, op, inputs, library)
@@ -210,9 +204,7 @@ def _wide_attribute(attribute: Any) -> Any:
         copy.list.type[:] = [wide.get(t, t) for t in copy.list.type]
     elif kind == "tensor" and copy.tensor.dtype in wide:
         value = tf.make_ndarray(copy.tensor)
-        copy.tensor.CopyFrom(
-            tf.make_tensor_proto(value.astype(_wide_type(tf.as_dtype(value.dtype)).as_numpy_dtype))
-        )
+        copy.tensor.CopyFrom(tf.make_tensor_proto(value.astype(_wide_type(tf.as_dtype(value.dtype)).as_numpy_dtype)))
     return copy
 
 
@@ -279,10 +271,7 @@ def _has_kernel(op_type: str, attributes: Mapping[str, Any]) -> bool:
     if kernels is None:
         return True
     return any(
-        all(
-            name not in attributes or not allowed or attributes[name].type in allowed
-            for name, allowed in k.items()
-        )
+        all(name not in attributes or not allowed or attributes[name].type in allowed for name, allowed in k.items())
         for k in kernels
     )
 

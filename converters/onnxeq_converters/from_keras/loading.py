@@ -52,9 +52,7 @@ def load_model(request: LoadRequest, progress: Progress) -> Loaded:
         limits = zoo.value_range(zoo.constructors()[ref.name])
         return _with_weights(model, request, limits, {"zoo": "keras"})
     if ref.zoo != "file":
-        raise UsageError(
-            f"the Keras converter does not load {ref.zoo}: references", hint="use keras:NAME or a file"
-        )
+        raise UsageError(f"the Keras converter does not load {ref.zoo}: references", hint="use keras:NAME or a file")
     path = Path(ref.name)
     progress(f"read {path.name}")
     facts = {"file_sha256": _sha256(path)}
@@ -69,9 +67,7 @@ def adopt(model: object, request: LoadRequest) -> Loaded:
     return _with_weights(model, request, None, {})
 
 
-def _with_weights(
-    model: Any, request: LoadRequest, limits: ValueRange | None, facts: dict[str, str]
-) -> Loaded:
+def _with_weights(model: Any, request: LoadRequest, limits: ValueRange | None, facts: dict[str, str]) -> Loaded:
     ref = request.ref
     if ref.weights == "seeded":
         return Loaded(model, ref.seed, limits, facts | {"weights": f"seeded:{ref.seed}"})
@@ -80,9 +76,7 @@ def _with_weights(
         return Loaded(model, None, limits, facts | {"weights": own})
     path = Path(ref.weights)
     if not path.exists():
-        raise WeightsUnavailable(
-            f"no weights file {path}", hint="use @seeded, or the path of a .weights.h5 file"
-        )
+        raise WeightsUnavailable(f"no weights file {path}", hint="use @seeded, or the path of a .weights.h5 file")
     try:
         with quiet_stdout():
             model.load_weights(str(path))
@@ -102,13 +96,9 @@ def _read(path: Path, *, trust: bool) -> Any:
                 raise UnusableModel(f"{path} is not an HDF5 file", hint="it may be truncated or mislabelled")
     elif suffix == ".keras":
         if not zipfile.is_zipfile(path):
-            raise UnusableModel(
-                f"{path} is not a Keras archive (zip)", hint="it may be truncated or mislabelled"
-            )
+            raise UnusableModel(f"{path} is not a Keras archive (zip)", hint="it may be truncated or mislabelled")
     else:
-        raise UnusableModel(
-            f"{path}: the Keras converter reads .keras, .h5 and .hdf5, not {suffix or 'this'}"
-        )
+        raise UnusableModel(f"{path}: the Keras converter reads .keras, .h5 and .hdf5, not {suffix or 'this'}")
     try:
         with quiet_stdout():
             return framework().keras.models.load_model(str(path), compile=False, safe_mode=not trust)

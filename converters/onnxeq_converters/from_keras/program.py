@@ -198,9 +198,7 @@ def _matching(spec: TensorSpec, index: int, declared: tuple[TensorSpec, ...], co
         if candidate.name == spec.name:
             return candidate
     if len(declared) != count:
-        raise BadInputs(
-            f"the model takes {count} inputs, {len(declared)} are declared, none named {spec.name}"
-        )
+        raise BadInputs(f"the model takes {count} inputs, {len(declared)} are declared, none named {spec.name}")
     return declared[index]
 
 

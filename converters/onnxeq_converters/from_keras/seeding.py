@@ -20,6 +20,7 @@ keep what they were built with.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,9 +72,7 @@ class _Pass:
     last: _Source | None = None
 
 
-def seed(
-    model: Any, call: Callable[[Sequence[Any]], Any], specs: Sequence[TensorSpec], seed_value: int
-) -> None:
+def seed(model: Any, call: Callable[[Sequence[Any]], Any], specs: Sequence[TensorSpec], seed_value: int) -> None:
     """Gives ``model`` seeded weights, in place.
 
     Args:
@@ -142,9 +141,7 @@ def _texture(shape: tuple[int, ...], rng: np.random.RandomState) -> Any:
     for _ in range(3):
         wave = np.ones((1,) * len(shape))
         for axis in range(1, len(shape)):
-            place = np.linspace(0, 1, shape[axis]).reshape(
-                [-1 if a == axis else 1 for a in range(len(shape))]
-            )
+            place = np.linspace(0, 1, shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(shape))])
             turns = rng.uniform(0.2, 3.0, sample) * place + rng.uniform(0, 1, sample)
             wave = wave * np.cos(2 * np.pi * turns)
         waves = waves + wave
@@ -191,7 +188,7 @@ def _initial_value(built: Any, shape: tuple[int, ...], embedding: bool, rng: np.
     if embedding:
         return rng.standard_normal(shape)
     if sum(d > 1 for d in shape) >= 2:
-        return rng.standard_normal(shape) / np.sqrt(float(max(np.prod(shape[:-1]), 1)))
+        return rng.standard_normal(shape) / math.sqrt(max(math.prod(shape[:-1]), 1))
     if np.all(np.abs(built) < 0.01):
         # Biases, offsets, and layer scales of 1e-6: a layer scale near zero would hide its block.
         scale = rng.uniform(0.3, 0.7, shape)
@@ -237,11 +234,7 @@ def _is_eager(value: Any) -> bool:
 
 def _is_linear(layer: Any) -> bool:
     """Has one kernel that its response is proportional to, and an activation after the bias."""
-    return (
-        callable(getattr(layer, "activation", None))
-        and _kernel(layer) is not None
-        and not hasattr(layer, "units_")
-    )
+    return callable(getattr(layer, "activation", None)) and _kernel(layer) is not None and not hasattr(layer, "units_")
 
 
 def _kernel(layer: Any) -> Any | None:

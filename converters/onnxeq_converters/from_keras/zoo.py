@@ -110,11 +110,7 @@ def _find(name: str) -> Callable[..., Any]:
     lower = {k.lower(): k for k in known}
     close = [lower[k] for k in difflib.get_close_matches(name.lower(), lower, n=4, cutoff=0.5)]
     nearest = by_case or close
-    hint = (
-        f"did you mean {', '.join(f'keras:{k}' for k in nearest)}?"
-        if nearest
-        else "see: onnxeq zoo list keras"
-    )
+    hint = f"did you mean {', '.join(f'keras:{k}' for k in nearest)}?" if nearest else "see: onnxeq zoo list keras"
     raise UnknownModel(f"keras has no application named {name!r}", hint=hint)
 
 

@@ -40,9 +40,7 @@ def load(request: LoadRequest, progress: Progress) -> Native:
     if ref.zoo == "file":
         return files.load(request, progress)
     if ref.zoo != "torchvision":
-        raise UnknownZoo(
-            f"the torch converter does not offer the zoo {ref.zoo}", hint="it offers torchvision"
-        )
+        raise UnknownZoo(f"the torch converter does not offer the zoo {ref.zoo}", hint="it offers torchvision")
     _require("torchvision")
     progress("load")
     model, kind = zoo.build(request)

@@ -52,9 +52,7 @@ def _explain(path: Path, *, trust: bool) -> tuple[str]:
     except RuntimeError:
         held = type(unpickle(path, trust=trust)).__name__
         return (f"{path} holds a {held}, not a program: give its module as FILE.py:FACTORY@{path.name}",)
-    return (
-        f"{path} is TorchScript, which the dynamo exporter no longer takes: write it with torch.export.save",
-    )
+    return (f"{path} is TorchScript, which the dynamo exporter no longer takes: write it with torch.export.save",)
 
 
 def _specs(program: Any) -> tuple[TensorSpec, ...]:

@@ -181,24 +181,17 @@ def _convolution(
     """Convolution; a depthwise one (one output channel per input channel) tap by tap (rule 6)."""
     depthwise = groups == x.shape[1] == weight.shape[0] and groups > 1 and not transposed
     if not depthwise or x.dtype is not torch.float64:
-        return aten.convolution.default(
-            x, weight, bias, stride, padding, dilation, transposed, output_padding, groups
-        )
+        return aten.convolution.default(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
     kernel = weight.shape[2:]
     stride, padding, dilation = (list(v) * (len(kernel) // len(v)) for v in (stride, padding, dilation))
     x = functional.pad(x, [amount for pad in reversed(padding) for amount in (pad, pad)])
-    sizes = [
-        (x.shape[2 + a] - dilation[a] * (kernel[a] - 1) - 1) // stride[a] + 1 for a in range(len(kernel))
-    ]
+    sizes = [(x.shape[2 + a] - dilation[a] * (kernel[a] - 1) - 1) // stride[a] + 1 for a in range(len(kernel))]
     total = x.new_zeros((*x.shape[:2], *sizes))
     for tap in itertools.product(*(range(size) for size in kernel)):
         part = x
         for axis, place in enumerate(tap):
             begin = place * dilation[axis]
-            part = part[
-                (slice(None),) * (2 + axis)
-                + (slice(begin, begin + stride[axis] * sizes[axis], stride[axis]),)
-            ]
+            part = part[(slice(None),) * (2 + axis) + (slice(begin, begin + stride[axis] * sizes[axis], stride[axis]),)]
         total.addcmul_(part, weight[(slice(None), 0, *tap)].reshape(-1, *[1] * len(kernel)))
     return total if bias is None else total + bias.reshape(-1, *[1] * len(kernel))
 

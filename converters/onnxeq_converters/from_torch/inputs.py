@@ -64,9 +64,7 @@ class Calling:
             raise BadInputs(f"inputs are {', '.join(feed) or 'empty'}; the model takes {', '.join(names)}")
         for spec in self.specs:
             if str(feed[spec.name].dtype) != spec.dtype:
-                raise BadInputs(
-                    f"input {spec.name} is {feed[spec.name].dtype}; the model takes {spec.text()}"
-                )
+                raise BadInputs(f"input {spec.name} is {feed[spec.name].dtype}; the model takes {spec.text()}")
         return [from_array(feed[name]) for name in names]
 
     def shares_batch(self) -> tuple[bool, ...]:
@@ -139,9 +137,7 @@ def shape_at(spec: TensorSpec, batch: int | None) -> tuple[int, ...]:
         UsageError: Another axis than the first has no size.
     """
     if spec.shape is None:
-        raise UsageError(
-            f"the shape of input {spec.name} is not known", hint=f"say --shape {spec.name}=1x3x224x224"
-        )
+        raise UsageError(f"the shape of input {spec.name} is not known", hint=f"say --shape {spec.name}=1x3x224x224")
     sizes: list[int] = []
     for axis, size in enumerate(spec.shape):
         if axis == 0 and (batch is not None or isinstance(size, str)):
@@ -256,9 +252,7 @@ def _override(known: tuple[TensorSpec, ...], declared: tuple[TensorSpec, ...]) -
             spec = TensorSpec(spec.name, said.dtype, said.shape or spec.shape, said.range or spec.range)
         merged.append(spec)
     if rest:
-        raise UsageError(
-            f"input {rest[0].name} is declared; the model takes {', '.join(k.name for k in known)}"
-        )
+        raise UsageError(f"input {rest[0].name} is declared; the model takes {', '.join(k.name for k in known)}")
     return tuple(merged)
 
 

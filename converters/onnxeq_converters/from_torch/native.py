@@ -84,9 +84,7 @@ class TorchNative:
         args, kwargs = self._calling.bind(examples(self._calling))
         with torch.no_grad():
             outputs = self._model(*args, **kwargs)
-        written, used = exporter.export(
-            self._model, self._calling, outputs, folder, forms, opset, self._progress
-        )
+        written, used = exporter.export(self._model, self._calling, outputs, folder, forms, opset, self._progress)
         self._described["opset"] = str(used)
         return written
 

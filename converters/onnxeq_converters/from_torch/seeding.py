@@ -101,9 +101,7 @@ def _draw_vector(name: str, parameter: nn.Parameter, noise: torch.Tensor) -> tor
         return 0.1 * noise
     if constant and first != 0:
         # A temperature keeps its value; a scale is lifted to where its branch counts.
-        return (
-            parameter.detach().clone() if parameter.numel() == 1 else max(abs(first), 0.3) * (1 + 0.2 * noise)
-        )
+        return parameter.detach().clone() if parameter.numel() == 1 else max(abs(first), 0.3) * (1 + 0.2 * noise)
     return 0.3 * noise
 
 

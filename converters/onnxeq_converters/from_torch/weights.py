@@ -73,9 +73,7 @@ def put_in(model: torch.nn.Module, state: Mapping[str, torch.Tensor], origin: st
         result = model.load_state_dict(state, strict=False)
     except RuntimeError as error:  # torch's way to say that a shape differs
         lines = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
-        raise UsageError(
-            f"{origin} does not fit {type(model).__name__}: {(lines or [str(error)])[0]}"
-        ) from error
+        raise UsageError(f"{origin} does not fit {type(model).__name__}: {(lines or [str(error)])[0]}") from error
     faults = [f"missing {_few(result.missing_keys)}"] if result.missing_keys else []
     faults += [f"unexpected {_few(result.unexpected_keys)}"] if result.unexpected_keys else []
     if faults:

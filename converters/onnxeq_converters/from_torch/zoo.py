@@ -46,8 +46,7 @@ def catalogue() -> tuple[ZooEntry, ...]:
         "detection": "one image; boxes vary",
     }
     return tuple(
-        ZooEntry(name, family(name), inputs(name), notes.get(family(name), ""))
-        for name in models.list_models()
+        ZooEntry(name, family(name), inputs(name), notes.get(family(name), "")) for name in models.list_models()
     )
 
 

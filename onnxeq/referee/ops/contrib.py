@@ -98,9 +98,7 @@ def matmul_integer_to_float(
 
 
 @op("DynamicQuantizeMatMul", domain=MICROSOFT, witnesses=("onnxruntime",))
-def dynamic_quantize_matmul(
-    call: Call, A: Any, B: Any, b_scale: Any, b_zero: Any = None, bias: Any = None
-) -> Any:
+def dynamic_quantize_matmul(call: Call, A: Any, B: Any, b_scale: Any, b_zero: Any = None, bias: Any = None) -> Any:
     """``A`` quantised to uint8 by its own range, then the integer product."""
     quantised, scale, zero = dynamic_quantize(A)
     return _integer_product(quantised, scale, zero, B, b_scale, b_zero, bias)

@@ -153,13 +153,9 @@ def max_roi_pool(call: Call, X: Any, rois: Any) -> Any:
         x1, y1, x2, y2 = (int(np.floor(abs(v * scale) + 0.5) * np.sign(v * scale)) for v in roi[1:])
         bin_h, bin_w = max(y2 - y1 + 1, 1) / height, max(x2 - x1 + 1, 1) / width
         for r in range(height):
-            rows = np.clip(
-                [int(np.floor(r * bin_h)) + y1, int(np.ceil((r + 1) * bin_h)) + y1], 0, image.shape[1]
-            )
+            rows = np.clip([int(np.floor(r * bin_h)) + y1, int(np.ceil((r + 1) * bin_h)) + y1], 0, image.shape[1])
             for c in range(width):
-                cols = np.clip(
-                    [int(np.floor(c * bin_w)) + x1, int(np.ceil((c + 1) * bin_w)) + x1], 0, image.shape[2]
-                )
+                cols = np.clip([int(np.floor(c * bin_w)) + x1, int(np.ceil((c + 1) * bin_w)) + x1], 0, image.shape[2])
                 block = image[:, rows[0] : rows[1], cols[0] : cols[1]]
                 if block.size:
                     out[i, :, r, c] = block.max(axis=(1, 2))

@@ -171,9 +171,7 @@ def top_k(call: Call, X: Any, k: Any = None) -> tuple[Any, Any]:
 def unique(call: Call, X: Any) -> tuple[Any, Any, Any, Any]:
     """The distinct elements (or slices along ``axis``), first places, inverse places and counts."""
     axis = call.get("axis")
-    values, first, inverse, counts = np.unique(
-        X, return_index=True, return_inverse=True, return_counts=True, axis=axis
-    )
+    values, first, inverse, counts = np.unique(X, return_index=True, return_inverse=True, return_counts=True, axis=axis)
     inverse = inverse.reshape(-1)
     if not call.get("sorted", 1):
         order = np.argsort(first, kind="stable")

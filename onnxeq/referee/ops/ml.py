@@ -60,9 +60,7 @@ def binarizer(call: Call, X: Any) -> Any:
 @op("Scaler", domain=ML, witnesses=("onnxruntime",))
 def scaler(call: Call, X: Any) -> Any:
     """``(X - offset) * scale``."""
-    return (X.astype(np.float64) - np.asarray(call.get("offset", [0.0]))) * np.asarray(
-        call.get("scale", [1.0])
-    )
+    return (X.astype(np.float64) - np.asarray(call.get("offset", [0.0]))) * np.asarray(call.get("scale", [1.0]))
 
 
 @op("Normalizer", domain=ML, witnesses=("onnxruntime",))
@@ -125,9 +123,7 @@ def category_mapper(call: Call, X: Any) -> Any:
     strings, integers = call.get("cats_strings"), call.get("cats_int64s")
     if X.dtype.kind in "OUS":
         return _replace(X, dict(zip(strings, integers, strict=True)), call.get("default_int64", -1), np.int64)
-    return _replace(
-        X, dict(zip(integers, strings, strict=True)), call.get("default_string", "_Unused"), object
-    )
+    return _replace(X, dict(zip(integers, strings, strict=True)), call.get("default_string", "_Unused"), object)
 
 
 @op("LabelEncoder", domain=ML, until=1, witnesses=("onnxruntime",))
@@ -162,9 +158,7 @@ def label_encoder(call: Call, X: Any) -> Any:
         dtype, attribute, fill = _VALUES[kind]
         fallback = call.get(attribute, fill)
     # float keys are stored in float32, and so were the inputs: widened, they still meet
-    table = {
-        _key(k): v for k, v in zip(np.asarray(keys).reshape(-1), np.asarray(values).reshape(-1), strict=True)
-    }
+    table = {_key(k): v for k, v in zip(np.asarray(keys).reshape(-1), np.asarray(values).reshape(-1), strict=True)}
     return _replace(X, table, fallback, dtype)
 
 

@@ -94,11 +94,7 @@ def dynamic_quantize_linear(call: Call, X: Any) -> tuple[Any, Any, Any]:
 
 def _rows(parameter: Any, rank: int) -> Any:
     """A per-row parameter of a left matrix, as a column."""
-    return (
-        parameter[:, None]
-        if parameter is not None and parameter.ndim == 1 and parameter.size > 1
-        else parameter
-    )
+    return parameter[:, None] if parameter is not None and parameter.ndim == 1 and parameter.size > 1 else parameter
 
 
 @op("QLinearMatMul", since=10, witnesses=("suite", "onnxruntime"))
@@ -147,17 +143,11 @@ def qlinear_conv(
 ) -> Any:
     """An integer convolution without zero points; the bias has scale ``x_scale * w_scale``."""
     filters = _wide(w) - _wide(_column(w_zero, w.ndim))
-    total = standard("Conv", 11, call)(
-        _wide(x) - _wide(x_zero), filters, None if bias is None else _wide(bias)
-    )
+    total = standard("Conv", 11, call)(_wide(x) - _wide(x_zero), filters, None if bias is None else _wide(bias))
     channel = (-1,) + (1,) * (x.ndim - 2)
     real = total * np.asarray(x_scale) * np.asarray(w_scale).reshape(channel)
     return quantize(real, y_scale, y_zero, declared(call, 7, y_zero))
 
 
 def _column(parameter: Any, rank: int) -> Any:
-    return (
-        parameter
-        if parameter is None or parameter.ndim == 0
-        else parameter.reshape((-1,) + (1,) * (rank - 1))
-    )
+    return parameter if parameter is None or parameter.ndim == 0 else parameter.reshape((-1,) + (1,) * (rank - 1))

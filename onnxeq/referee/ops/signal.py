@@ -64,9 +64,7 @@ def stft(call: Call, signal: Any, frame_step: Any, window: Any = None, frame_len
 
 
 @op("MelWeightMatrix", since=17, witnesses=("suite", "onnxruntime"))
-def mel_weight_matrix(
-    call: Call, bins: Any, dft_length: Any, sample_rate: Any, lower: Any, upper: Any
-) -> Any:
+def mel_weight_matrix(call: Call, bins: Any, dft_length: Any, sample_rate: Any, lower: Any, upper: Any) -> Any:
     """Triangles of height 1 on the mel scale ``2595 log10(1 + f/700)``, over the spectrum's bins.
 
     The corners are bins: ``floor((dft_length + 1) * frequency / sample_rate)``, as both witnesses have it;

@@ -166,9 +166,7 @@ def _older_forest(call: Call, votes: str, kind: str) -> _Forest:
 def tree_regressor(call: Call, X: Any) -> Any:
     """The aggregated leaf weights plus ``base_values``, per target."""
     targets = call.get("n_targets", 1)
-    scores, _ = _scores(
-        _older_forest(call, "target", "ids"), X, targets, call.get("aggregate_function", "SUM")
-    )
+    scores, _ = _scores(_older_forest(call, "target", "ids"), X, targets, call.get("aggregate_function", "SUM"))
     base = _floats(call, "base_values")
     return post_transform(scores if base is None else scores + base, call.get("post_transform", "NONE"))
 
@@ -178,9 +176,7 @@ def tree_classifier(call: Call, X: Any) -> tuple[Any, Any]:
     """The label with the best summed weight, and the scores of all classes."""
     labels = labels_of(call, "classlabels_int64s", "classlabels_strings")
     if len(set(call.get("class_ids"))) == 1 and labels.size == 2:
-        raise unsupported(
-            call, "two classes with weights for one: the specification does not define the other"
-        )
+        raise unsupported(call, "two classes with weights for one: the specification does not define the other")
     scores, _ = _scores(_older_forest(call, "class", "ids"), X, labels.size, "SUM")
     base = _floats(call, "base_values")
     scores = scores if base is None else scores + base

@@ -73,9 +73,7 @@ def test_unfolded_keeps_every_weight_and_the_float64_result(
         gaps[export.form] = np.abs(result[export.output_names[0]] - expected).max() / np.abs(expected).max()
         stored = {np.sort(c, axis=None).tobytes() for c in _constants(model)}
         missing[export.form] = [
-            name
-            for name, value in native.weights().items()
-            if np.sort(value, axis=None).tobytes() not in stored
+            name for name, value in native.weights().items() if np.sort(value, axis=None).tobytes() not in stored
         ]
     assert missing[ExportForm.UNFOLDED] == []
     assert missing[ExportForm.DEPLOYED] != []

@@ -117,9 +117,7 @@ def test_attention_and_embedding_agree_with_the_float64_policy(
     assert _relative(wide, expected) < 1e-14
 
 
-def _native(
-    keras: Any, function: Callable[[Any], Any], shape: tuple[int, ...], request: Any, quiet: Any
-) -> Any:
+def _native(keras: Any, function: Callable[[Any], Any], shape: tuple[int, ...], request: Any, quiet: Any) -> Any:
     class Op(keras.Model):  # type: ignore[misc, name-defined]
         def call(self, x: Any) -> Any:
             return function(x)
@@ -237,8 +235,6 @@ def test_half_precision_casts_keep_their_meaning(
     """A cast to float16 inside the program still rounds to float16; what follows is float64."""
     import tensorflow as tf
 
-    native = _native(
-        keras, lambda x: tf.cast(tf.cast(x, tf.float16), tf.float32) / 3.0, (1,), request_for, quiet
-    )
+    native = _native(keras, lambda x: tf.cast(tf.cast(x, tf.float16), tf.float32) / 3.0, (1,), request_for, quiet)
     (wide,) = native.run({"x": np.array([[0.1]], np.float32)}, Precision.F64).values()
     assert wide.item() == float(np.float16(0.1)) / 3.0

@@ -149,9 +149,7 @@ def test_lambda_runs_only_when_trusted(
 ) -> None:
     """A Lambda layer's code is refused by default, with the option that allows it; trusted, it runs."""
     path = tmp_path / f"model{suffix}"
-    model = keras.Sequential(
-        [keras.Input((3,), name="x"), keras.layers.Lambda(lambda x: 2 * x, output_shape=(3,))]
-    )
+    model = keras.Sequential([keras.Input((3,), name="x"), keras.layers.Lambda(lambda x: 2 * x, output_shape=(3,))])
     model.save(path)
     with pytest.raises(UnusableModel, match="Lambda") as caught:
         converter.load(request_for("file", str(path)), quiet)

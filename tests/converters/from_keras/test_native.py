@@ -56,9 +56,7 @@ def test_output_names_that_repeat_are_made_unique(
     x = keras.Input((1,), name="x")
     double = keras.layers.Rescaling(2.0, name="double")
     model = keras.Model(x, [double(x), double(double(x))])
-    result = converter.wrap(model, request_for(), quiet).run(
-        {"x": np.ones((1, 1), np.float32)}, Precision.F32
-    )
+    result = converter.wrap(model, request_for(), quiet).run({"x": np.ones((1, 1), np.float32)}, Precision.F32)
     assert len(result) == 2
     assert [float(v.item()) for v in result.values()] == [2, 4]
 

@@ -51,9 +51,11 @@ def test_activations_live_at_every_depth(
     keras: Any, deep_model: Callable[[], Any], request_for: Callable[..., Any], quiet: Callable[[str], None]
 ) -> None:
     """On fresh inputs every layer's response has order-one scale, varies over inputs, and few units are dead."""
+    from onnxeq_converters.from_keras.seeding import calibration_inputs
+
     model = deep_model()
     _seeded(model, request_for, quiet)
-    fresh = np.random.default_rng(9).standard_normal((6, 16, 16, 3)).astype(np.float32)
+    (fresh,) = calibration_inputs((TensorSpec("image", "float32", (6, 16, 16, 3)),), np.random.RandomState(99))
     for layer in model.layers[1:-1]:
         y = np.asarray(keras.Model(model.inputs, layer.output)(fresh))
         assert 0.1 < np.sqrt((y**2).mean()) < 10, layer.name
