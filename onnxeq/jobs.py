@@ -31,13 +31,18 @@ from typing import Any
 from onnxeq import errors, fingerprint
 from onnxeq.errors import JobCrashed, JobKilled, JobTimeout, OnnxeqError
 
-__all__ = ["JobResult", "JobSpec", "Jobs", "Listener", "cache_root"]
+__all__ = ["JobResult", "JobSpec", "Jobs", "Listener", "cache_root", "prune"]
 
 Listener = Callable[[str, str], None]
 """Called with a job's label and the step it began; the step is ``done``, ``cached`` or ``failed`` at the end."""
 
 _POLL_S = 0.02
 _KEEP_FAILED = 20
+_RECENT_S = 3600.0
+"""Jobs used within the last hour may be in another process's hands: they are not pruned."""
+
+DEFAULT_LIMIT_GIB = 20.0
+"""Size that the cache is kept under; ``ONNXEQ_CACHE_LIMIT`` (GiB) overrides it."""
 
 
 def cache_root() -> Path:
@@ -114,6 +119,7 @@ class Jobs:
         self._use_cache = use_cache
         self._pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="onnxeq-job")
         self._stop = threading.Event()
+        self._wrote = False
         for name in ("jobs", "failed"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
         _sweep(self.root / "jobs")
@@ -125,6 +131,8 @@ class Jobs:
         if kind is not None:
             self._stop.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._wrote:
+            prune(self.root)
 
     def start(self, spec: JobSpec) -> Future[JobResult]:
         """Queues a job; the future raises the job's typed error."""
@@ -246,6 +254,7 @@ class Jobs:
                 final.rename(stale)
             work.rename(final)
             shutil.rmtree(stale, ignore_errors=True)
+        self._wrote = True
         self._listen(spec.label, "done")
         return JobResult(final, record["data"], seconds, int(record.get("peak_bytes", 0)), cached=False)
 
@@ -338,6 +347,26 @@ def _sweep(jobs: Path) -> None:
     for path in jobs.glob("live-*"):  # cannot be found again, kept a day for bug reports
         if time.time() - path.stat().st_mtime > 86400:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def prune(root: Path) -> None:
+    """Removes the finished jobs that were not used for longest until the cache is under its limit."""
+    limit = float(os.environ.get("ONNXEQ_CACHE_LIMIT", DEFAULT_LIMIT_GIB)) * 2**30
+    jobs: list[tuple[float, int, Path]] = []
+    for path in (root / "jobs").iterdir():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            files = json.loads((path / "result.json").read_text())["files"]
+            jobs.append((path.stat().st_mtime, sum(files.values()), path))
+    used = sum(size for _, size, _ in jobs)
+    for last_use, size, path in sorted(jobs):
+        if used <= limit or time.time() - last_use < _RECENT_S:
+            break
+        # Renamed first, so that nobody finds it half removed.
+        going = path.with_name(f"{path.name}.{os.getpid()}-pruned.tmp")
+        with contextlib.suppress(OSError):
+            path.rename(going)
+            shutil.rmtree(going, ignore_errors=True)
+        used -= size
 
 
 def _alive(pid: int) -> bool:

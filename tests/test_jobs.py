@@ -110,11 +110,6 @@ def test_failed_jobs_leave_nothing_in_the_cache(factories: Path, fresh_cache: Pa
     assert list((fresh_cache / "jobs").iterdir()) == []
 
 
-def catalogue() -> JobSpec:
-    return JobSpec("catalogue", "zoo", {"converter": "torch", "zoo": "torchvision"})
-
-
-@pytest.mark.torch
 def test_a_finished_job_is_found_again_until_a_byte_is_missing(fresh_cache: Path, conv_file: Path) -> None:
     """The same job is not run twice; a result with a truncated file is run again."""
     job = JobSpec("normalize", "normalize", {"opset": None}, {"model": conv_file})
@@ -157,6 +152,24 @@ def test_a_changed_helper_module_makes_a_result_stale(tmp_path: Path, fresh_cach
     assert _lookup(folder) is not None
     helper.write_text("x = 2")
     assert _lookup(folder) is None
+
+
+def test_pruning_removes_what_was_not_used_for_longest(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the limit the oldest jobs go, whatever was used within the hour stays."""
+    from onnxeq.jobs import prune
+
+    now = time.time()
+    for name, age in (("old", 9000), ("older", 99000), ("new", 10)):
+        folder = fresh_cache / "jobs" / name
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps({"files": {"out/a": 2**20}}))
+        os.utime(folder, (now - age, now - age))
+    monkeypatch.setenv("ONNXEQ_CACHE_LIMIT", str(2 / 1024))  # two of the three fit
+    prune(fresh_cache)
+    assert sorted(p.name for p in (fresh_cache / "jobs").iterdir()) == ["new", "old"]
+    monkeypatch.setenv("ONNXEQ_CACHE_LIMIT", "0")
+    prune(fresh_cache)
+    assert [p.name for p in (fresh_cache / "jobs").iterdir()] == ["new"]
 
 
 def running(pattern: str) -> list[int]:

@@ -106,8 +106,7 @@ def _typed_fields(tensor: TensorProto, name: str, shape: tuple[int, ...]) -> NDA
         flat = np.array(data, dtype=numpy_dtype(name))
     if flat.size != math.prod(shape):
         raise UnusableModel(
-            f"tensor {tensor.name!r} holds {flat.size} values, its shape {list(shape)} needs "
-            f"{math.prod(shape)}"
+            f"tensor {tensor.name!r} holds {flat.size} values, its shape {list(shape)} needs {math.prod(shape)}"
         )
     return flat.reshape(shape)
 
@@ -133,8 +132,7 @@ def _external(tensor: TensorProto, base_dir: Path | None) -> NDArray[np.uint8]:
         raise UnusableModel(f"tensor {tensor.name!r}: external offset or length is not a number") from None
     if offset < 0 or length < 0 or offset + length > size:
         raise UnusableModel(
-            f"tensor {tensor.name!r} needs bytes {offset}-{offset + length} of {location!r}, "
-            f"which holds {size}",
+            f"tensor {tensor.name!r} needs bytes {offset}-{offset + length} of {location!r}, which holds {size}",
             hint="The file is truncated; fetch or export it again.",
         )
     if length == 0:

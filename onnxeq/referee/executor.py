@@ -4,9 +4,11 @@ Rules:
 
 1. Every value of a float type is held in float64 (*lifted*). The type that a runtime would store is
    tracked beside it and told to the hook. Only casts that change the type round.
-2. A value that depends on shapes and constants alone (``Shape``, ``Size`` and what follows) is *exact*:
-   computed in its declared type, as every runtime does, because ``Floor(shape * scale)`` must not differ
-   by one. Constants are not perturbed there, nor at inputs that the schema fixes to ``tensor(float)``.
+2. What depends on shapes (``Shape``, ``Size``) and constants alone is computed twice where it is small:
+   lifted, and *exactly*, in its declared type and with unperturbed constants, as every runtime does. The
+   exact value is what integers, ``Floor`` and its like, and inputs that the schema fixes to
+   ``tensor(float)`` are made from, because ``Floor(shape * scale)`` must not differ by one; everything
+   else goes on with the lifted one, because a position encoding made from a shape is data.
 3. A value is freed right after its last use; an implementation may overwrite an input only when nothing
    else refers to its memory, and never while a hook watches.
 4. An operator without an implementation is run through the function body in its schema, if it has one.
@@ -28,7 +30,7 @@ import onnxeq.referee.ops  # noqa: F401  (registers the implementations)
 from onnxeq.errors import BadInputs, CannotRun, OnnxeqError, UnsupportedOperator
 from onnxeq.referee.attributes import decode
 from onnxeq.referee.constants import sparse_array, tensor_array
-from onnxeq.referee.elements import FLOATS, dtype_name, element_name, lift, restore
+from onnxeq.referee.elements import FLOATS, dtype_name, element_name, lift
 from onnxeq.referee.frames import (
     Entry,
     Frame,
@@ -40,9 +42,11 @@ from onnxeq.referee.frames import (
     constant_array,
     constant_entry,
     input_value,
+    is_discrete,
     is_identity_cast,
     kind_of,
     owned_inputs,
+    settle,
     shown_attribute,
     shown_constant,
     twins_of,
@@ -93,15 +97,11 @@ class Executor:
         stored = {tensor.name for tensor in model.graph.initializer}
         stored |= {sparse.values.name for sparse in model.graph.sparse_initializer}
         self._declared = {value.name: _spec(value) for value in model.graph.input}
-        self.inputs: tuple[TensorSpec, ...] = tuple(
-            spec for name, spec in self._declared.items() if name not in stored
-        )
+        self.inputs: tuple[TensorSpec, ...] = tuple(spec for name, spec in self._declared.items() if name not in stored)
         self.outputs: tuple[TensorSpec, ...] = tuple(_spec(value) for value in model.graph.output)
         self.missing: tuple[str, ...] = missing(self._plan(None), self._library)
 
-    def run(
-        self, feed: Feed, *, outputs: Sequence[str] | None = None, hook: Hook | None = None
-    ) -> dict[str, Value]:
+    def run(self, feed: Feed, *, outputs: Sequence[str] | None = None, hook: Hook | None = None) -> dict[str, Value]:
         """Computes ``outputs`` (default: the model's), which may name any value of the main graph.
 
         Nodes that do not contribute to them are not run.
@@ -214,15 +214,18 @@ class Executor:
         self, frame: Frame, step: Step, attributes: Mapping[str, Any], found: list[Entry | None]
     ) -> list[Entry]:
         kind = kind_of(step, found)
-        exact = kind is Kind.SHAPE and not step.plans
         dtypes = tuple("" if entry is None else entry.dtype for entry in found)
-        twins = twins_of(found) if kind is Kind.CONSTANT and not step.plans else None
-        values = [input_value(entry, exact, fixed) for entry, fixed in zip(found, step.fixed, strict=True)]
+        twins = twins_of(found) if kind is not Kind.DATA and not step.plans else None
+        values = [input_value(entry, fixed) for entry, fixed in zip(found, step.fixed, strict=True)]
         inner: list[Kind] = []
         call = Call(
-            step.node, step.opset, attributes, len(step.node.output),
-            self._graph_runner(frame, step, inner), exact, dtypes,
-        )  # fmt: skip
+            step.node,
+            step.opset,
+            attributes,
+            len(step.node.output),
+            self._graph_runner(frame, step, inner),
+            input_dtypes=dtypes,
+        )
         if frame.run.hook is None and kind is Kind.DATA and not step.plans:
             found.clear()  # from here on ``values`` alone holds what dies with this node
             for name in step.release:
@@ -234,17 +237,16 @@ class Executor:
         else:
             results = _invoke(frame, step, call, values)
             declared = declared_outputs(step.node, step.opset, attributes, dtypes, results)
-        exacts: list[Value] = [None] * len(results)
-        if twins is not None:
-            exacts = _invoke(frame, step, dataclasses.replace(call, exact=True), twins)
-        results = [restore(v, d) if exact else lift(v) for v, d in zip(results, declared, strict=True)]
-        results = _watched(frame, step, values, dtypes, results, declared, exact, bool(step.plans))
         if step.plans:
             kind = max(kind, *inner) if step.node.op_type == "If" and inner else Kind.DATA
-        return [
-            Entry(value, dtype, kind, restore(twin, dtype))
-            for value, dtype, twin in zip(results, declared, exacts, strict=True)
-        ]
+        exacts: list[Value] = [None] * len(results)
+        if twins is not None and any(name in FLOATS for name in dtypes + declared):
+            exacts = _invoke(frame, step, dataclasses.replace(call, exact=True), twins)
+        settled = [settle(step, kind, v, d, e) for v, d, e in zip(results, declared, exacts, strict=True)]
+        exact = kind is not Kind.DATA and all(e.exact is not None and is_discrete(step, e) for e in settled)
+        results = [entry.value for entry in settled]
+        results = _watched(frame, step, values, dtypes, results, declared, exact, bool(step.plans))
+        return [dataclasses.replace(e, value=v) for e, v in zip(settled, results, strict=True)]
 
     def _graph_runner(
         self, frame: Frame, step: Step, kinds: list[Kind]
@@ -286,12 +288,10 @@ class Executor:
         path = (*frame.path, step.label)
         entries = self._run_frame(Frame(plan, run, inputs, None, {**defaults, **attributes}, path))
         declared = tuple(entry.dtype for entry in entries)
-        exact = all(entry.kind is Kind.SHAPE for entry in entries)
+        exact = all(e.kind is not Kind.DATA and is_discrete(step, e) for e in entries)
         results = [entry.value for entry in entries]
         results = _watched(frame, step, values, dtypes, results, declared, exact, step.function is not None)
-        return [
-            dataclasses.replace(entry, value=value) for value, entry in zip(results, entries, strict=True)
-        ]
+        return [dataclasses.replace(entry, value=value) for value, entry in zip(results, entries, strict=True)]
 
     def _function_plan(self, step: Step, function: onnx.FunctionProto, opsets: Mapping[str, int]) -> Plan:
         wanted = tuple(bool(name) for name in step.node.output)
@@ -346,15 +346,12 @@ def _invoke(frame: Frame, step: Step, call: Call, values: list[Value]) -> list[V
         reason = " ".join(str(error).split()) or "no reason given"
         text = ", ".join(f"{n or '-'} {s}" for n, s in zip(step.node.input, shapes, strict=True))
         raise CannotRun(
-            f"node {where}: {step.operator_name} failed on inputs {text or 'none'}: "
-            f"{type(error).__name__}: {reason}"
+            f"node {where}: {step.operator_name} failed on inputs {text or 'none'}: {type(error).__name__}: {reason}"
         ) from error
     results = list(given) if isinstance(given, tuple) else [given]
     needed = max((i + 1 for i, name in enumerate(step.node.output) if name), default=0)
     if len(results) < needed:
-        raise CannotRun(
-            f"node {where}: {step.operator_name} gives {len(results)} outputs, {needed} are declared"
-        )
+        raise CannotRun(f"node {where}: {step.operator_name} gives {len(results)} outputs, {needed} are declared")
     results = results[: len(step.node.output)]
     return [v if isinstance(v, list) or v is None else np.asarray(v) for v in results]
 
@@ -371,9 +368,7 @@ def _held_dtype(value: Value) -> str:
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     kind = value.type
     while kind.HasField("sequence_type") or kind.HasField("optional_type"):
-        kind = (
-            kind.sequence_type.elem_type if kind.HasField("sequence_type") else kind.optional_type.elem_type
-        )
+        kind = kind.sequence_type.elem_type if kind.HasField("sequence_type") else kind.optional_type.elem_type
     tensor = kind.tensor_type
     dtype = element_name(tensor.elem_type) if tensor.elem_type else "float32"
     if not tensor.HasField("shape") or not value.type.HasField("tensor_type"):

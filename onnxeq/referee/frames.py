@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnxeq.errors import CannotRun
-from onnxeq.referee.elements import FLOATS, dtype_name, element_name, restore
+from onnxeq.referee.elements import FLOATS, dtype_name, element_name, lift, restore
 from onnxeq.referee.plan import Plan, Step
 from onnxeq.referee.registry import Value
 
@@ -29,9 +29,11 @@ __all__ = [
     "constant_array",
     "constant_entry",
     "input_value",
+    "is_discrete",
     "is_identity_cast",
     "kind_of",
     "owned_inputs",
+    "settle",
     "shown_attribute",
     "shown_constant",
     "twins_of",
@@ -45,7 +47,8 @@ class NodeInfo:
     Attributes:
         node: The node.
         opset: Version of its domain.
-        exact: Whether it only computed with shapes, in its declared types.
+        exact: Whether its outputs are whole numbers that follow from shapes and constants alone, as every
+            runtime computes them: there is nothing to perturb.
         dtypes: Declared element type of each output (``float16`` for a value held in float64 that a
             runtime stores in float16); empty for an absent one.
         path: Labels of the nodes whose sub-graphs or functions enclose it, outermost first.
@@ -87,7 +90,11 @@ class Kind(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Entry:
-    """A value during a run. ``exact`` is the unperturbed constant in its declared type, where known."""
+    """A value during a run.
+
+    ``exact`` is the value that a runtime has, in the declared type, where it follows from shapes and
+    unperturbed constants alone and is small; else ``None``.
+    """
 
     value: Value
     dtype: str
@@ -129,8 +136,11 @@ class Frame:
 _STEERING_ATTRIBUTES = frozenset({("Upsample", "scales")})
 """Float attributes that decide a shape: not shown to the hook, like inputs fixed to ``tensor(float)``."""
 
-_SMALL = 4096
-"""Constants of up to so many elements are also computed exactly, in case they meet a shape."""
+_SMALL = 1 << 16
+"""Values of up to so many elements are also computed exactly: what steers shapes and indices is small."""
+
+_WHOLE = frozenset({"Ceil", "Floor", "Round", "Sign"})
+"""Operators that turn floats into whole numbers: the lifted result could be off by one."""
 
 _RANDOM = frozenset({
     "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
@@ -153,9 +163,7 @@ def shown_constant(run: Run, name: str, entry: Entry) -> Entry:
         return entry
     value = np.asarray(run.hook.constant(name, entry.value, entry.dtype), dtype=np.float64)
     if value.shape != entry.value.shape:
-        raise CannotRun(
-            f"the hook gave shape {list(value.shape)} for constant {name!r} {list(entry.value.shape)}"
-        )
+        raise CannotRun(f"the hook gave shape {list(value.shape)} for constant {name!r} {list(entry.value.shape)}")
     return dataclasses.replace(entry, value=value)
 
 
@@ -198,29 +206,40 @@ def kind_of(step: Step, inputs: Sequence[Entry | None]) -> Kind:
 
 
 def twins_of(inputs: Sequence[Entry | None]) -> list[Value] | None:
-    """The unperturbed inputs of a node over small constants; ``None`` when that is not to be computed."""
-    present = [entry for entry in inputs if entry is not None]
-    for entry in present:
+    """The exact inputs of a small node; ``None`` when it is not to be computed exactly."""
+    for entry in inputs:
+        if entry is None:
+            continue
         if not isinstance(entry.exact, np.ndarray) or entry.exact.size > _SMALL:
             return None
+        if entry.dtype in FLOATS and entry.dtype not in ("float32", "float64"):
+            return None  # no arithmetic in narrower types: runtimes differ in how they round there
     return [None if entry is None else entry.exact for entry in inputs]
 
 
-def input_value(entry: Entry | None, exact: bool, fixed: bool) -> Value:
-    """An input as the node gets it: in its declared type if the node is exact, unperturbed if fixed."""
+def is_discrete(step: Step, entry: Entry) -> bool:
+    """Whether a node's output cannot carry rounding noise: it is no float, or a float made whole."""
+    return entry.dtype not in FLOATS or step.node.op_type in _WHOLE
+
+
+def settle(step: Step, kind: Kind, value: Value, dtype: str, exact: Value) -> Entry:
+    """An output as it goes on: what is discrete and made from shapes and constants takes the exact value."""
+    value = lift(value)
+    if kind is Kind.DATA:
+        return Entry(value, dtype, kind)
+    if dtype not in FLOATS:
+        value = exact = value if exact is None else exact
+    elif exact is not None:
+        exact = restore(exact, dtype)
+        value = lift(exact) if step.node.op_type in _WHOLE else value
+    return Entry(value, dtype, kind, exact)
+
+
+def input_value(entry: Entry | None, fixed: bool) -> Value:
+    """An input as the node gets it: lifted, and unperturbed where the schema fixes the type."""
     if entry is None:
         return None
-    if exact:
-        return (
-            entry.exact
-            if entry.kind is Kind.CONSTANT and entry.exact is not None
-            else (restore(entry.value, entry.dtype))
-        )
-    if fixed and entry.kind is Kind.CONSTANT and isinstance(entry.exact, np.ndarray):
-        return entry.exact.astype(np.float64) if entry.dtype in FLOATS else entry.exact
-    if isinstance(entry.value, np.ndarray) and entry.value.dtype.name in FLOATS:
-        return entry.value.astype(np.float64, copy=False)
-    return entry.value
+    return lift(entry.exact) if fixed and entry.exact is not None else entry.value
 
 
 def cast_target(step: Step, attributes: Mapping[str, Any], dtypes: Sequence[str]) -> str:

@@ -137,9 +137,7 @@ def plan_graph(
         _define(initializers, sparse.values.name, sparse, "initializer")
     inputs = tuple(value.name for value in graph.input)
     types = {
-        value.name: value.type.tensor_type.elem_type
-        for value in graph.input
-        if value.type.HasField("tensor_type")
+        value.name: value.type.tensor_type.elem_type for value in graph.input if value.type.HasField("tensor_type")
     }
     outputs = tuple(value.name for value in graph.output) if keep is None else tuple(keep)
     return _plan(graph.node, inputs, outputs, types, initializers, opsets, library, outer)
@@ -345,10 +343,6 @@ def missing(plan: Plan, library: Library) -> tuple[str, ...]:
                     seen.add(key)
                     body = plan_function(step.function, current.opsets, library)
                     pending.append((body, f"{where}{step.label}/"))
-            elif (
-                step.operator is None
-                and step.node.op_type != "Constant"
-                and not has_body(step.node, step.opset)
-            ):
+            elif step.operator is None and step.node.op_type != "Constant" and not has_body(step.node, step.opset):
                 found[f"{step.operator_name} at node {where}{step.label}"] = None
     return tuple(found)

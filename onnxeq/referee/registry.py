@@ -26,12 +26,12 @@ class Call:
     Attributes:
         node: The node being run.
         opset: Version of the node's domain that the model imports.
-        attributes: Decoded: numbers, strings, lists of them, tensors as arrays (floats widened to
-            float64 unless ``exact``), graphs as ``GraphProto``.
+        attributes: Decoded: numbers, strings, lists of them, tensors as arrays in their stored
+            type, graphs as ``GraphProto``.
         n_outputs: How many outputs the node declares, trailing empty names included.
         run_graph: Runs a sub-graph attribute with the given inputs; outer values are visible to it.
-        exact: Whether floats keep their declared type in this node, because it only computes with
-            shapes (see ``executor``).
+        exact: Whether floats come, and are to be given, in their declared type, because the node computes
+            with shapes and constants alone (see ``executor``, rule 2).
         input_dtypes: The declared element type of each input (``float16`` for a float16 value that is
             held in float64); empty for an absent one.
         owned: The inputs that nobody else will read, so that they may be overwritten.

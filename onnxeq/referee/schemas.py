@@ -35,9 +35,7 @@ def has_body(node: NodeProto, opset: int) -> bool:
     return schema is not None and bool(schema.has_function or schema.has_context_dependent_function)
 
 
-def body_of(
-    node: NodeProto, opset: int, inputs: Sequence[Any], dtypes: Sequence[str]
-) -> FunctionProto | None:
+def body_of(node: NodeProto, opset: int, inputs: Sequence[Any], dtypes: Sequence[str]) -> FunctionProto | None:
     """The function body by which the standard defines ``node``, for these inputs if it depends on them."""
     schema = schema_of(node.domain, node.op_type, opset)
     if schema is None:
@@ -48,9 +46,7 @@ def body_of(
         return _parsed(raw)
     if not schema.has_context_dependent_function:
         return None
-    types = [
-        _type_proto(value, dtype).SerializeToString() for value, dtype in zip(inputs, dtypes, strict=True)
-    ]
+    types = [_type_proto(value, dtype).SerializeToString() for value, dtype in zip(inputs, dtypes, strict=True)]
     fitting = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
     version = max(fitting, default=schema.since_version)
     raw = schema.get_context_dependent_function_with_opset_version(version, node.SerializeToString(), types)
@@ -116,9 +112,7 @@ def declared_outputs(
     Lifted values do not show it, so it follows from the schema: a fixed type, a type attribute, or the
     type of the inputs that share the type variable. Default ``float32``.
     """
-    return tuple(
-        _declared(node, opset, attributes, input_dtypes, index, value) for index, value in enumerate(outputs)
-    )
+    return tuple(_declared(node, opset, attributes, input_dtypes, index, value) for index, value in enumerate(outputs))
 
 
 def _declared(

@@ -79,9 +79,7 @@ def windows_of(call: Call, size: Sequence[int], kernel: Sequence[int], *, ceil: 
     mode = call.get("auto_pad", "NOTSET") or "NOTSET"
     if mode in ("SAME_UPPER", "SAME_LOWER"):
         output = tuple(-(-n // s) for n, s in zip(size, strides, strict=True))
-        totals = [
-            max((o - 1) * s + e - n, 0) for o, s, e, n in zip(output, strides, spans, size, strict=True)
-        ]
+        totals = [max((o - 1) * s + e - n, 0) for o, s, e, n in zip(output, strides, spans, size, strict=True)]
         half = tuple(t // 2 if mode == "SAME_UPPER" else t - t // 2 for t in totals)
         rest = tuple(t - h for t, h in zip(totals, half, strict=True))
         return Windows(tuple(kernel), strides, dilations, half, rest, tuple(size), output)

@@ -30,7 +30,7 @@ _TORCH: dict[str, tuple[int, dict[str, Any], Any]] = {
     "Gelu": (20, {}, lambda f, x: f.gelu(x)),
     "HardSwish": (14, {}, lambda f, x: f.hardswish(x)),
     "Sigmoid": (13, {}, lambda f, x: x.sigmoid()),
-    "Softplus": (1, {}, lambda f, x: f.softplus(x, threshold=1e9)),
+    "Softplus": (1, {}, lambda f, x: f.softplus(x, threshold=40.0)),
     "Softsign": (1, {}, lambda f, x: f.softsign(x)),
     "Mish": (18, {}, lambda f, x: f.mish(x)),
     "Tanh": (13, {}, lambda f, x: x.tanh()),

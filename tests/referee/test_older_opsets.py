@@ -231,6 +231,12 @@ def _casts_and_quantisation() -> list[Any]:
     return out
 
 
+def _rearrangements() -> list[Any]:
+    out = _make("DepthToSpace", (7, 11, 13), (_f(2, 12, 2, 3),), blocksize=2)
+    out += _make("DepthToSpace", (11, 13), (_f(2, 12, 2, 3),), blocksize=2, mode="CRD", label="CRD")
+    return out + _make("SpaceToDepth", (7, 13), (_f(2, 3, 4, 6),), blocksize=2)
+
+
 def _removed() -> list[Any]:
     x = _f(1, 3, 6, 7)
     out = _make("ImageScaler", (7,), (x,), scale=2.0, bias=[1.0, -2.0, 3.0])
@@ -247,6 +253,7 @@ CASES = [
     *_shapes(),
     *_indexing(),
     *_casts_and_quantisation(),
+    *_rearrangements(),
     *_removed(),
 ]
 

@@ -192,3 +192,12 @@ def test_matrices(run_node: Run, op: str, name: str, domain: str) -> None:
     x = _f(3, 5, 5)
     (got,) = run_node(op, 1 if domain else 22, (x,), {}, 1, domain)
     np.testing.assert_allclose(got, getattr(torch.linalg, name)(_wide(x)).numpy(), rtol=1e-10)
+
+
+def test_pixel_shuffle(run_node: Run) -> None:
+    """DepthToSpace in CRD order is torch's pixel shuffle."""
+    import torch
+
+    x = _f(2, 12, 2, 3)
+    (got,) = run_node("DepthToSpace", 13, (x,), {"blocksize": 2, "mode": "CRD"})
+    np.testing.assert_array_equal(got, torch.nn.functional.pixel_shuffle(_wide(x), 2).numpy())

@@ -295,7 +295,7 @@ def _unit_response(layer: Any, response: Any, rng: np.random.RandomState) -> Any
         return response
     shift = None
     if centred:
-        shift = 0.5 * _BIAS_SPREAD * _normal_like(mean, rng) - mean / scale
+        shift = 0.25 * _BIAS_SPREAD * _normal_like(mean, rng) - mean / scale
     return _scaled(layer, response, 1.0 / scale, shift)
 
 

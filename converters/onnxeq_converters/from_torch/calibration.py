@@ -263,7 +263,7 @@ def _scale_of(module: Any) -> torch.Tensor | None:
         module = module.out_proj
     own = module._parameters
     if own.get("weight_g") is not None:
-        return own["weight_g"]  # type: ignore[no-any-return]
+        return own["weight_g"]
     if nn.utils.parametrize.is_parametrized(module, "weight"):
         parts = module.parametrizations["weight"]
         magnitude = getattr(parts, "original0", None)  # of a weight normalisation; others have no scale
@@ -279,7 +279,7 @@ def _is_affine_norm(module: nn.Module) -> bool:
 def _bias_of(module: Any) -> torch.Tensor | None:
     if isinstance(module, nn.MultiheadAttention):
         module = module.out_proj
-    return module._parameters.get("bias")  # type: ignore[no-any-return]
+    return module._parameters.get("bias")
 
 
 def _has_statistics(module: nn.Module) -> bool:
@@ -287,7 +287,7 @@ def _has_statistics(module: nn.Module) -> bool:
 
 
 def _is_batched(tensor: torch.Tensor, batch: int) -> bool:
-    return tensor.is_floating_point() and tensor.ndim > 0 and tensor.shape[0] == batch and tensor.numel() > 0
+    return bool(tensor.is_floating_point() and tensor.ndim and len(tensor) == batch and tensor.numel())
 
 
 def rounded(values: torch.Tensor, bits: int = _BITS) -> torch.Tensor:

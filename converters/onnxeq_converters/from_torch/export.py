@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import re
 import sys
@@ -154,18 +155,13 @@ def _run_exporter(model: torch.nn.Module, calling: Calling, opset: int | None, b
 
 def _by_parameter(model: torch.nn.Module, positional: tuple[Any, ...], keyword: dict[str, Any]) -> Any:
     """Dynamic shapes in the form torch.export wants: a tuple, or a dict by parameter name."""
-    if not keyword:
-        import inspect
-
-        kinds = [p.kind for p in inspect.signature(model.forward).parameters.values()]
-        if inspect.Parameter.VAR_POSITIONAL in kinds:
-            named = sum(kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds)
-            return (*positional[:named], tuple(positional[named:]))
+    parameters = inspect.signature(model.forward).parameters.values()
+    if keyword:
+        return {**{p.name: dims for p, dims in zip(parameters, positional, strict=False)}, **keyword}
+    if not any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return positional
-    import inspect
-
-    names = list(inspect.signature(model.forward).parameters)
-    return {**dict(zip(names, positional, strict=False)), **keyword}
+    named = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
+    return (*positional[:named], tuple(positional[named:]))
 
 
 def _fixed_batches(program: Any, shared: tuple[bool, ...]) -> list[str]:

@@ -137,7 +137,7 @@ def _lift_targets(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
         if argument.alias_info is None or not argument.alias_info.is_write:
             continue
         value = args[position] if position < len(args) else kwargs.get(argument.name)
-        if _is_low(value):
+        if isinstance(value, torch.Tensor) and _is_low(value):
             value.data = value.data.to(_LIFTED[value.dtype])
 
 

@@ -88,17 +88,17 @@ def resolve(
     Raises:
         UsageError: Nobody declared any, there are too many, or a required parameter got none.
     """
-    if declared is None and not known:
+    if not known and not declared:
         raise UsageError(f"the inputs of {type(model).__name__} are not known", hint=_HINT)
     names, required, variadic = _parameters(model)
     if known:
         specs = _override(known, declared or ())
         return _calling(specs, names)
-    assert declared is not None
-    slots: dict[str, TensorSpec] = {spec.name: spec for spec in declared if spec.name in names}
+    wanted = declared or ()
+    slots: dict[str, TensorSpec] = {spec.name: spec for spec in wanted if spec.name in names}
     free = [name for name in names if name not in slots]
     extra = []
-    for spec in declared:
+    for spec in wanted:
         if spec.name in slots and slots[spec.name] is spec:
             continue
         if free:
@@ -108,7 +108,7 @@ def resolve(
             extra.append(spec)
         else:
             takes = ", ".join(names) or "none"
-            raise UsageError(f"{len(declared)} inputs are declared; forward takes {len(names)}: {takes}")
+            raise UsageError(f"{len(wanted)} inputs are declared; forward takes {len(names)}: {takes}")
     missing = [name for name in required if name not in slots]
     if missing:
         raise UsageError(f"forward needs {', '.join(missing)} too", hint=f"say --shape {missing[0]}=...")

@@ -136,7 +136,7 @@ def private_copy(model: torch.nn.Module) -> torch.nn.Module:
     for module in copied.modules():
         # Not eval(): modules out of torch.export refuse it, and a custom train() may do anything.
         module.training = False
-    return copied  # type: ignore[no-any-return]
+    return copied
 
 
 def _spec(name: str, array: Array) -> TensorSpec:

@@ -32,7 +32,7 @@ def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
     for name in sorted(tensors):
         array = to_array(tensors[name])
         digest.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
-        digest.update(array.reshape(-1).view("u1"))
+        digest.update(array.reshape(-1).view("u1").data)
     return digest.hexdigest()
 
 
@@ -102,8 +102,8 @@ def unpickle(path: Path, *, trust: bool) -> Any:
 
 def _safetensors(path: Path) -> Any:
     try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file as read
+        from safetensors import SafetensorError  # type: ignore[import-not-found]
+        from safetensors.torch import load_file as read  # type: ignore[import-not-found]
     except ImportError as error:
         raise UsageError(f"reading {path} needs safetensors", hint="pip install safetensors") from error
     try:

@@ -8,6 +8,7 @@ import functools
 import inspect
 import sys
 import urllib.error
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,9 @@ def _download(make: Any, name: str, weights: str) -> tuple[torch.nn.Module, str]
 
 
 def _quiet(make: Any, **options: Any) -> torch.nn.Module:
-    """Builds with stdout on stderr: stdout is data, and some builders print a download's progress."""
-    with contextlib.redirect_stdout(sys.stderr):
+    """Builds with stdout on stderr, as stdout is data, and without warnings about initialisation."""
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
         built = make(progress=False, **options)
     if not isinstance(built, torch.nn.Module):
         raise CannotRun(f"torchvision built a {type(built).__name__}, not a module")
@@ -132,8 +134,9 @@ def _quiet(make: Any, **options: Any) -> torch.nn.Module:
 
 def _first_parameter(name: str) -> str:
     """The name of ``forward``'s first parameter, read off the class that the builder is annotated with."""
-    made = inspect.signature(models.get_model_builder(name), eval_str=True).return_annotation
-    if not (inspect.isclass(made) and issubclass(made, torch.nn.Module)):
+    made: Any = inspect.signature(models.get_model_builder(name), eval_str=True).return_annotation
+    is_module = inspect.isclass(made) and issubclass(made, torch.nn.Module)
+    if not is_module:
         return "x"
     return list(inspect.signature(made.forward).parameters)[1]
 

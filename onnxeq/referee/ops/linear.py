@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ __all__ = ["gemm", "product"]
 def product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """``numpy.matmul``; a stack times one matrix is one BLAS call instead of one per item."""
     if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous:
-        flat = np.matmul(a.reshape(-1, a.shape[-1]), b) if a.size else np.zeros((a.size, b.shape[1]))
-        return flat.reshape(*a.shape[:-1], b.shape[1])
+        rows = math.prod(a.shape[:-1])
+        return np.asarray(np.matmul(a.reshape(rows, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[1]))
     return np.asarray(np.matmul(a, b))
 
 

@@ -1,0 +1,500 @@
+"""The executor: order, scopes, functions, lifting, exact shapes, hooks, storage and errors."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper, parser
+
+from onnxeq.errors import BadInputs, CannotRun, UnsupportedOperator, UnusableModel
+from onnxeq.referee import Executor, NodeInfo
+from onnxeq.referee.frames import owned_inputs
+
+F32 = TensorProto.FLOAT
+
+
+def _model(text: str) -> onnx.ModelProto:
+    return parser.parse_model(f'<ir_version: 10, opset_import: ["" : 18, "local" : 1]>\n{text}')
+
+
+def _graph(nodes: Sequence[onnx.NodeProto], initializers: Sequence[TensorProto] = ()) -> onnx.ModelProto:
+    x = helper.make_tensor_value_info("x", F32, ["N"])
+    y = helper.make_tensor_value_info("y", F32, None)
+    return helper.make_model(
+        helper.make_graph(nodes, "g", [x], [y], initializers), opset_imports=[helper.make_opsetid("", 18)]
+    )
+
+
+class Recorder:
+    """A hook that writes down what it is shown and changes nothing."""
+
+    def __init__(self) -> None:
+        self.constants: list[tuple[str, Any, str]] = []
+        self.nodes: list[tuple[NodeInfo, list[Any]]] = []
+
+    def constant(self, name: str, value: Any, dtype: str) -> Any:
+        self.constants.append((name, value.copy(), dtype))
+        return value
+
+    def node(self, info: NodeInfo, inputs: Sequence[Any], outputs: list[Any]) -> list[Any]:
+        assert len(inputs) == len(info.node.input)
+        self.nodes.append((info, list(outputs)))
+        return outputs
+
+
+class Doubling(Recorder):
+    """A hook that doubles every float constant: a fault nobody can overlook."""
+
+    def constant(self, name: str, value: Any, dtype: str) -> Any:
+        super().constant(name, value, dtype)
+        return value * 2
+
+
+X = np.float32([1, 2, 3])
+
+
+def test_values_are_float64() -> None:
+    """0.1 stored in float32, times three, is the float64 product: nothing is rounded to float32."""
+    model = _model("g (float[N] x) => (float[N] y) <float c = {0.1}> { y = Mul(x, c) }")
+    got = Executor(model).run({"x": X})["y"]
+    assert got.dtype == np.float64
+    np.testing.assert_array_equal(got, X.astype(np.float64) * float(np.float32(0.1)))
+
+
+def test_integers_keep_their_type() -> None:
+    """int32 stays int32."""
+    model = _model("g (int32[N] x) => (int32[N] y) { y = Add(x, x) }")
+    assert Executor(model).run({"x": np.int32([1, 2])})["y"].dtype == np.int32
+
+
+def test_intermediates_can_be_asked_for() -> None:
+    """Any value of the main graph; what does not contribute is not run."""
+    model = _model("g (float[N] x) => (float[N] y) { a = Neg(x)  b = Exp(a)  y = Abs(b) }")
+    hook = Recorder()
+    assert list(Executor(model).run({"x": X}, outputs=["a"], hook=hook)) == ["a"]
+    assert [info.node.op_type for info, _ in hook.nodes] == ["Neg"]
+
+
+def test_an_output_may_be_an_input_or_an_initializer() -> None:
+    """Graphs that only pass something through."""
+    model = _model("g (float[N] x) => (float[N] x, float[1] c) <float[1] c = {2}> { }")
+    got = Executor(model).run({"x": X})
+    np.testing.assert_array_equal(got["x"], X)
+    np.testing.assert_array_equal(got["c"], [2.0])
+
+
+def test_an_initializer_can_be_overridden_by_an_input() -> None:
+    """An input with an initializer is optional."""
+    c = numpy_helper.from_array(np.float32([10]), "c")
+    model = _graph([helper.make_node("Add", ["x", "c"], ["y"])], [c])
+    model.graph.input.append(helper.make_tensor_value_info("c", F32, [1]))
+    executor = Executor(model)
+    assert [spec.name for spec in executor.inputs] == ["x"]
+    np.testing.assert_array_equal(executor.run({"x": X})["y"], X + 10)
+    np.testing.assert_array_equal(executor.run({"x": X, "c": np.float32([1])})["y"], X + 1)
+
+
+def test_nodes_out_of_order_are_sorted() -> None:
+    """Readers before their makers, but no cycle."""
+    nodes = [helper.make_node("Neg", ["a"], ["y"]), helper.make_node("Exp", ["x"], ["a"])]
+    np.testing.assert_allclose(Executor(_graph(nodes)).run({"x": X})["y"], -np.exp(X.astype(np.float64)))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "says"),
+    [
+        ([("Add", ["x", "b"], ["a"]), ("Neg", ["a"], ["b"]), ("Neg", ["b"], ["y"])], "cycle through"),
+        ([("Neg", ["nowhere"], ["y"])], "reads 'nowhere'"),
+        ([("Neg", ["x"], ["y"]), ("Exp", ["x"], ["y"])], "'y' is defined twice"),
+        ([("Neg", ["x"], ["x"]), ("Exp", ["x"], ["y"])], "'x' is defined twice"),
+        ([("Neg", ["x"], ["z"])], "output 'y' is defined by no node"),
+    ],
+)
+def test_invalid_graphs(nodes: list[tuple[str, list[str], list[str]]], says: str) -> None:
+    """Cycles, undefined and twice defined names are said in one line, before anything runs."""
+    with pytest.raises(UnusableModel, match=says):
+        Executor(_graph([helper.make_node(*node) for node in nodes]))
+
+
+def test_a_deep_graph_needs_no_recursion() -> None:
+    """3000 nodes in a row, given backwards."""
+    count = 3000
+    names = ["x", *(f"v{i}" for i in range(count - 1)), "y"]
+    nodes = [helper.make_node("Neg", [names[i]], [names[i + 1]]) for i in reversed(range(count))]
+    np.testing.assert_array_equal(Executor(_graph(nodes)).run({"x": X})["y"], X)
+
+
+@pytest.mark.parametrize(
+    ("feed", "says"),
+    [
+        ({}, "'x' is not given"),
+        ({"x": X, "z": X}, "no input 'z'"),
+        ({"x": np.int32([1])}, r"int32\[1\], the model takes float32\[N\]"),
+        ({"x": np.ones((2, 2), np.float32)}, r"float32\[2,2\]"),
+    ],
+)
+def test_bad_feeds(feed: dict[str, Any], says: str) -> None:
+    """What was given against what is taken."""
+    with pytest.raises(BadInputs, match=says):
+        Executor(_graph([helper.make_node("Neg", ["x"], ["y"])])).run(feed)
+
+
+def test_missing_operators_are_found_everywhere() -> None:
+    """In the graph, in sub-graphs and in functions, each once, with version and node."""
+    model = parser.parse_model("""<ir_version: 10, opset_import: ["" : 18, "local" : 1, "com.microsoft" : 1]>
+        g (float[N] x, bool c) => (float[N] y) {
+          a = com.microsoft.Nope(x)
+          b = local.f(a)
+          y = If(c) <then_branch = t () => (float[N] p) { p = com.microsoft.Nay(b) },
+                     else_branch = e () => (float[N] q) { q = Neg(b) }>
+        }
+        <domain: "local", opset_import: ["" : 18, "com.microsoft" : 1]>
+        f (u) => (v) { v = com.microsoft.Never(u) }""")
+    executor = Executor(model)
+    assert sorted(line.split(" at ")[0] for line in executor.missing) == [
+        "com.microsoft::Nay (version 1)", "com.microsoft::Never (version 1)", "com.microsoft::Nope (version 1)",
+    ]  # fmt: skip
+    with pytest.raises(UnsupportedOperator, match=r"com\.microsoft::Nope \(version 1\) at node making 'a'"):
+        executor.run({"x": X, "c": np.array(True)})
+
+
+def test_a_failing_node_is_named_with_its_shapes() -> None:
+    """One line: node, operator, inputs with shapes, reason."""
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")
+    model = _graph([node], [numpy_helper.from_array(np.ones((5, 2), np.float32), "w")])
+    with pytest.raises(CannotRun, match=r"node fc: MatMul \(version 18\) failed on inputs x \[3\], w \[5, 2\]"):
+        Executor(model).run({"x": X})
+
+
+def test_functions_with_attribute_references() -> None:
+    """Attributes of the call, defaults of the function, functions that call functions."""
+    model = _model("""g (float[N] x) => (float[N] y) { y = local.outer <slope = 0.5> (x) }
+        <domain: "local", opset_import: ["" : 18, "local" : 1]>
+        outer <slope> (u) => (v) { v = local.inner <slope: float = @slope> (u) }
+        <domain: "local", opset_import: ["" : 18]>
+        inner <slope, value_float: float = 3.0> (u) => (v) {
+          w = LeakyRelu <alpha: float = @slope> (u)
+          k = Constant <value_float: float = @value_float> ()
+          v = Mul(w, k)
+        }""")
+    got = Executor(model).run({"x": np.float32([-2, 2])})["y"]
+    np.testing.assert_array_equal(got, [-3.0, 6.0])
+
+
+def test_overloaded_functions() -> None:
+    """The overload is part of a function's name."""
+    model = _graph([
+        helper.make_node("f", ["x"], ["a"], domain="local", overload="neg"),
+        helper.make_node("f", ["a"], ["y"], domain="local", overload="twice"),
+    ])  # fmt: skip
+    model.opset_import.append(helper.make_opsetid("local", 1))
+    imports = [helper.make_opsetid("", 18)]
+    for overload, node in (("neg", ("Neg", ["u"], ["v"])), ("twice", ("Add", ["u", "u"], ["v"]))):
+        model.functions.append(
+            helper.make_function("local", "f", ["u"], ["v"], [helper.make_node(*node)], imports, overload=overload)
+        )
+    np.testing.assert_array_equal(Executor(model).run({"x": X})["y"], -2 * X)
+
+
+def test_a_function_has_its_own_opset() -> None:
+    """Softmax of opset 12 inside the function (rows of all trailing axes), of opset 18 outside."""
+    model = _model("""g (float[2,2,2] x) => (float[2,2,2] y, float[2,2,2] z) {
+          y = local.old(x)
+          z = Softmax <axis = 1> (x)
+        }
+        <domain: "local", opset_import: ["" : 12]>
+        old (u) => (v) { v = Softmax <axis = 1> (u) }""")
+    got = Executor(model).run({"x": np.zeros((2, 2, 2), np.float32)})
+    np.testing.assert_allclose(got["y"], np.full((2, 2, 2), 0.25))
+    np.testing.assert_allclose(got["z"], np.full((2, 2, 2), 0.5))
+
+
+def test_schema_bodies_run_what_has_no_implementation() -> None:
+    """CenterCropPad has no implementation here and a body in the standard."""
+    node = helper.make_node("AffineGrid", ["x", "s"], ["y"])
+    assert Executor(_with_opset(node, 20)).missing == ()
+
+
+def _with_opset(node: onnx.NodeProto, opset: int) -> onnx.ModelProto:
+    inputs = [helper.make_tensor_value_info("x", F32, [1, 2, 3]), helper.make_tensor_value_info("s", 7, [4])]
+    outputs = [onnx.ValueInfoProto(name="y")]
+    graph = helper.make_graph([node], "g", inputs, outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+
+
+def test_sub_graphs_see_and_keep_outer_values() -> None:
+    """A value used by a branch two levels down lives until then, and names may repeat inside."""
+    model = _model("""g (float[N] x, bool c) => (float[N] y) {
+        a = Neg(x)
+        b = Exp(a)
+        y = If(c) <
+          then_branch = t () => (float[N] r) {
+            r = If(c) <then_branch = tt () => (float[N] s) { s = Add(a, b) },
+                       else_branch = te () => (float[N] s) { s = Identity(a) }>
+          },
+          else_branch = e () => (float[N] r) { r = Identity(b) }>
+    }""")
+    executor = Executor(model)
+    wide = X.astype(np.float64)
+    np.testing.assert_array_equal(executor.run({"x": X, "c": np.array(True)})["y"], -wide + np.exp(-wide))
+    np.testing.assert_array_equal(executor.run({"x": X, "c": np.array(False)})["y"], np.exp(-wide))
+
+
+_LOOP = """g (int64 n, float[1] x) => (float[1] y) {
+    t = Constant <value = bool {1}> ()
+    y = Loop(n, t, x) <body = b (int64 i, bool c, float[1] s) => (bool d, float[1] r)
+        <float[1] k = {0.1}> { d = Identity(c)  r = Add(s, k) }>
+}"""
+
+
+def test_constants_of_a_loop_body_are_shown_once() -> None:
+    """Five iterations read one constant: the hook sees it once, and all use what it gave."""
+    hook = Doubling()
+    got = Executor(_model(_LOOP)).run({"n": np.array(5), "x": np.float32([0])}, hook=hook)["y"]
+    assert [name for name, _, _ in hook.constants] == ["k"]
+    np.testing.assert_allclose(got, [10 * float(np.float32(0.1))], rtol=1e-15)
+
+
+def test_the_hook_sees_inner_nodes_with_their_path() -> None:
+    """Nodes of a sub-graph come with the enclosing node; the enclosing node is composite."""
+    hook = Recorder()
+    Executor(_model(_LOOP)).run({"n": np.array(2), "x": np.float32([0])}, hook=hook)
+    inner = [info for info, _ in hook.nodes if info.path]
+    assert [info.node.op_type for info in inner] == ["Identity", "Add"] * 2
+    assert inner[0].path == ("making 'y'",)
+    assert [info.node.op_type for info, _ in hook.nodes if info.composite] == ["Loop"]
+
+
+def test_every_float_constant_is_shown() -> None:
+    """Initializers, Constant nodes and float attributes with their storage type; integers not."""
+    nodes = [
+        helper.make_node("Constant", [], ["k"], value_float=0.5),
+        helper.make_node("LeakyRelu", ["x"], ["a"], name="act", alpha=0.25),
+        helper.make_node("Mul", ["a", "k"], ["b"]),
+        helper.make_node("Add", ["b", "c"], ["d"]),
+        helper.make_node("Reshape", ["d", "shape"], ["e"]),
+        helper.make_node("Cast", ["h"], ["h32"], to=F32),
+        helper.make_node("Add", ["e", "h32"], ["y"]),
+    ]
+    model = _graph(nodes, [
+        numpy_helper.from_array(np.float32([2]), "c"),
+        numpy_helper.from_array(np.array([-1]), "shape"),
+        numpy_helper.from_array(np.float16([0.1]), "h"),
+    ])  # fmt: skip
+    hook = Recorder()
+    Executor(model).run({"x": X}, hook=hook)
+    shown = {name: (value.tolist(), dtype) for name, value, dtype in hook.constants}
+    assert shown == {
+        "k": (0.5, "float32"), "act.alpha": (0.25, "float32"), "c": ([2.0], "float32"),
+        "h": ([float(np.float16(0.1))], "float16"),
+    }  # fmt: skip
+    assert len(hook.constants) == 4
+
+
+def test_the_hook_can_replace_constants_and_values() -> None:
+    """What the hook gives is what the run goes on with; the next run is not affected."""
+
+    class Force(Doubling):
+        def node(self, info: NodeInfo, inputs: Sequence[Any], outputs: list[Any]) -> list[Any]:
+            return [np.zeros(3)] if info.node.op_type == "Neg" else outputs
+
+    model = _model("g (float[N] x) => (float[N] y) <float c = {3}> { a = Neg(x)  y = Add(a, c) }")
+    executor = Executor(model)
+    np.testing.assert_array_equal(executor.run({"x": X}, hook=Force())["y"], [6.0, 6.0, 6.0])
+    np.testing.assert_array_equal(executor.run({"x": X})["y"], 3 - X)
+
+
+def test_shape_arithmetic_is_exact() -> None:
+    """``Floor(Cast(10) * 0.7f)`` is 7, as in every runtime: in float64 it would be 6."""
+    model = _model("""g (float[N] x) => (int64[1] y, float[1] w) <float[1] s = {0.7}> {
+        n = Shape(x)
+        f = Cast <to = 1> (n)
+        p = Mul(f, s)
+        w = Floor(p)
+        y = Cast <to = 7> (p)
+    }""")
+    hook = Doubling()
+    got = Executor(model).run({"x": np.zeros(10, np.float32)}, hook=hook)
+    assert (got["y"].tolist(), got["w"].tolist()) == ([7], [7.0])  # the hook's doubling does not reach it
+    exact = {info.node.op_type: info.exact for info, _ in hook.nodes}
+    assert exact["Shape"]
+    assert exact["Floor"]
+    assert not exact["Mul"]
+
+
+def test_integers_made_from_constants_are_not_perturbed() -> None:
+    """A size stored as a float constant stays that size when the hook moves constants."""
+    model = _model("""g (float[N] x) => (float[a,b] y) <float[2] s = {1, 3}> {
+        k = Cast <to = 7> (s)
+        y = Reshape(x, k)
+    }""")
+    assert Executor(model).run({"x": X}, hook=Doubling())["y"].shape == (1, 3)
+
+
+def test_steering_inputs_are_not_perturbed() -> None:
+    """Resize's scales have a fixed type: moved by the hook, they would change the output's shape."""
+    node = helper.make_node("Resize", ["x", "", "s"], ["y"])
+    model = _graph([node], [numpy_helper.from_array(np.float32([2]), "s")])
+    assert Executor(model).run({"x": X}, hook=Doubling())["y"].shape == (6,)
+
+
+def test_floats_made_from_shapes_are_lifted() -> None:
+    """A position encoding made from a shape is data: ``cos(position * 0.1f)`` in float64."""
+    model = _model("""g (float[N] x) => (float[N] y) <int64 zero = {0}, int64 one = {1}, float s = {0.1}> {
+        n = Size(x)
+        r = Range(zero, n, one)
+        f = Cast <to = 1> (r)
+        p = Mul(f, s)
+        y = Cos(p)
+    }""")
+    hook = Recorder()
+    got = Executor(model).run({"x": X}, hook=hook)["y"]
+    np.testing.assert_array_equal(got, np.cos(np.arange(3) * float(np.float32(0.1))))
+    assert not hook.nodes[-1][0].exact
+
+
+def test_float16_graphs_run_without_rounding_and_say_their_type() -> None:
+    """Stored in float16, computed in float64; the hook learns that a runtime would store float16."""
+    model = _model("g (float16[N] x) => (float16[N] y) { a = Exp(x)  y = Log(a) }")
+    hook = Recorder()
+    x = np.float16([0.1, 5.0])
+    got = Executor(model).run({"x": x}, hook=hook)["y"]
+    np.testing.assert_allclose(got, x.astype(np.float64), rtol=1e-14)
+    assert [info.dtypes for info, _ in hook.nodes] == [("float16",), ("float16",)]
+
+
+def test_casts_that_change_the_type_round() -> None:
+    """float32 to float16 rounds; float16 to float16 does not; back to float32 keeps what is left."""
+    model = _model("""g (float[N] x) => (float[N] y) {
+        a = Cast <to = 10> (x)
+        b = Exp(a)
+        c = Cast <to = 10> (b)
+        y = Cast <to = 1> (c)
+    }""")
+    got = Executor(model).run({"x": np.float32([0.1])})["y"]
+    assert got[0] == np.exp(float(np.float16(0.1)))
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int4", "uint4"])
+def test_stored_types(name: str) -> None:
+    """Raw and typed storage of narrow types give the same numbers (odd count: half a byte is left)."""
+    dtype = np.dtype(getattr(ml_dtypes, name, name))
+    values = np.array([1, 2, 3, 7, 1] if "4" in name and "int" in name else [0.5, -1, 3, 7, 1.5]).astype(dtype)
+    raw = numpy_helper.from_array(values, "w")
+    typed = helper.make_tensor("w", raw.data_type, [5], values.astype(np.float32).tolist())
+    assert raw.HasField("raw_data") != typed.HasField("raw_data")
+    for tensor in (raw, typed):
+        model = _graph([helper.make_node("Cast", ["w"], ["y"], to=F32)], [tensor])
+        np.testing.assert_array_equal(Executor(model).run({"x": X})["y"], values.astype(np.float64))
+
+
+def test_signed_int4() -> None:
+    """Four-bit two's complement: -8 to 7."""
+    values = np.arange(-8, 8).astype(ml_dtypes.int4)
+    model = _graph([helper.make_node("Cast", ["w"], ["y"], to=F32)], [numpy_helper.from_array(values, "w")])
+    np.testing.assert_array_equal(Executor(model).run({"x": X})["y"], np.arange(-8, 8))
+
+
+def _external(folder: Path, location: str, length: int = 12) -> onnx.ModelProto:
+    tensor = TensorProto(name="w", data_type=F32, dims=[3], data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", location), ("offset", "4"), ("length", str(length))):
+        tensor.external_data.add(key=key, value=value)
+    (folder / "weights.bin").write_bytes(np.float32([9, 1, 2, 3]).tobytes())
+    return _graph([helper.make_node("Mul", ["x", "w"], ["y"])], [tensor])
+
+
+def test_external_data(tmp_path: Path) -> None:
+    """Read from the model's folder at its offset."""
+    model = _external(tmp_path, "weights.bin")
+    np.testing.assert_array_equal(Executor(model, base_dir=tmp_path).run({"x": X})["y"], [1, 4, 9])
+
+
+def test_external_data_may_not_leave_the_folder(tmp_path: Path) -> None:
+    """A path outside is refused, also through ``..``."""
+    (tmp_path / "model").mkdir()
+    model = _external(tmp_path, "../weights.bin")
+    with pytest.raises(UnusableModel, match="outside the model's folder"):
+        Executor(model, base_dir=tmp_path / "model").run({"x": X})
+
+
+def test_external_data_that_is_missing_or_short(tmp_path: Path) -> None:
+    """Missing and truncated files are told apart."""
+    with pytest.raises(UnusableModel, match="missing"):
+        Executor(_external(tmp_path, "nothing.bin"), base_dir=tmp_path).run({"x": X})
+    with pytest.raises(UnusableModel, match="needs bytes 4-20 of 'weights.bin', which holds 16"):
+        Executor(_external(tmp_path, "weights.bin", 16), base_dir=tmp_path).run({"x": X})
+    with pytest.raises(UnusableModel, match="folder is not known"):
+        Executor(_external(tmp_path, "weights.bin")).run({"x": X})
+
+
+def test_inputs_are_never_overwritten() -> None:
+    """A float64 feed, a constant, a view and a value with two readers survive in-place operators."""
+    model = _model("""g (float[4] x) => (float[4] y, float[2,2] z) <float[4] c = {-1, 2, -3, 4}> {
+        a = Neg(x)
+        v = Reshape(a, s)
+        r = Relu(v)
+        p = Relu(c)
+        q = Relu(x)
+        t = Add(p, q)
+        y = Add(a, t)
+        z = Add(r, v)
+        s = Constant <value = int64[2] {2, 2}> ()
+    }""")
+    x = np.array([1.0, -2.0, 3.0, -4.0])
+    kept = x.copy()
+    executor = Executor(model)
+    for _ in range(2):
+        got = executor.run({"x": x})
+        np.testing.assert_array_equal(x, kept)
+        relu_c, relu_x = np.array([0.0, 2, 0, 4]), np.maximum(kept, 0)
+        np.testing.assert_array_equal(got["y"], -kept + relu_c + relu_x)
+        np.testing.assert_array_equal(got["z"].reshape(-1), np.maximum(-kept, 0) - kept)
+
+
+def test_only_memory_without_other_holders_is_owned() -> None:
+    """A view of a shared buffer, a shared array, a broadcast and a read-only array are not owned."""
+    shared = np.ones(4)
+    frozen = np.ones(4)
+    frozen.flags.writeable = False
+    values: list[Any] = [np.ones(4), np.ones(4).reshape(2, 2), shared, shared[:2], frozen]
+    values += [np.broadcast_to(np.ones(1), (4,)), np.ones(4, np.float32), None]
+    del frozen
+    assert owned_inputs(values) == frozenset({0, 1})
+
+
+def test_values_are_freed_after_their_last_use() -> None:
+    """In a chain, at most the neighbours of the running node are alive."""
+    alive: list[int] = []
+    references: list[weakref.ref[Any]] = []
+
+    class Watch(Recorder):
+        def node(self, info: NodeInfo, inputs: Sequence[Any], outputs: list[Any]) -> list[Any]:
+            alive.append(sum(ref() is not None for ref in references))
+            references.append(weakref.ref(outputs[0]))
+            return outputs
+
+    names = ["x", *(f"v{i}" for i in range(8)), "y"]
+    nodes = [helper.make_node("Neg", [a], [b]) for a, b in zip(names, names[1:], strict=False)]
+    Executor(_graph(nodes)).run({"x": X}, hook=Watch())
+    assert max(alive) <= 1
+
+
+def test_optional_outputs_may_be_left_out() -> None:
+    """An empty output name in the middle keeps the later ones in place."""
+    node = helper.make_node("TopK", ["x", "k"], ["", "y"])
+    model = _graph([node], [numpy_helper.from_array(np.array([2]), "k")])
+    np.testing.assert_array_equal(Executor(model).run({"x": X})["y"], [2, 1])
+
+
+def test_interface() -> None:
+    """Inputs and outputs in ONNX notation."""
+    executor = Executor(_model("g (float[N,3] x) => (int64[2] y) { y = Shape(x) }"))
+    assert [spec.text() for spec in executor.inputs] == ["float32[N,3]"]
+    assert [spec.text() for spec in executor.outputs] == ["int64[2]"]

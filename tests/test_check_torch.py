@@ -1,0 +1,226 @@
+"""``onnxeq check`` on torch models: live modules, factories, zoo models, and artifacts with known faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import onnxeq
+from onnxeq.cli.main import run
+from onnxeq.types import CauseKind, Report, Status, Verdict
+
+pytestmark = [pytest.mark.torch, pytest.mark.xdist_group("torch")]
+
+FACTORIES = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1)
+        self.norm = nn.BatchNorm2d(16)
+        self.conv2 = nn.Conv2d(16, 16, 3, padding=1)
+        self.head = nn.Linear(16, 6)
+        self.small = nn.Linear(16, 4)
+
+    def forward(self, image):
+        x = torch.relu(self.norm(self.conv1(image)))
+        x = torch.nn.functional.gelu(self.conv2(x) * 0.1 + 1 / 3).mean((2, 3))
+        return {"logits": self.head(x), "tiny": self.small(x) * 1e-6}
+
+def net():
+    return Net()
+
+def example_inputs(name):
+    return torch.randn(2, 3, 12, 12)
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(37, 8)
+        self.lstm = nn.LSTM(8, 12, batch_first=True)
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, ids):
+        y, _ = self.lstm(self.table(ids))
+        logits = self.head(y[:, -1])
+        return logits, logits.argmax(-1)
+
+def words():
+    return Words()
+
+class Dropped(nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.dropout(x, 0.5, training=True)
+
+def dropped():
+    return Dropped()
+
+def needs():
+    raise RuntimeError("no data here")
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("torch")
+    (path / "factories.py").write_text(FACTORIES)
+    return path
+
+
+@pytest.fixture(scope="module")
+def artifact(folder: Path) -> Path:
+    """The exporter's own graph of the seeded factory, not normalised."""
+    path = folder / "net.onnx"
+    assert run(["convert", f"{folder}/factories.py:net@seeded", "-o", str(path), "--raw", "-q"]) == 0
+    return path
+
+
+def rung(report: Report, name: str) -> Any:
+    return next(r for r in report.rungs if r.name == name)
+
+
+def test_a_seeded_factory_is_equivalent_and_the_semantic_rung_is_sharp(folder: Path) -> None:
+    """Native float64 and the unfolded export agree to float64 rounding; folding stays within its floor."""
+    report = onnxeq.check(f"{folder}/factories.py:net@seeded")
+    assert report.verdict is Verdict.EQUIVALENT
+    assert rung(report, "graph").reason == "agrees to float64 rounding"
+    assert rung(report, "graph").max_abs < 1e-13
+    assert rung(report, "weights").status is Status.PASS
+    assert {o.name for o in report.outputs} == {"logits", "tiny"}
+    assert report.coverage.outputs_compared == 2
+    assert report.coverage.inputs_tried >= 4
+
+
+def test_integer_inputs_index_their_table(folder: Path) -> None:
+    """Ids are drawn within the embedding, the recurrent layer is refereed, argmax is compared exactly."""
+    report = onnxeq.check(f"{folder}/factories.py:words@seeded", shapes={"ids": (2, 7)}, inputs=[{"ids": IDS}])
+    assert report.verdict is Verdict.EQUIVALENT
+    assert {o.dtype for o in report.outputs} == {"float32", "int64"}
+
+
+IDS = np.array([[0, 36, 5, 17, 2, 9, 11], [3, 3, 1, 30, 8, 21, 6], [4, 7, 7, 2, 36, 0, 1]], np.int64)
+
+
+def test_a_live_module_is_checked_and_left_as_it_was() -> None:
+    """``onnxeq.check(module)`` works in the caller's process and changes nothing of the module."""
+    import torch
+
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten())
+    model.train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    report = onnxeq.check(model, shapes={"": (1, 3, 8, 8)})
+    assert report.verdict is Verdict.EQUIVALENT
+    assert model.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def edit(path: Path, target: Path, change: Callable[[onnx.ModelProto], None]) -> str:
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, target)
+    return str(target)
+
+
+def weight(model: onnx.ModelProto, rank: int, change: Callable[[np.ndarray], None]) -> None:
+    tensor = next(t for t in model.graph.initializer if len(t.dims) == rank)
+    value = numpy_helper.to_array(tensor).copy()
+    change(value)
+    tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+
+
+def scale_channel(model: onnx.ModelProto) -> None:
+    def change(value: np.ndarray) -> None:
+        value[0] *= np.float32(1.002)
+
+    weight(model, 4, change)
+
+
+def move_pad(model: onnx.ModelProto) -> None:
+    node = next(n for n in model.graph.node if n.op_type == "Conv")
+    pads = next(a for a in node.attribute if a.name == "pads")
+    pads.ints[:] = [0, 1, 2, 1]
+
+
+def flip_tiny(model: onnx.ModelProto) -> None:
+    producer = next(n for n in model.graph.node if n.output[0] == "tiny")
+    producer.output[0] = "before"
+    model.graph.node.append(onnx.helper.make_node("Neg", ["before"], ["tiny"]))
+
+
+def drop_output(model: onnx.ModelProto) -> None:
+    del model.graph.output[1]
+
+
+def widen_output(model: onnx.ModelProto) -> None:
+    producer = next(n for n in model.graph.node if n.output[0] == "tiny")
+    producer.output[0] = "before"
+    model.graph.node.append(onnx.helper.make_node("Cast", ["before"], ["tiny"], to=onnx.TensorProto.DOUBLE))
+    output = next(o for o in model.graph.output if o.name == "tiny")
+    output.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+
+
+@pytest.mark.parametrize(
+    ("fault", "where"),
+    [
+        (scale_channel, "graph"),
+        (move_pad, "graph"),
+        (flip_tiny, "graph"),
+        (drop_output, "interface"),
+        (widen_output, "interface"),
+    ],
+)
+def test_each_fault_that_peers_pass_is_divergent(
+    folder: Path, artifact: Path, tmp_path: Path, fault: Callable[[onnx.ModelProto], None], where: str
+) -> None:
+    """The undamaged artifact is equivalent, each damaged one breaks exactly its rung."""
+    source = f"{folder}/factories.py:net@seeded"
+    assert onnxeq.check(source, artifact).verdict is Verdict.EQUIVALENT
+    report = onnxeq.check(source, edit(artifact, tmp_path / "bad.onnx", fault))
+    assert report.verdict is Verdict.DIVERGENT
+    assert [c.rung for c in report.causes] == [where]
+
+
+def test_dropout_left_on_is_nondeterminism(folder: Path) -> None:
+    """A model that answers differently when asked again is named so."""
+    report = onnxeq.check(f"{folder}/factories.py:dropped", shapes={"x": (4, 64)})
+    assert report.verdict is Verdict.DIVERGENT
+    assert report.causes[0].cause is CauseKind.NONDETERMINISM
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["torchvision:resnet5"], "resnet50"),
+        (["torchvision:resnet18"], "@seeded"),
+        (["{folder}/factories.py:nte"], "net"),
+        (["{folder}/factories.py:needs"], "no data here"),
+        (["{folder}/factories.py:words"], "ids"),
+        (["{folder}/factories.py:net", "--shape", "other=1x3x8x8", "--shape", "more=1x1"], "image"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_with_status_2(
+    folder: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    """Unknown names list the nearest, pretrained weights without a network are no fall-back."""
+    status = run(["check", *(a.format(folder=folder) for a in arguments), "-q"])
+    shown = capfd.readouterr()
+    assert status == 2, shown.err
+    assert says in shown.err
+    assert len(shown.err.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1"])
+def test_zoo_models_are_equivalent_with_spread_of_order_one(name: str) -> None:
+    """Every rung passes, and the outputs vary over the inputs by order one, so that this proves something."""
+    report = onnxeq.check(f"torchvision:{name}@seeded")
+    assert report.verdict is Verdict.EQUIVALENT
+    assert rung(report, "graph").max_abs < 1e-11
