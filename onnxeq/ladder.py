@@ -158,7 +158,7 @@ def _rung(plan: RungPlan, executions: Mapping[str, Execution], units: Units, rul
         # A repeat can be judged without the referee (a random operator is just why it is missing): a
         # difference above float32's own spacing, BARE_UNITS times, is no summation order.
         return _finish(
-            plan, compare(ours, theirs, [{} for _ in ours], step=BARE_UNITS * 2.0**-24), limit.factor, ""
+            plan, compare(ours, theirs, None, step=BARE_UNITS * 2.0**-24), limit.factor, ""
         )
     unit = units.rounding if limit.unit is Unit.ROUNDING else units.floor
     found = compare(ours, theirs, unit[:count], step=2.0**-24 if limit.unit is Unit.ROUNDING else 2.0**-53)

@@ -56,18 +56,20 @@ def compare(
     Args:
         reference: Trace of the execution that is taken as given, one mapping per feed.
         candidate: Trace of the execution that is judged, under the same output names.
-        unit: The unit per output element, same shapes as ``reference``.
+        unit: The unit per output element, same shapes as ``reference``; an output that it lacks is not
+            judged (the artifact has none of that name, which the interface rung reports). Without any
+            unit, ``step`` alone is the measure.
         step: Relative spacing below which the unit never falls: the two executions' own rounding of
             the finished output (2^-24 for float32, 2^-53 for float64).
     """
     worst = Measure()
     largest = 0.0
     notes: list[str] = []
-    for ours, theirs, units in zip(reference, candidate, unit, strict=True):
+    for index, (ours, theirs) in enumerate(zip(reference, candidate, strict=True)):
         for name, a in ours.items():
-            if name not in theirs:
-                continue  # the interface rung reports it
-            found = _compare_output(name, a, theirs[name], units.get(name), step)
+            if name not in theirs or (unit is not None and name not in unit[index]):
+                continue
+            found = _compare_output(name, a, theirs[name], unit[index][name] if unit is not None else None, step)
             largest = max(largest, found.max_abs)
             if found.note and found.note not in notes:
                 notes.append(found.note)

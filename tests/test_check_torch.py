@@ -202,7 +202,7 @@ def test_dropout_left_on_is_nondeterminism(folder: Path) -> None:
         (["torchvision:resnet18"], "@seeded"),
         (["{folder}/factories.py:nte"], "net"),
         (["{folder}/factories.py:needs"], "no data here"),
-        (["{folder}/factories.py:words"], "ids"),
+        (["{folder}/factories.py:words"], "--inputs"),
         (["{folder}/factories.py:net", "--shape", "other=1x3x8x8", "--shape", "more=1x1"], "image"),
     ],
 )

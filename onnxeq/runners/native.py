@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -37,25 +39,22 @@ def run(job: Job) -> dict[str, Any]:
     ref = ref_from_record(params["ref"])
     declared = params.get("inputs")
     specs = None if declared is None else tuple(spec_from_record(s) for s in declared)
-    job.step("load")
-    native, example = _load(job, ref, specs)
-    forms = tuple(ExportForm(f) for f in params["forms"])
-    exports: tuple[Export, ...] = ()
-    if forms:
-        job.step("export")
-        exports = native.export(job.out, forms, params.get("opset"))
-    result: dict[str, Any] = {
-        "provenance": dict(native.provenance),
-        "exports": [export_to_record(e, job.out) for e in exports],
-        "runs_user_code": ref.zoo == "factory",
-        "parameters": len(native.weights()),
-    }
-    if params["execute"]:
-        job.step("inputs")
-        feeds = _feeds(job, native, exports, example)
-        result |= _execute(job, native, feeds)
-    else:
-        result["inputs"] = [spec_to_record(s) for s in native.signature.inputs]
+    with _the_models_own_errors():
+        job.step("load")
+        native, example = _load(job, ref, specs)
+        exports: tuple[Export, ...] = ()
+        if forms := tuple(ExportForm(f) for f in params["forms"]):
+            job.step("export")
+            exports = native.export(job.out, forms, params.get("opset"))
+        result: dict[str, Any] = {
+            "provenance": dict(native.provenance),
+            "exports": [export_to_record(e, job.out) for e in exports],
+            "runs_user_code": ref.zoo == "factory",
+            "inputs": [spec_to_record(s) for s in native.signature.inputs],
+        }
+        if params["execute"]:
+            job.step("inputs")
+            result |= _execute(job, native, _feeds(job, native, exports, example))
     return result
 
 
@@ -106,6 +105,8 @@ def _load(job: Job, ref: ModelRef, specs: tuple[TensorSpec, ...] | None) -> tupl
         model = factory()
     except TypeError as error:
         raise UsageError(f"{ref.text}: {error}", hint="a factory takes no arguments") from error
+    except Exception as error:
+        raise UsageError(f"{ref.text} raised {_text(error)}", hint="call it in Python to see the traceback") from error
     example: list[Feed] = []
     if specs is None and callable(maker := getattr(module, "example_inputs", None)):
         example = [_example_feed(maker(ref.name))]
@@ -194,11 +195,28 @@ def _user_module(ref: ModelRef, user_path: tuple[str, ...]) -> ModuleType:
     except OnnxeqError:
         raise
     except Exception as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UsageError(
-            f"importing {ref.module} raised {text}", hint="run it with python to see the traceback"
-        ) from error
+        hint = "run it with python to see the traceback"
+        raise UsageError(f"importing {ref.module} raised {_text(error)}", hint=hint) from error
     return module
+
+
+def _text(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+@contextlib.contextmanager
+def _the_models_own_errors() -> Iterator[None]:
+    """An exception that came through the model's own ``forward`` or ``call`` is the user's to mend."""
+    try:
+        yield
+    except (OnnxeqError, MemoryError):
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not any(frame.name in ("forward", "call") for frame in frames):
+            raise
+        hint = "give inputs that it takes: --shape NAME=..., --inputs FILE.npz, or example_inputs beside the factory"
+        raise BadInputs(f"the model itself raises on these inputs: {_text(error)}", hint=hint) from error
 
 
 def _seed_libraries(seed: int) -> None:

@@ -45,7 +45,14 @@ homogeneous in an image's contrast, which products (squeeze-and-excite) and soft
 (``silu``) raise to higher powers layer by layer: a few images dominate all statistics, and the
 others look alike. Measured on EfficientNet and Inception: logits 15 times the typical at 0.1."""
 
-_HIGHEST_DEVIATION = 4.0
+_BIAS_SHARE = 0.5
+"""A centred response gets biases of this share of its spread: units differ, and few are dead."""
+
+_MOST_GAIN = 1.0
+"""A response that varies little over inputs and places (behind a global mean) is not amplified to
+unit spread by more than this over unit magnitude: amplifying what varies amplifies rounding too."""
+
+_HIGHEST_DEVIATION = 3.0
 """An image may stand out from the calibration batch's mean by this many logit spreads."""
 
 _OPEN_SIZE = 64
@@ -284,18 +291,15 @@ def _unit_response(layer: Any, response: Any, rng: np.random.RandomState) -> Any
     """Rescales the kernel to a response of unit spread and centres it with the bias, if there is one."""
     tf = framework().tf
     mean, variance, _ = _statistics(layer, response)
-    has_bias = getattr(layer, "bias", None) is not None
-    many = int(np.prod(response.shape)) // int(np.prod(mean.shape)) > _BATCH
-    # With one value per image and channel (behind a global mean), unit spread would amplify what
-    # little varies, rounding included: the magnitude counts there, and where no bias can centre.
-    centred = has_bias and many
-    size = tf.reduce_mean(variance if centred else tf.square(response))
-    scale = float(tf.sqrt(size))
-    if not np.isfinite(scale) or scale == 0.0:
+    magnitude = float(tf.sqrt(tf.reduce_mean(tf.square(response))))
+    spread = float(tf.sqrt(tf.reduce_mean(variance)))
+    if not np.isfinite(magnitude) or magnitude == 0.0:
         return response
-    shift = None
-    if centred:
-        shift = 0.25 * _BIAS_SPREAD * _normal_like(mean, rng) - mean / scale
+    if getattr(layer, "bias", None) is None:
+        # Without a bias the mean stays, and counts.
+        return _scaled(layer, response, 1.0 / magnitude, None)
+    scale = max(spread, magnitude / _MOST_GAIN)
+    shift = (_BIAS_SHARE * _normal_like(mean, rng) * spread - mean) / scale
     return _scaled(layer, response, 1.0 / scale, shift)
 
 

@@ -58,11 +58,12 @@ def calibrate(model: nn.Module, calling: Calling, generator: torch.Generator) ->
     pass_ = _Pass(model, generator)
     with _one_thread():
         with pass_.attached(), pass_.mode:
-            outputs = flatten(model(*args, **kwargs))
-            heads = {name: pass_.mode.tag(tensor) for name, tensor in outputs.items()}
+            heads = {n: pass_.mode.tag(t) for n, t in flatten(model(*args, **kwargs)).items()}
         if batch == 1:
             return ("the model takes one input at a time: its outputs were not scaled to differ between inputs",)
-        return _scale_outputs(pass_.order, heads, outputs, lambda: flatten(model(*args, **kwargs)), batch)
+        # Other inputs than those that the layers were fitted to, which differ less than unseen ones.
+        args, kwargs = calling.bind(_feed(model, calling, generator)[1])
+        return _scale_outputs(pass_.order, heads, lambda: flatten(model(*args, **kwargs)), batch)
 
 
 def spread(tensor: torch.Tensor) -> float:
@@ -222,12 +223,11 @@ class _Pass:
 def _scale_outputs(
     order: list[nn.Module],
     heads: dict[str, int],
-    outputs: dict[str, torch.Tensor],
     run: Callable[[], dict[str, torch.Tensor]],
     batch: int,
 ) -> tuple[str, ...]:
     """Rule 5: each layer that an output comes from last is scaled, and kept so if the output follows."""
-    measured = {n: spread(t) for n, t in outputs.items() if _is_batched(t, batch)}
+    measured = {n: spread(t) for n, t in run().items() if _is_batched(t, batch)}
     for index in sorted({heads[n] for n in measured if heads[n] >= 0}):
         mine = [n for n in measured if heads[n] == index and measured[n] > 0]
         if not mine:

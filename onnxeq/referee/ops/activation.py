@@ -251,7 +251,5 @@ def dropout(call: Call, data: Value, ratio: Value = None, training_mode: Value =
 def dropout_inference(call: Call, data: Value) -> Value:
     """Before opset 12: the identity (before 7 only with ``is_test``); the mask is all ones."""
     if call.opset < 7 and not call.get("is_test", 0):
-        raise UnsupportedOperator(
-            f"Dropout with is_test=0 at node {call.node.name or call.node.output[0]} is random"
-        )
+        raise UnsupportedOperator(f"Dropout with is_test=0 at node {call.node.name or call.node.output[0]} is random")
     return data, np.ones(data.shape, dtype=data.dtype if call.opset < 10 else np.bool_)

@@ -22,9 +22,7 @@ _DOMAIN = "com.microsoft"
 _FILTER = -10000.0
 
 
-def attend(
-    q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], scale: float, bias: NDArray[Any] | None
-) -> NDArray[Any]:
+def attend(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], scale: float, bias: NDArray[Any] | None) -> NDArray[Any]:
     """``softmax(scale * q @ k^T + bias) @ v`` for ``[B,N,S,H]``, ``[B,N,T,H]``, ``[B,N,T,V]``."""
     scores = np.matmul(q * scale, np.swapaxes(k, -1, -2))
     if bias is not None:
@@ -68,9 +66,7 @@ def _causal(length: int, total: int) -> NDArray[Any]:
     return np.where(later, -np.inf, 0.0)
 
 
-def _total_bias(
-    call: Call, mask: Value, added: Value, batch: int, length: int, total: int
-) -> NDArray[Any] | None:
+def _total_bias(call: Call, mask: Value, added: Value, batch: int, length: int, total: int) -> NDArray[Any] | None:
     bias = None if added is None else added
     if mask is not None:
         fill = call.get("mask_filter_value", _FILTER)
@@ -98,9 +94,7 @@ def attention(
 ) -> Value:
     """Projects ``X[B,S,D]`` to q, k, v and attends; ``past`` and ``present`` are ``[2,B,N,T,H]``."""
     if call.get("do_rotary", 0) or call.get("past_present_share_buffer", 0) or past_length is not None:
-        raise UnsupportedOperator(
-            "no validated float64 semantics for Attention with rotary or shared buffers"
-        )
+        raise UnsupportedOperator("no validated float64 semantics for Attention with rotary or shared buffers")
     count = call.get("num_heads")
     projected = np.matmul(X, weights)
     if bias is not None:

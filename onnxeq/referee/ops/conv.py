@@ -20,9 +20,7 @@ _CHANNEL_BLOCK = 1 << 15
 """Elements of a depthwise block: with its padded input and one temporary it fits the second-level cache."""
 
 
-def convolve(
-    X: NDArray[Any], W: NDArray[Any], B: NDArray[Any] | None, windows: Windows, group: int
-) -> NDArray[Any]:
+def convolve(X: NDArray[Any], W: NDArray[Any], B: NDArray[Any] | None, windows: Windows, group: int) -> NDArray[Any]:
     """Cross-correlation ``float64[N,C,...] x float64[M,C/group,...] -> float64[N,M,...]``."""
     n, channels = X.shape[:2]
     filters, per_group = W.shape[:2]
@@ -150,8 +148,7 @@ def conv_transpose(call: Call, X: Value, W: Value, B: Value = None) -> Value:
     for tap in np.ndindex(*kernel):
         weight = np.swapaxes(w[(slice(None), slice(None), slice(None), *tap)], 1, 2)
         where = tuple(
-            slice(t * d, t * d + (i - 1) * s + 1, s)
-            for t, d, i, s in zip(tap, dilations, size, strides, strict=True)
+            slice(t * d, t * d + (i - 1) * s + 1, s) for t, d, i, s in zip(tap, dilations, size, strides, strict=True)
         )
         product = np.matmul(np.ascontiguousarray(weight), x)
         Y[(slice(None), slice(None), slice(None), *where)] += product.reshape(n, group, per_group, *size)
@@ -170,8 +167,7 @@ def _transposed_size(
     extra = list(call.get("output_padding") or [0] * rank)
     mode = call.get("auto_pad", "NOTSET") or "NOTSET"
     full = [
-        (i - 1) * s + (k - 1) * d + 1 + e
-        for i, s, k, d, e in zip(size, strides, kernel, dilations, extra, strict=True)
+        (i - 1) * s + (k - 1) * d + 1 + e for i, s, k, d, e in zip(size, strides, kernel, dilations, extra, strict=True)
     ]
     output = call.get("output_shape")
     if output is None and mode in ("SAME_UPPER", "SAME_LOWER"):

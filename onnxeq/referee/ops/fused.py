@@ -123,17 +123,13 @@ def skip_layer_normalization(
 ) -> Value:
     """LayerNormalization of ``X + skip + bias``; fourth output: that sum."""
     total = np.asarray(X + skip if bias is None else X + skip + bias)
-    Y, mean, inverse = normalized_rows(
-        total, total.shape[-1], call.get("epsilon", _SKIP_EPSILON), gamma, beta
-    )
+    Y, mean, inverse = normalized_rows(total, total.shape[-1], call.get("epsilon", _SKIP_EPSILON), gamma, beta)
     reduced = (*total.shape[:-1], 1)
     return Y, mean.reshape(reduced), inverse.reshape(reduced), total
 
 
 @op("SkipSimplifiedLayerNormalization", domain=_DOMAIN, witnesses=_ONLY)
-def skip_simplified_layer_normalization(
-    call: Call, X: Value, skip: Value, gamma: Value, bias: Value = None
-) -> Value:
+def skip_simplified_layer_normalization(call: Call, X: Value, skip: Value, gamma: Value, bias: Value = None) -> Value:
     """The same without centring."""
     total = np.asarray(X + skip if bias is None else X + skip + bias)
     Y, mean, inverse = normalized_rows(
@@ -170,4 +166,5 @@ def embed_layer_normalization(
 @op("NhwcMaxPool", domain=_DOMAIN, witnesses=_ONLY)
 def nhwc_max_pool(call: Call, X: Value) -> Value:
     """MaxPool with the channels last."""
-    return np.ascontiguousarray(np.moveaxis(max_pool(call, np.moveaxis(X, -1, 1)), 1, -1))
+    Y: NDArray[Any] = np.asarray(max_pool(call, np.moveaxis(X, -1, 1)))
+    return np.ascontiguousarray(np.moveaxis(Y, 1, -1))

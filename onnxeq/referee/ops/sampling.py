@@ -40,9 +40,7 @@ def _resolve(index: NDArray[np.int64], size: int, padding: str, align: bool) -> 
     raise ValueError(f"padding_mode {padding!r} is not defined")
 
 
-def _axis_taps(
-    x: NDArray[np.float64], size: int, mode: str, padding: str, align: bool
-) -> list[tuple[Any, Any]]:
+def _axis_taps(x: NDArray[np.float64], size: int, mode: str, padding: str, align: bool) -> list[tuple[Any, Any]]:
     """Index and weight of each tap along one axis, for positions ``x``."""
     if mode == "nearest":
         if padding == "border":
