@@ -25,6 +25,9 @@ __all__ = ["DEFAULT_BATCHES", "check_feed", "generate", "index_ranges", "parse_s
 DEFAULT_BATCHES = (1, 3)
 """Batch sizes of the default feeds: four samples, and a second size shows what a trace baked in."""
 
+IMAGE_SIZE = 224
+OTHER_SIZE = 16
+
 STATIC_FEEDS = 4
 """Feeds for a model whose batch cannot vary."""
 
@@ -69,8 +72,9 @@ def generate(
 ) -> list[dict[str, Array]]:
     """Seeded feeds for ``specs``: one per batch size, or :data:`STATIC_FEEDS` where the batch is fixed.
 
-    A dimension that may vary takes the batch size when it is the first of its tensor (or carries the
-    same name as a first one), else 16.
+    A dimension that may vary takes the batch size when it is the first of its tensor (or carries the same
+    name as a first one). Else it is :data:`IMAGE_SIZE` where it looks like a height or width (a float
+    tensor of rank 4 with 1, 3 or 4 channels) and :data:`OTHER_SIZE` elsewhere; ``--shape`` overrides both.
 
     Raises:
         BadInputs: An input of unknown shape.
@@ -87,18 +91,24 @@ def generate(
                     f"nothing says the shape of input '{spec.name}'",
                     hint=f"give it: --shape {spec.name}=1x3x224x224",
                 )
-            shape = tuple(_size(d, axis, size, batch_names) for axis, d in enumerate(spec.shape))
+            free = IMAGE_SIZE if _is_image(spec) else OTHER_SIZE
+            shape = tuple(_size(d, axis, size, batch_names, free) for axis, d in enumerate(spec.shape))
             feed[spec.name] = _sample(spec, shape, rng)
         feeds.append(feed)
     return feeds
 
 
-def _size(dim: Dim, axis: int, batch: int | None, batch_names: set[Dim]) -> int:
+def _is_image(spec: TensorSpec) -> bool:
+    shape = spec.shape or ()
+    return len(shape) == 4 and spec.dtype.startswith("float") and (shape[1] in (1, 3, 4) or shape[3] in (1, 3, 4))
+
+
+def _size(dim: Dim, axis: int, batch: int | None, batch_names: set[Dim], free: int) -> int:
     if isinstance(dim, int):
         return dim
     if axis == 0 or dim in batch_names:
         return batch or 1
-    return 16
+    return free
 
 
 def _sample(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) -> Array:

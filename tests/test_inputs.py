@@ -28,6 +28,15 @@ def test_default_feeds_are_four_samples_in_two_batch_sizes() -> None:
     assert all(np.abs(a - b).max() > 0.1 for i, a in enumerate(samples) for b in samples[:i])
 
 
+def test_sizes_that_nobody_fixed() -> None:
+    """A free height and width become 224, a free sequence 16; a batch name is the batch everywhere."""
+    image = TensorSpec("x", "float32", ("N", 3, "H", "W"))
+    tokens = TensorSpec("t", "int64", ("N", "S"))
+    state = TensorSpec("s", "float32", (2, "N", 8))
+    feed = inputs.generate([image, tokens, state], batches=[5])[0]
+    assert {n: a.shape for n, a in feed.items()} == {"x": (5, 3, 224, 224), "t": (5, 16), "s": (2, 5, 8)}
+
+
 def test_same_seed_same_bytes() -> None:
     """Inputs depend on the seed alone."""
     first, again, other = (inputs.generate([IMAGE], seed=s)[1]["x"] for s in (3, 3, 4))

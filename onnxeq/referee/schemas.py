@@ -139,5 +139,4 @@ def _declared(
     if fixed:
         return fixed
     found = (input_dtypes[i] for i in sources if input_dtypes[i] in FLOATS)
-    numbers = [int(number) for number in onnx.TensorProto.DataType.values() if number]
     return next(found, "float32")

@@ -142,12 +142,13 @@ def test_grid_sample_of_a_volume(run_node: Run, align: int) -> None:
 @pytest.mark.torch
 @pytest.mark.parametrize("align", [0, 1])
 def test_affine_grid(run_node: Run, align: int) -> None:
-    """Through the schema's function body, in float64."""
+    """In two and three dimensions, also for a batch of one, where the schema's own body fails."""
     import torch
 
-    theta = _f(2, 2, 3)
-    expected = torch.nn.functional.affine_grid(
-        torch.from_numpy(theta).double(), [2, 1, 4, 5], align_corners=bool(align)
-    )
-    (got,) = run_node("AffineGrid", 20, (theta, _sizes(2, 1, 4, 5)), {"align_corners": align})
-    np.testing.assert_allclose(got, expected.numpy(), rtol=0, atol=1e-14)
+    for size in ([2, 1, 4, 5], [1, 1, 4, 1], [1, 1, 2, 3, 4]):
+        rank = len(size) - 2
+        theta = _f(size[0], rank, rank + 1)
+        wide = torch.from_numpy(theta).double()
+        expected = torch.nn.functional.affine_grid(wide, size, align_corners=bool(align))
+        (got,) = run_node("AffineGrid", 20, (theta, _sizes(*size)), {"align_corners": align})
+        np.testing.assert_allclose(got, expected.numpy(), rtol=0, atol=1e-14)

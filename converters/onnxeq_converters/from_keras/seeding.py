@@ -6,7 +6,7 @@ become the same for every input, and then nothing that is wrong with a conversio
 1. every variable gets values from one ``numpy`` generator, in the order of the layers; what Keras
    starts at zero (biases, layer scales of 1e-6, moving statistics) gets values that matter;
 2. a batch of random inputs goes through the model once, eagerly, layer by layer. Each linear layer
-   (anything with a kernel and an ``activation``) is rescaled so that its response has unit spread,
+   (anything with a kernel and an ``activation``) is rescaled so that its response has unit scale,
    and its bias centres it, before its output goes on (Mishkin and Matas, "All you need is a good
    init", 2016); each BatchNormalization takes the statistics of what reaches it;
 3. the linear layers behind the outputs are rescaled last, so that logits spread over the inputs by
@@ -47,10 +47,6 @@ others look alike. Measured on EfficientNet and Inception: logits 15 times the t
 
 _BIAS_SHARE = 0.5
 """A centred response gets biases of this share of its spread: units differ, and few are dead."""
-
-_MOST_GAIN = 1.0
-"""A response that varies little over inputs and places (behind a global mean) is not amplified to
-unit spread by more than this over unit magnitude: amplifying what varies amplifies rounding too."""
 
 _HIGHEST_DEVIATION = 3.0
 """An image may stand out from the calibration batch's mean by this many logit spreads."""
@@ -298,7 +294,10 @@ def _unit_response(layer: Any, response: Any, rng: np.random.RandomState) -> Any
     if getattr(layer, "bias", None) is None:
         # Without a bias the mean stays, and counts.
         return _scaled(layer, response, 1.0 / magnitude, None)
-    scale = max(spread, magnitude / _MOST_GAIN)
+    # With one value per input and channel (behind a global mean: squeeze-and-excite), unit spread
+    # would amplify what little varies, rounding and outliers included.
+    places = int(np.prod(response.shape)) // int(np.prod(mean.shape)) // int(response.shape[0])
+    scale = spread if places > 1 else max(spread, magnitude)
     shift = (_BIAS_SHARE * _normal_like(mean, rng) * spread - mean) / scale
     return _scaled(layer, response, 1.0 / scale, shift)
 

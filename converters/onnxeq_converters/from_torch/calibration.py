@@ -38,10 +38,13 @@ from .outputs import flatten
 __all__ = ["calibrate", "calibration_batch", "spread"]
 
 _BATCH = 4
+_LARGE = 500_000
+"""Elements of one input (a video clip) from which a batch of two has to do."""
+
 _BITS = 10
 _MOST_GAIN = 2.0
 _OPEN = 2.0
-_HEALTHY = (0.7, 1.5)
+_HEALTHY = (0.85, 1.2)
 """An output's spread between inputs that is left as it is."""
 
 _LAYERS = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.MultiheadAttention)
@@ -103,9 +106,10 @@ def _waves(sizes: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
 
 
 def _feed(model: nn.Module, calling: Calling, generator: torch.Generator) -> tuple[int, list[torch.Tensor]]:
-    """A batch of four if the model takes one, else a single example."""
+    """A batch of four (two of a large input) if the model takes one, else a single example."""
     shared = calling.shares_batch()
-    for batch in (_BATCH, None):
+    large = max(math.prod(shape_at(spec, 1)) for spec in calling.specs) > _LARGE
+    for batch in (2 if large else _BATCH, None):
         start = generator.get_state()
         tensors = []
         for spec, is_batched in zip(calling.specs, shared, strict=True):
@@ -235,7 +239,7 @@ def _scale_outputs(
         typical = math.exp(sum(math.log(measured[n]) for n in mine) / len(mine))
         if _HEALTHY[0] <= typical <= _HEALTHY[1]:
             continue
-        factor = rounded_float(1 / typical, bits=2)
+        factor = rounded_float(1 / typical, bits=3)
         kept = _scale(order[index], factor)
         after = {n: spread(t) for n, t in run().items() if n in measured}
         follows = all(0.5 < after[n] / (measured[n] * factor) < 2 for n in mine)

@@ -104,10 +104,8 @@ def _taps(axis: _Axis, style: _Style) -> tuple[NDArray[np.int64], NDArray[np.flo
         offsets = np.arange(1 - radius, radius + 1)
     index = np.floor(x).astype(np.int64)[None] + offsets[:, None]
     distance = (index - x) * squeeze
-    if style.mode == "linear":
-        weights = np.maximum(1 - np.abs(distance), 0)
-    else:
-        weights = cubic_weights(distance, style.cubic_a)
+    hat = style.mode == "linear"
+    weights = np.maximum(1 - np.abs(distance), 0) if hat else cubic_weights(distance, style.cubic_a)
     if style.exclude_outside:
         weights = np.where((index < 0) | (index >= axis.size), 0.0, weights)
     if style.exclude_outside or squeeze < 1.0:

@@ -1,4 +1,4 @@
-"""Resampling at positions given by a grid (GridSample), any number of spatial axes."""
+"""Resampling at positions given by a grid: GridSample, and AffineGrid that makes one; any number of axes."""
 
 from __future__ import annotations
 
@@ -86,3 +86,21 @@ def grid_sample(call: Call, X: Value, grid: Value) -> Value:
             weight = weight * share
         total += channels_last[(batch, *(index for index, _ in combination))] * weight[..., None]
     return np.ascontiguousarray(np.moveaxis(total, -1, 1)).astype(X.dtype, copy=False)
+
+
+@op("AffineGrid", since=20, witnesses=("suite", "torch", "not the schema's body: fails for a batch of one"))
+def affine_grid(call: Call, theta: Value, size: Value) -> Value:
+    """``theta[N,r,r+1]`` times every position of the output, -1..1 along each axis, as ``[N,D1..Dr,r]``."""
+    lengths = [int(v) for v in size[2:]]
+    axes = []
+    for length in lengths:
+        if call.get("align_corners", 0):
+            positions = np.linspace(-1.0, 1.0, length) if length > 1 else np.zeros(1)
+        else:
+            positions = (2 * np.arange(length) + 1) / length - 1
+        axes.append(positions)
+    grids = np.meshgrid(*axes, indexing="ij")
+    places = np.stack([*reversed(grids), np.ones(lengths)], axis=-1)  # the grid names the last axis first
+    flat = places.reshape(-1, len(lengths) + 1)
+    moved = np.matmul(flat, np.swapaxes(theta, 1, 2))
+    return moved.reshape(theta.shape[0], *lengths, len(lengths)).astype(theta.dtype, copy=False)
