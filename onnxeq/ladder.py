@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onnxeq.measure import Measure, compare, within
+from onnxeq.noise import AMPLITUDE
 from onnxeq.types import Cause, CauseKind, Feed, Rung, Status, Verdict, Where
 
 __all__ = ["ACCEPTED", "LIMITS", "Execution", "Limit", "RungPlan", "Unit", "causes", "climb", "verdict"]
@@ -36,14 +37,14 @@ class Limit:
 
 
 LIMITS: dict[str, Limit] = {
-    "native-rounding": Limit(Unit.ROUNDING, 8.0, CauseKind.RUNTIME, ""),
+    "native-rounding": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, ""),
     "graph": Limit(Unit.FLOOR, 4.0, CauseKind.GRAPH, ""),
     "weights": Limit(Unit.FLOOR, 4.0, CauseKind.WEIGHTS, ""),
     "normalize": Limit(Unit.FLOOR, 4.0, CauseKind.GRAPH, ""),
-    "kernels": Limit(Unit.ROUNDING, 8.0, CauseKind.RUNTIME, ""),
-    "optimizer": Limit(Unit.ROUNDING, 8.0, CauseKind.RUNTIME, ""),
-    "provider": Limit(Unit.ROUNDING, 8.0, CauseKind.RUNTIME, ""),
-    "stability": Limit(Unit.ROUNDING, 8.0, CauseKind.NONDETERMINISM, ""),
+    "kernels": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, ""),
+    "optimizer": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, ""),
+    "provider": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, ""),
+    "stability": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.NONDETERMINISM, ""),
 }
 
 SHARP = Limit(Unit.DOUBLE, 64.0, CauseKind.GRAPH, "")

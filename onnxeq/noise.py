@@ -47,7 +47,7 @@ UNIT_ROUNDOFF: dict[str, float] = {
 BLOCK = 128
 """Terms that a kernel sums in one accumulator before it starts another."""
 
-AMPLITUDE = 8.0
+AMPLITUDE = 6.0
 """Rounding draws are made this many times larger, and scaled back: an integer output that flips under
 them is within the limit's reach of a discontinuity, and float outputs respond linearly."""
 
@@ -110,8 +110,11 @@ class ConstantFloor:
         if value.size <= 64:
             mantissa, _ = np.frexp(value)
             signs = np.where(mantissa * 4096 == np.rint(mantissa * 4096), 0.0, signs)
+        moved = np.multiply(signs, u)
+        moved += 1.0
         with np.errstate(invalid="ignore"):
-            return np.where(np.isfinite(value), value + value * signs * u, value)
+            moved *= value
+        return moved
 
     def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
         """Leaves intermediates alone."""
@@ -132,7 +135,7 @@ class RoundingNoise:
     def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
         """The node's float outputs, perturbed; outputs that nothing rounded stay."""
         op = info.node.op_type
-        if info.exact or op in _EXACT:
+        if info.exact or info.composite or op in _EXACT:
             return outputs
         moved: list[Value] = []
         for value, dtype in zip(outputs, info.dtypes, strict=True):
@@ -141,11 +144,14 @@ class RoundingNoise:
                 continue
             u = UNIT_ROUNDOFF.get(dtype, 2.0**-24) * self._amplitude
             relative, absolute = _size_of(op, info, inputs, value)
+            # In place: this runs after every node, and memory traffic is what it costs.
+            new = np.multiply(self._pool(value.shape), u * relative)
+            new += 1.0
             with np.errstate(all="ignore"):
-                new = value + value * self._pool(value.shape) * (u * relative)
-                if not np.isscalar(absolute) or absolute:
-                    new += np.asarray(absolute) * u * self._pool(value.shape)
-                moved.append(np.where(np.isfinite(value), new, value))
+                new *= value
+                if np.ndim(absolute) or absolute:
+                    new += self._pool(value.shape) * (u * np.nan_to_num(absolute, posinf=0.0))
+            moved.append(new)
         return moved
 
 

@@ -15,8 +15,10 @@ def next_steps(report: Report) -> tuple[str, ...]:
     steps = []
     if report.verdict is Verdict.INCONCLUSIVE:
         reasons = [r.reason for r in report.rungs if r.status is Status.NOT_RUN]
-        if reasons:
-            steps.append(f"make the missing rung run: {reasons[0]}")
+        if any("failed on inputs" in reason or "fails on this model" in reason for reason in reasons):
+            steps.append("the model does not take the inputs that were generated for it: give some with --inputs FILE.npz")
+        elif reasons:
+            steps.append("make the missing rungs run, or take the verdict for the ones above only")
         if any("did not vary" in note for note in report.notes):
             steps.append("give inputs to which the output responds: --inputs FILE.npz")
     broken = {cause.rung for cause in report.causes}

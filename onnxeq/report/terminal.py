@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
@@ -26,6 +27,7 @@ _MARK = {
 }
 
 _MOST_CAUSES = 4
+_LONGEST = 300
 _MOST_OUTPUTS = 4
 
 
@@ -96,7 +98,10 @@ def _rungs(rungs: Sequence[Rung]) -> RenderableType:
     for rung in shown:
         if rung.status is Status.NOT_RUN and rung.name != "provider":
             reasons.setdefault(rung.reason, []).append(rung.name)
-    lines = [f"not run ({', '.join(dict.fromkeys(names))}): {reason}" for reason, names in reasons.items()]
+    lines = [
+        f"not run ({', '.join(dict.fromkeys(names))}): {textwrap.shorten(reason, _LONGEST)}"
+        for reason, names in reasons.items()
+    ]
     return Group(table, *(Text(line, style="yellow") for line in lines))
 
 

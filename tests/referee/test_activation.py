@@ -53,6 +53,34 @@ def test_elementwise(run_node: Run, op: str) -> None:
     np.testing.assert_allclose(got, expected, rtol=4e-15, atol=2e-15)
 
 
+@pytest.mark.parametrize("op", [*_TORCH, "Selu", "HardSigmoid"])
+def test_elementwise_against_onnxruntime(against_onnxruntime: Check, op: str) -> None:
+    """The same over the finite range, in onnxruntime's float32."""
+    opset, attributes, _ = _TORCH.get(op, (6, {}, None))
+    against_onnxruntime(op, opset, (_f(200) * 4,), attributes)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("op", ["Selu", "HardSigmoid", "PRelu", "Softmax", "LogSoftmax"])
+def test_more_against_torch(run_node: Run, op: str) -> None:
+    """Those whose parameters or axes differ between the two worlds, in float64."""
+    import torch
+
+    x = _f(3, 4, 5) * 4
+    wide, slope = torch.from_numpy(x).double(), _f(4, 1)
+    gamma, alpha = float(np.float32(1.0507009873554805)), float(np.float32(1.6732632423543772))
+    expected = {
+        "Selu": lambda: gamma * torch.where(wide > 0, wide, alpha * torch.expm1(wide)),
+        "HardSigmoid": lambda: (wide * float(np.float32(0.2)) + 0.5).clamp(0, 1),
+        "PRelu": lambda: torch.nn.functional.prelu(wide, torch.from_numpy(slope[:, 0]).double()),
+        "Softmax": lambda: wide.softmax(1),
+        "LogSoftmax": lambda: wide.log_softmax(1),
+    }[op]()
+    inputs = (x, slope) if op == "PRelu" else (x,)
+    (got,) = run_node(op, 16, inputs, {"axis": 1} if "Softmax" in op else {})
+    np.testing.assert_allclose(got, expected.numpy(), rtol=4e-15, atol=2e-15)
+
+
 @pytest.mark.torch
 def test_gelu_tanh(run_node: Run) -> None:
     """The tanh approximation."""

@@ -21,13 +21,14 @@ def _f(*shape: int, seed: int = 0) -> Any:
     [((3, 4), (4, 5)), ((2, 3, 4), (4, 5)), ((2, 1, 3, 4), (6, 4, 5)), ((4,), (4, 5)), ((3, 4), (4,)),
      ((4,), (4,)), ((2, 0, 4), (4, 5)), ((2, 3, 0), (0, 5))],
 )  # fmt: skip
-def test_matmul(run_node: Run, a: tuple[int, ...], b: tuple[int, ...]) -> None:
+def test_matmul(run_node: Run, against_onnxruntime: Check, a: tuple[int, ...], b: tuple[int, ...]) -> None:
     """``numpy.matmul`` in float64: broadcasting, vectors, empty extents."""
     x, y = _f(*a), _f(*b)
     (got,) = run_node("MatMul", 13, (x, y))
     expected = np.matmul(x.astype(np.float64), y.astype(np.float64))
     assert got.shape == expected.shape
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-14)
+    against_onnxruntime("MatMul", 13, (x, y))
 
 
 @pytest.mark.parametrize("opset", [7, 9, 11, 13])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 import logging
 import re
-import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from .outputs import flatten, register
 __all__ = ["export"]
 
 _BATCH = "batch"
+_LOUD = ("torch.onnx", "torch.export", "torch._export", "torch.fx", "torch._guards", "onnxscript", "onnx_ir")
 _EXAMPLE_BATCH = 2
 """Of a capture with a dynamic batch: 1 would be taken for a constant and broadcast."""
 
@@ -140,7 +141,8 @@ def _run_exporter(model: torch.nn.Module, calling: Calling, opset: int | None, b
         positional, keyword = calling.bind(dims)
         shapes = _by_parameter(model, positional, keyword)
     options = {} if opset is None else {"opset_version": opset}
-    with torch.no_grad():
+    # On a failed capture torch prints every graph so far to stderr; the exception says it in a line.
+    with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
         return torch.onnx.export(
             model,
             args,
@@ -189,10 +191,10 @@ def _name_outputs(model: Any, names: tuple[str, ...]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Stdout is data, so what exporters print goes to stderr; their warnings are not for users."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    """Drops what exporters print and warn: whole graphs, thousands of lines, when a capture fails."""
+    loggers = [logging.getLogger(name) for name in _LOUD]
     levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.ERROR)

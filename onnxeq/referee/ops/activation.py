@@ -91,7 +91,8 @@ def _hardmax(x: NDArray[Any], axis: int) -> NDArray[Any]:
 _ALONG = {"Softmax": softmax, "LogSoftmax": log_softmax, "Hardmax": _hardmax}
 
 
-@op("Softmax", "LogSoftmax", "Hardmax", since=13, witnesses=_COMMON)
+@op("Hardmax", since=13, witnesses=("suite", "onnxruntime"))
+@op("Softmax", "LogSoftmax", since=13, witnesses=_COMMON)
 def along_axis(call: Call, X: Value) -> Value:
     """From opset 13: along one axis, the last by default."""
     return _ALONG[call.node.op_type](X, call.get("axis", -1))

@@ -21,7 +21,7 @@ def product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(np.matmul(a, b))
 
 
-@op("MatMul", witnesses=("suite", "onnxruntime", "torch"))
+@op("MatMul", witnesses=("suite", "onnxruntime"))
 def matmul(call: Call, A: Value, B: Value) -> Value:
     """``numpy.matmul`` with its broadcasting of leading axes."""
     return product(A, B)

@@ -104,7 +104,7 @@ def _counts(windows: Windows, include_pad: bool) -> NDArray[np.float64]:
     return counts
 
 
-@op("LpPool", since=2, witnesses=("suite", "torch"))
+@op("LpPool", since=2, witnesses=("suite", "onnxruntime"))
 def lp_pool(call: Call, X: Value) -> Value:
     """``(sum |x|^p)^(1/p)`` of each window."""
     p = call.get("p", 2)
@@ -122,13 +122,13 @@ def _spatial(X: NDArray[Any]) -> tuple[int, ...]:
     return tuple(range(2, X.ndim))
 
 
-@op("GlobalAveragePool", witnesses=_ACTIVE)
+@op("GlobalAveragePool", witnesses=("suite", "onnxruntime"))
 def global_average_pool(call: Call, X: Value) -> Value:
     """The mean over the spatial axes."""
     return X.mean(axis=_spatial(X), keepdims=True)
 
 
-@op("GlobalMaxPool", witnesses=_ACTIVE)
+@op("GlobalMaxPool", witnesses=("suite", "onnxruntime"))
 def global_max_pool(call: Call, X: Value) -> Value:
     """The largest element over the spatial axes."""
     return X.max(axis=_spatial(X), keepdims=True)
