@@ -103,9 +103,7 @@ def main() -> int:
                     print(f"{name} ended with status {status}: {' '.join(command)}", file=sys.stderr)
                     return 1
                 rows[name].append((seconds, peak))
-    print(
-        f"{options.model}, {options.repeats} alternating runs, {os.cpu_count()} cores (median, least to most)"
-    )
+    print(f"{options.model}, {options.repeats} alternating runs, {os.cpu_count()} cores (median, least to most)")
     medians = {}
     for name, figures in rows.items():
         seconds = sorted(f[0] for f in figures)

@@ -92,9 +92,7 @@ class ArtifactRuns:
         if outcome.job is None or not (outcome.job.out / folder / "index.json").exists():
             return ()
         pairs = self.outputs[name]
-        return tuple(
-            {pairs.get(k, k): v for k, v in feed.items()} for feed in load_feeds(outcome.job.out / folder)
-        )
+        return tuple({pairs.get(k, k): v for k, v in feed.items()} for feed in load_feeds(outcome.job.out / folder))
 
 
 def start_runs(

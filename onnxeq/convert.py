@@ -70,9 +70,7 @@ def convert(
     """
     path = _target(output, overwrite)
     feeds = tuple(f for i in inputs for f in ([i] if isinstance(i, Mapping) else inputs_.read([Path(i)])))
-    request = Request(
-        feeds, {k: tuple(v) for k, v in (shapes or {}).items()}, seed=seed, opset=opset, trust=trust
-    )
+    request = Request(feeds, {k: tuple(v) for k, v in (shapes or {}).items()}, seed=seed, opset=opset, trust=trust)
     with Jobs(timeout_s=timeout_s, listener=listener) as jobs:
         ref, live = sides.resolve(source, jobs.root)
         provenance: dict[str, Any] = {"onnxeq.source": ref.text}
@@ -123,16 +121,12 @@ def _finish(
     _note(model, {"onnxeq.version": metadata.version("onnxeq"), **provenance})
     write(model, path)
     info = inspect(path)
-    return Converted(
-        path, info.nodes, artifact.info.nodes, int(info.opsets.get("ai.onnx", 0)), info.sha256, notes
-    )
+    return Converted(path, info.nodes, artifact.info.nodes, int(info.opsets.get("ai.onnx", 0)), info.sha256, notes)
 
 
 def _note(model: onnx.ModelProto, provenance: Mapping[str, Any]) -> None:
     for key, value in provenance.items():
-        entry = next((e for e in model.metadata_props if e.key == key), None) or model.metadata_props.add(
-            key=key
-        )
+        entry = next((e for e in model.metadata_props if e.key == key), None) or model.metadata_props.add(key=key)
         entry.value = str(value)
 
 

@@ -54,9 +54,7 @@ def examine() -> tuple[Finding, ...]:
     found += [_package(name, code, versions) for name, code in _IMPORTS.items()]
     found += [_converter(name) for name in zoo.installed_zoos()]
     cuda = next(p for p in choose_providers(None) if p.name == "cuda")
-    found.append(
-        Finding("cuda", State.ABSENT if cuda.why_not else State.OK, cuda.why_not or "a CUDA device answers")
-    )
+    found.append(Finding("cuda", State.ABSENT if cuda.why_not else State.OK, cuda.why_not or "a CUDA device answers"))
     found.append(_cache())
     return tuple(found)
 
@@ -66,22 +64,16 @@ def _package(name: str, code: str, versions: dict[str, str]) -> Finding:
         extra = {"torch": "torch", "torchvision": "torch"}.get(name, "keras")
         return Finding(name, State.ABSENT, f"not installed; pip install 'onnxeq[{extra}]'")
     environment = dict(os.environ, PYTHONSAFEPATH="1", TF_CPP_MIN_LOG_LEVEL="3")
-    tried = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
-    )
+    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     if tried.returncode:
         last = (tried.stderr.strip().splitlines() or [f"ended with status {tried.returncode}"])[-1]
-        return Finding(
-            name, State.BROKEN, f"import fails: {last}; reinstall with the versions in constraints.txt"
-        )
+        return Finding(name, State.BROKEN, f"import fails: {last}; reinstall with the versions in constraints.txt")
     return Finding(name, State.OK, tried.stdout.strip())
 
 
 def _converter(name: str) -> Finding:
     label = f"zoo {name}"
-    entry = next(
-        (e for e in metadata.entry_points(group=zoo.CONVERTER_GROUP, name=zoo.ZOOS.get(name, name))), None
-    )
+    entry = next((e for e in metadata.entry_points(group=zoo.CONVERTER_GROUP, name=zoo.ZOOS.get(name, name))), None)
     value = entry.value if entry else ""
     try:
         zoo.require_framework(zoo.parse(f"{name}:x"))

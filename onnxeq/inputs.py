@@ -270,12 +270,7 @@ def index_ranges(model: onnx.ModelProto) -> dict[str, ValueRange]:
             "Transpose",
         ):
             origin[node.output[0]] = first
-        if (
-            node.op_type == "Gather"
-            and len(node.input) > 1
-            and node.input[0] in sizes
-            and node.input[1] in origin
-        ):
+        if node.op_type == "Gather" and len(node.input) > 1 and node.input[0] in sizes and node.input[1] in origin:
             axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
             name = origin[node.input[1]]
             high = float(sizes[node.input[0]][axis])

@@ -84,9 +84,7 @@ def check_interface(
 def _counts(source: Feed, target: Feed) -> list[str]:
     problems = []
     if absent := [n for n in source if n not in target]:
-        problems.append(
-            f"{len(absent)} of {len(source)} outputs missing in the artifact: {', '.join(absent)}"
-        )
+        problems.append(f"{len(absent)} of {len(source)} outputs missing in the artifact: {', '.join(absent)}")
     if extra := [n for n in target if n not in source]:
         problems.append(f"the artifact has {len(extra)} outputs that the source has not: {', '.join(extra)}")
     return problems
@@ -103,13 +101,9 @@ def _inputs(pairs: Sequence[tuple[TensorSpec, TensorSpec]]) -> list[str]:
 def _tensor(name: str, a: Array, b: Array) -> list[str]:
     problems = []
     if dtype_name(a) != dtype_name(b):
-        problems.append(
-            f"output '{name}' is {dtype_name(a)} in the source and {dtype_name(b)} in the artifact"
-        )
+        problems.append(f"output '{name}' is {dtype_name(a)} in the source and {dtype_name(b)} in the artifact")
     if a.shape != b.shape:
-        problems.append(
-            f"output '{name}' has shape {list(a.shape)} in the source and {list(b.shape)} in the artifact"
-        )
+        problems.append(f"output '{name}' has shape {list(a.shape)} in the source and {list(b.shape)} in the artifact")
     if a.dtype.kind in "fV" and b.dtype.kind in "fV" and a.shape == b.shape:
         both = np.isnan(a.astype(np.float64)) & np.isnan(b.astype(np.float64))
         if both.any():

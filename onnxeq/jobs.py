@@ -229,8 +229,7 @@ class Jobs:
             guess = " (out of memory, unless somebody killed it)" if name == "SIGKILL" else ""
             last = _last_line(work / "log.txt")
             raise JobKilled(
-                f"{spec.label}: its process died by {name}{guess} in step '{step}'"
-                + (f": {last}" if last else ""),
+                f"{spec.label}: its process died by {name}{guess} in step '{step}'" + (f": {last}" if last else ""),
                 hint=f"replay it: {_keep(self.root, work)}",
                 step=step,
             )
@@ -323,9 +322,7 @@ def _lookup(final: Path) -> JobResult | None:
         return None
     with contextlib.suppress(OSError):
         os.utime(final)  # pruning goes by last use
-    return JobResult(
-        final, record["data"], float(record["seconds"]), int(record.get("peak_bytes", 0)), cached=True
-    )
+    return JobResult(final, record["data"], float(record["seconds"]), int(record.get("peak_bytes", 0)), cached=True)
 
 
 def _keep(root: Path, work: Path) -> str:

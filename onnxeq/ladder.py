@@ -158,9 +158,7 @@ def _rung(plan: RungPlan, executions: Mapping[str, Execution], units: Units, rul
     if units.missing:
         # A repeat can be judged without the referee (a random operator is just why it is missing): a
         # difference above float32's own spacing, BARE_UNITS times, is no summation order.
-        return _finish(
-            plan, compare(ours, theirs, None, step=BARE_UNITS * 2.0**-24), limit.factor, ""
-        )
+        return _finish(plan, compare(ours, theirs, None, step=BARE_UNITS * 2.0**-24), limit.factor, "")
     unit = units.rounding if limit.unit is Unit.ROUNDING else units.floor
     found = compare(ours, theirs, unit[:count], step=2.0**-24 if limit.unit is Unit.ROUNDING else 2.0**-53)
     allowed, said = _allowed(plan.name, limit.factor, rules, found)
@@ -240,9 +238,7 @@ def _evidence(rung: Rung, joint: bool) -> str:
     unit = "noise" if LIMITS[rung.name].unit is Unit.ROUNDING else "the constant floor"
     at = f" at output '{rung.output}' ({rung.target} against {rung.source})"
     precision = (
-        precision_text(rung.ratio)
-        if rung.name in ("kernels", "optimizer", "provider", "native-rounding")
-        else ""
+        precision_text(rung.ratio) if rung.name in ("kernels", "optimizer", "provider", "native-rounding") else ""
     )
     tail = f"; {precision}" if precision else ""
     return f"{meaning}: {rung.max_abs:.3g}{at}, {rung.ratio:.3g}x {unit} ({rung.limit:g}x allowed){tail}"

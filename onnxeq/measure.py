@@ -40,7 +40,7 @@ class Measure:
 
 
 def compare(
-    reference: Sequence[Feed], candidate: Sequence[Feed], unit: Sequence[Feed], *, step: float
+    reference: Sequence[Feed], candidate: Sequence[Feed], unit: Sequence[Feed] | None, *, step: float
 ) -> Measure:
     """Compares two traces output by output.
 
@@ -149,9 +149,7 @@ def _compare_floats(
     with np.errstate(invalid="ignore"):
         e = np.where(usable, np.abs(a - b), 0.0)
     spread = np.zeros_like(a) if unit is None else np.asarray(unit, dtype=np.float64)
-    s2 = np.where(
-        usable & np.isfinite(spread), np.square(spread) + np.square(np.where(usable, a, 0.0) * step / 4), 0.0
-    )
+    s2 = np.where(usable & np.isfinite(spread), np.square(spread) + np.square(np.where(usable, a, 0.0) * step / 4), 0.0)
     mean_s2 = float(s2.sum() / n)
     peak = float(e.max())
     if peak == 0.0:
@@ -168,19 +166,31 @@ def _compare_discrete(name: str, a: Array, b: Array, unit: Array | None) -> Meas
     count = int(np.count_nonzero(different))
     if count == 0:
         return Measure(output=name)
-    unstable = np.zeros(a.shape, bool) if unit is None else np.asarray(unit, dtype=np.float64) > 0
-    if not (different & ~unstable).any():
+    share = np.zeros(a.shape) if unit is None else np.square(np.asarray(unit, dtype=np.float64))
+    unstable = share > 0
+    if _flips_are_rounding(different, share):
         return Measure(
             output=name,
             note=f"'{name}' is unstable at these inputs: {count} of {a.size} elements flip under rounding alone",
         )
-    where = tuple(int(i) for i in np.argwhere(different & ~unstable)[0])
+    different &= ~unstable | ~(different & ~unstable).any()  # show one that the draws do not explain
+    where = tuple(int(i) for i in np.argwhere(different)[0])
     size = float(np.max(np.abs(a.astype(np.float64) - b.astype(np.float64)))) if a.dtype.kind in "iub" else math.inf
     problem = (
         f"output '{name}' ({dtype_name(a)}) differs at {count} of {a.size} elements, "
         f"first at {list(where)}: {a[where]} against {b[where]}"
     )
     return Measure(size, 0.0, math.inf, name, problem)
+
+
+def _flips_are_rounding(different: NDArray[np.bool_], share: NDArray[np.float64]) -> bool:
+    """Whether the draws flip as much, and where it counts: at the limit's amplitude an element near a tie
+    flips in about half of the draws, so that among many some are never hit.
+    """
+    count = int(np.count_nonzero(different))
+    uncovered = int(np.count_nonzero(different & (share == 0)))
+    few = different.size < 64
+    return bool(uncovered <= (0 if few else count // 2) and count <= max(1.0, 2 * float(share.sum())) and share.any())
 
 
 def summarize(reference: Sequence[Feed], candidate: Sequence[Feed]) -> tuple[OutputSummary, ...]:

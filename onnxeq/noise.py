@@ -150,7 +150,12 @@ class RoundingNoise:
             with np.errstate(all="ignore"):
                 new *= value
                 if np.ndim(absolute) or absolute:
-                    new += self._pool(value.shape) * (u * np.nan_to_num(absolute, posinf=0.0))
+                    size = np.asarray(absolute)
+                    if not np.isfinite(size).all():  # values that overflowed have no rounding of their own
+                        size = np.nan_to_num(size, nan=0.0, posinf=0.0)
+                    shift = self._pool(value.shape) * size
+                    shift *= u
+                    new += shift
             moved.append(new)
         return moved
 
@@ -177,7 +182,7 @@ def _attribute(info: NodeInfo, name: str, default: Any) -> Any:
 def _sum_size(n: float, q: Real | float) -> Size:
     """Perturbation of a sum of ``n`` terms whose squares add up to ``q``."""
     chain = terms(n)
-    return ((1 + chain / 3) / 3) ** 0.5, np.sqrt(np.asarray(q) * (chain / 6))
+    return ((1 + chain / 3) / 3) ** 0.5, np.sqrt(np.multiply(q, chain / 6))
 
 
 def _conv(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
@@ -187,9 +192,7 @@ def _conv(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     power = np.mean(np.square(x), axis=axes) if axes else np.square(x)  # [N, C]
     if info.node.op_type == "ConvTranspose":
         taps = np.sum(np.square(w), axis=axes)  # [C, M/group]
-        taps = (
-            taps.reshape(group, w.shape[0] // group, -1).transpose(0, 2, 1).reshape(-1, w.shape[0] // group)
-        )
+        taps = taps.reshape(group, w.shape[0] // group, -1).transpose(0, 2, 1).reshape(-1, w.shape[0] // group)
     else:
         taps = np.sum(np.square(w), axis=axes)  # [M, C/group]
     m, per_group = taps.shape
@@ -206,12 +209,14 @@ def _matmul(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
         b = b.swapaxes(-1, -2) if _attribute(info, "transB", 0) else b
     if a.ndim < 2 or b.ndim < 2 or y.ndim < 2:
         return _sum_size(a.shape[-1], float(np.mean(np.square(a)) * np.mean(np.square(b)) * a.shape[-1]))
-    a2, b2 = np.square(a), np.square(b)
-    rows = np.matmul(a2, b2.mean(-1, keepdims=True))  # sum over k for each row, an average column
-    columns = np.matmul(a2.mean(-2, keepdims=True), b2)
-    mean = rows.mean(-2, keepdims=True)
-    q = rows * columns / np.where(mean > 0, mean, 1.0)
-    return _sum_size(a.shape[-1], q)
+    # q[m,n] = sum_k a[m,k]^2 b[k,n]^2, as an average row's columns times each row's relative power: one
+    # pass over each operand in place of a second product.
+    power = np.einsum("...mk,...mk->...m", a, a)[..., None]
+    profile = np.einsum("...mk,...mk->...k", a, a)[..., None, :] / a.shape[-2]
+    columns = np.matmul(profile, np.square(b))
+    mean = power.mean(-2, keepdims=True)
+    relative, across = _sum_size(a.shape[-1], columns)
+    return relative, np.sqrt(power / np.where(mean > 0, mean, 1.0)) * across
 
 
 def _einsum(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:

@@ -186,9 +186,7 @@ def onnx_feeds(artifact: Artifact, request: Request) -> list[dict[str, Array]]:
     if request.feeds:
         return [inputs_.check_feed(feed, artifact.info.inputs) for feed in request.feeds]
     specs = declared_inputs(request, artifact) or ()
-    return inputs_.generate(
-        specs, seed=request.seed, batches=request.batches, dynamic_batch=has_dynamic_batch(specs)
-    )
+    return inputs_.generate(specs, seed=request.seed, batches=request.batches, dynamic_batch=has_dynamic_batch(specs))
 
 
 def has_dynamic_batch(specs: Sequence[TensorSpec]) -> bool:
@@ -201,14 +199,10 @@ def open_artifact(target: object, root: Path) -> Artifact:
     if isinstance(target, (str, os.PathLike)):
         ref = zoo.parse(os.fspath(target))
         if ref.zoo != "file" or zoo.converter_for(ref) != "onnx":
-            raise UsageError(
-                f"the target {ref.text} is no ONNX file", hint="give an .onnx file as the second argument"
-            )
+            raise UsageError(f"the target {ref.text} is no ONNX file", hint="give an .onnx file as the second argument")
         path = Path(ref.name)
     elif is_model_proto(target):
         path = store_model(cast("onnx.ModelProto", target), root)
     else:
-        raise UsageError(
-            f"a target cannot be a {type(target).__name__}", hint="give a path or an onnx.ModelProto"
-        )
+        raise UsageError(f"a target cannot be a {type(target).__name__}", hint="give a path or an onnx.ModelProto")
     return Artifact(path, onnx_file.inspect(path))

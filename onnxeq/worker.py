@@ -90,9 +90,7 @@ def execute(
     result = {
         "data": data,
         "files": {
-            str(p.relative_to(folder)): p.stat().st_size
-            for p in sorted((folder / "out").rglob("*"))
-            if p.is_file()
+            str(p.relative_to(folder)): p.stat().st_size for p in sorted((folder / "out").rglob("*")) if p.is_file()
         },
         "sources": _sources() if data.get("runs_user_code") else {},
         "peak_bytes": _peak_bytes(),

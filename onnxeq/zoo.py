@@ -65,9 +65,7 @@ def parse(text: str) -> ModelRef:
     if not colon or Path(body).exists() or (len(head) == 1 and head.isalpha()):
         return _of_path(text, body, weights, seed)
     if not name:
-        raise UsageError(
-            f"'{text}' names no model after the colon", hint=f"list them with: onnxeq zoo list {head}"
-        )
+        raise UsageError(f"'{text}' names no model after the colon", hint=f"list them with: onnxeq zoo list {head}")
     if head.endswith(".py"):
         if not Path(head).is_file():
             raise UnusableModel(f"there is no file {head}", hint="check the path before the colon")
@@ -146,27 +144,19 @@ def _of_path(text: str, body: str, weights: str, seed: int) -> ModelRef:
     suffix = path.suffix.lower()
     if suffix in _LATER or (path.is_dir() and (path / "saved_model.pb").exists()):
         kind = _LATER.get(suffix, "SavedModel")
-        raise UnusableModel(
-            f"{body}: {kind} files are not read yet", hint=f"readable: {', '.join(sorted(_FILES))}"
-        )
+        raise UnusableModel(f"{body}: {kind} files are not read yet", hint=f"readable: {', '.join(sorted(_FILES))}")
     if suffix == ".py":
-        raise UsageError(
-            f"{body} is a Python file", hint=f"name the function that builds the model: {body}:FUNCTION"
-        )
+        raise UsageError(f"{body} is a Python file", hint=f"name the function that builds the model: {body}:FUNCTION")
     if not path.exists():
         looks_like_file = bool(suffix) or "/" in body
         hint = (
-            "check the path"
-            if looks_like_file
-            else "zoo models are written zoo:name, e.g. torchvision:resnet50@seeded"
+            "check the path" if looks_like_file else "zoo models are written zoo:name, e.g. torchvision:resnet50@seeded"
         )
         raise UnusableModel(f"there is no file {body}", hint=hint)
     if path.is_dir():
         raise UnusableModel(f"{body} is a folder", hint=f"give a model file ({', '.join(sorted(_FILES))})")
     if suffix not in _FILES:
-        raise UnusableModel(
-            f"{body}: unknown kind of file '{suffix}'", hint=f"readable: {', '.join(sorted(_FILES))}"
-        )
+        raise UnusableModel(f"{body}: unknown kind of file '{suffix}'", hint=f"readable: {', '.join(sorted(_FILES))}")
     return ModelRef(text, "file", str(path.resolve()), weights, seed)
 
 

@@ -77,13 +77,9 @@ def conv_net() -> MakeConvNet:
         if edit:
             edit(weights)
         nodes = [
-            helper.make_node(
-                "Conv", ["x", "w1", "b1"], ["c1"], name="conv1", pads=list(pads), kernel_shape=[3, 3]
-            ),
+            helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], name="conv1", pads=list(pads), kernel_shape=[3, 3]),
             helper.make_node("Relu", ["c1"], ["r1"], name="relu1"),
-            helper.make_node(
-                "Conv", ["r1", "w2", "b2"], ["c2"], name="conv2", pads=[1, 1, 1, 1], kernel_shape=[3, 3]
-            ),
+            helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], name="conv2", pads=[1, 1, 1, 1], kernel_shape=[3, 3]),
             helper.make_node("Relu", ["c2"], ["r2"], name="relu2"),
             helper.make_node("GlobalAveragePool", ["r2"], ["p"], name="pool"),
             helper.make_node("Flatten", ["p"], ["f"], name="flatten"),

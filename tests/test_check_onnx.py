@@ -58,9 +58,7 @@ def swapped(weights: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("edit", [scaled, flipped, swapped])
-def test_a_changed_weight_breaks_the_graph_rung_and_no_other(
-    conv_net: MakeConvNet, edit: Callable[..., None]
-) -> None:
+def test_a_changed_weight_breaks_the_graph_rung_and_no_other(conv_net: MakeConvNet, edit: Callable[..., None]) -> None:
     """One channel scaled by 1.002, a sign flip in an output of 1e-6, two channels swapped: float64 sees
     each, and the runtime is not blamed.
     """
@@ -245,9 +243,7 @@ def test_json_is_one_document_in_the_documented_shape(files: Path, capfd: pytest
 
 
 @pytest.mark.parametrize("suffix", [".html", ".json", ".md", ".xml"])
-def test_a_report_file_carries_the_verdict(
-    files: Path, capfd: pytest.CaptureFixture[str], suffix: str
-) -> None:
+def test_a_report_file_carries_the_verdict(files: Path, capfd: pytest.CaptureFixture[str], suffix: str) -> None:
     """Each form of --report is written and names the verdict and the broken rung."""
     assert run(["check", "good.onnx", "bad.onnx", "--report", f"r{suffix}", "-q"]) == 1
     text = Path(f"r{suffix}").read_text()

@@ -31,9 +31,7 @@ def test_the_package_itself_is_light() -> None:
 
 def test_the_host_loads_no_framework_and_no_runtime() -> None:
     """Everything that the host runs itself is free of frameworks and of onnxruntime."""
-    loaded = modules_after(
-        "import onnxeq; onnxeq.check; onnxeq.convert\nimport onnxeq.referee, onnxeq.graph.normalize"
-    )
+    loaded = modules_after("import onnxeq; onnxeq.check; onnxeq.convert\nimport onnxeq.referee, onnxeq.graph.normalize")
     assert not loaded & {"onnxruntime", "onnx.reference", *FRAMEWORKS}
 
 

@@ -195,16 +195,12 @@ def wait_for(condition: object, seconds: float = 20.0) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
-def test_an_interrupted_host_takes_its_workers_along(
-    factories: Path, fresh_cache: Path, kind: signal.Signals
-) -> None:
+def test_an_interrupted_host_takes_its_workers_along(factories: Path, fresh_cache: Path, kind: signal.Signals) -> None:
     """After Ctrl-C nothing runs and nothing half-written is left (status 130); after kill -9 nothing runs,
     and the next host removes what was left.
     """
     command = [sys.executable, "-m", "onnxeq", "check", f"{factories}:hangs", "--shape", "x=1x1", "-q"]
-    host = subprocess.Popen(
-        command, stderr=subprocess.PIPE, env=dict(os.environ, ONNXEQ_CACHE=str(fresh_cache))
-    )
+    host = subprocess.Popen(command, stderr=subprocess.PIPE, env=dict(os.environ, ONNXEQ_CACHE=str(fresh_cache)))
     assert wait_for(lambda: list(fresh_cache.glob("jobs/*/steps.jsonl")) and running(f"{fresh_cache}/jobs"))
     host.send_signal(kind)
     status = host.wait(timeout=20)

@@ -79,9 +79,7 @@ def test_a_rung_that_was_asked_for_and_did_not_run_leaves_the_verdict_open() -> 
 def test_without_a_referee_nothing_is_equivalent() -> None:
     """If the units could not be measured, no rung passes on trust."""
     units = Units(missing="no validated float64 semantics for Foo")
-    (found,) = climb(
-        [RungPlan("kernels", "a", "b")], {"a": execution("a"), "b": execution("b")}, units, Rules()
-    )
+    (found,) = climb([RungPlan("kernels", "a", "b")], {"a": execution("a"), "b": execution("b")}, units, Rules())
     assert found.status is Status.NOT_RUN
     assert "Foo" in found.reason
 
@@ -93,9 +91,7 @@ def test_accept_widens_only_its_rungs() -> None:
     accepted = rung(RungPlan("provider", "a", "b"), execution("a"), execution("b", error), tf32)
     assert accepted.status is Status.PASS
     assert "accepted as tf32" in accepted.reason
-    assert (
-        rung(RungPlan("kernels", "a", "b"), execution("a"), execution("b", error), tf32).status is Status.FAIL
-    )
+    assert rung(RungPlan("kernels", "a", "b"), execution("a"), execution("b", error), tf32).status is Status.FAIL
     worse = rung(RungPlan("provider", "a", "b"), execution("a"), execution("b", error * 100), tf32)
     assert worse.status is Status.FAIL
     assert set(ACCEPTED) == {"tf32", "float16", "bfloat16", "int8"}

@@ -73,9 +73,7 @@ def test_equal_infinities_are_equal() -> None:
 
 def test_a_flip_that_rounding_alone_causes_is_said_and_is_no_divergence() -> None:
     """An argmax that the draws changed as well is unstable at this input."""
-    found = compare(
-        [{"i": np.array([3, 1])}], [{"i": np.array([4, 1])}], [{"i": np.array([1.0, 0.0])}], step=0
-    )
+    found = compare([{"i": np.array([3, 1])}], [{"i": np.array([4, 1])}], [{"i": np.array([1.0, 0.0])}], step=0)
     assert found.ratio == 0
     assert "unstable" in found.note
 

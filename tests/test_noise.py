@@ -111,9 +111,7 @@ def test_a_tiny_running_variance_widens_the_unit() -> None:
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, [64, 1])],
             [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
         )  # fmt: skip
-        executor = Executor(
-            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-        )
+        executor = Executor(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
         x = np.random.default_rng(0).standard_normal((64, 1)).astype(np.float32)
         return float(np.sqrt(np.mean(np.square(spread(executor, {"x": x}, RoundingNoise)))))
 

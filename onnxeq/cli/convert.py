@@ -22,9 +22,7 @@ def convert(
     inputs: o.Inputs = [],  # noqa: B006
     opset: o.Opset = None,
     seed: o.Seed = 0,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Write the exporter's graph as it is, not normalised.")
-    ] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Write the exporter's graph as it is, not normalised.")] = False,
     force: Force = False,
     timeout: o.Timeout = None,
     trust: o.Trust = False,
@@ -75,9 +73,7 @@ def _say(done: object, as_json: bool) -> None:
     assert isinstance(done, Converted)  # noqa: S101 - for the type checker
     if as_json:
         typer.echo(
-            json.dumps(
-                {"schema": "onnxeq.convert/1", **dataclasses.asdict(done), "path": str(done.path)}, indent=1
-            )
+            json.dumps({"schema": "onnxeq.convert/1", **dataclasses.asdict(done), "path": str(done.path)}, indent=1)
         )
         return
     typer.echo(

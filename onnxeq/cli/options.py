@@ -12,25 +12,17 @@ __all__ = [
     "Seed", "Shape", "Timeout", "Trust", "split",
 ]  # fmt: skip
 
-Accept = Annotated[
-    list[str], typer.Option(help="A reduced precision that is fine: tf32, float16, bfloat16, int8.")
-]
-Atol = Annotated[
-    float | None, typer.Option(help="With --rtol: |a-b| <= atol + rtol*|b| in place of measured limits.")
-]
+Accept = Annotated[list[str], typer.Option(help="A reduced precision that is fine: tf32, float16, bfloat16, int8.")]
+Atol = Annotated[float | None, typer.Option(help="With --rtol: |a-b| <= atol + rtol*|b| in place of measured limits.")]
 Batch = Annotated[str, typer.Option(help="Batch sizes to try where the batch may vary, e.g. 1,4.")]
 Inputs = Annotated[
     list[Path],
     typer.Option(help="Inputs: .npz, .npy, a folder of them, or an ONNX test_data_set_N (repeatable)."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-NoCache = Annotated[
-    bool, typer.Option("--no-cache", help="Run everything again, whatever earlier checks left.")
-]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Run everything again, whatever earlier checks left.")]
 Opset = Annotated[int | None, typer.Option(help="Opset of the export; by default the exporter's.")]
-ProviderList = Annotated[
-    str, typer.Option("--providers", help="cpu,cuda; by default those that this machine has.")
-]
+ProviderList = Annotated[str, typer.Option("--providers", help="cpu,cuda; by default those that this machine has.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 ReportFile = Annotated[
     Path | None, typer.Option("--report", help="Also write the report: FILE.html, .json, .md or .xml.")

@@ -144,9 +144,7 @@ def new_constant(graph: ir.Graph, old: ir.Value | None, name: str, data: Array, 
         candidate, count = f"{name}_{count}", count + 1
     taken.add(candidate)
     tensor = ir.Tensor(np.ascontiguousarray(data).reshape(data.shape), name=candidate)
-    value = ir.Value(
-        name=candidate, shape=ir.Shape(data.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-    )
+    value = ir.Value(name=candidate, shape=ir.Shape(data.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value
 

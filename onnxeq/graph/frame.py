@@ -198,8 +198,6 @@ def apply(item: Pass, model: ir.Model, options: Options) -> tuple[ir.Model, Step
     elif misplaced := _misplaced(result.graph, frozenset()):
         broken = f"left a value that is read before it is defined: {misplaced}"
     if broken:
-        raise PassViolation(
-            f"pass {item.name}: {broken}", hint="Leave it out (--passes) and report the model."
-        )
+        raise PassViolation(f"pass {item.name}: {broken}", hint="Leave it out (--passes) and report the model.")
     step = Step(item.name, operators.total(), after.total(), bool(outcome.changes), seconds, outcome.note)
     return result, step

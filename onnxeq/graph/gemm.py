@@ -120,8 +120,7 @@ def _run(model: ir.Model, options: Options) -> Outcome:
 
 GEMM = Pass(
     name="canonical-gemm",
-    does="Writes two-dimensional MatMul+Add as Gemm, and Gemm without factors where they can move into "
-    "a constant.",
+    does="Writes two-dimensional MatMul+Add as Gemm, and Gemm without factors where they can move into a constant.",
     run=_run,
     adds=frozenset({"Gemm"}),
     removes=frozenset({"MatMul", "Add"}),

@@ -115,9 +115,7 @@ def inspect(model: onnx.ModelProto | str | os.PathLike[str]) -> ModelInfo:
         try:
             whole = model.SerializeToString(deterministic=True)
         except ValueError as error:
-            raise UnusableModel(
-                "the model in memory is over 2 GiB", hint="Write it and name the file."
-            ) from error
+            raise UnusableModel("the model in memory is over 2 GiB", hint="Write it and name the file.") from error
         return _describe(model, hashlib.sha256(whole).hexdigest(), ())
     path = Path(model)
     proto = read(path)

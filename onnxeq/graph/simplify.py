@@ -45,9 +45,7 @@ def _run(model: ir.Model, options: Options) -> Outcome:
             raise CannotRun(f"onnxsim ran longer than {TIMEOUT_S:.0f} s and was stopped") from error
         if done.returncode or not target.is_file():
             lines = done.stderr.strip().splitlines()
-            raise CannotRun(
-                f"onnxsim failed (status {done.returncode}): {lines[-1] if lines else 'no message'}"
-            )
+            raise CannotRun(f"onnxsim failed (status {done.returncode}): {lines[-1] if lines else 'no message'}")
         simplified = onnx.load(target)
     if simplified.graph.SerializeToString(True) == proto.graph.SerializeToString(True):
         return Outcome(0)

@@ -114,9 +114,7 @@ def _tree(value: ir.Value, perm: _Perm, found: dict[ir.Node, None]) -> bool:
             if _moved(held, perm) is None:
                 return False
             continue
-        if _perm(source.producer()) == _inverse(perm) or (
-            reads_alone(node, source) and _tree(source, perm, found)
-        ):
+        if _perm(source.producer()) == _inverse(perm) or (reads_alone(node, source) and _tree(source, perm, found)):
             moving += 1
         else:
             return False

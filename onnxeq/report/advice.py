@@ -16,7 +16,7 @@ def next_steps(report: Report) -> tuple[str, ...]:
     if report.verdict is Verdict.INCONCLUSIVE:
         reasons = [r.reason for r in report.rungs if r.status is Status.NOT_RUN]
         if any("failed on inputs" in reason or "fails on this model" in reason for reason in reasons):
-            steps.append("the model does not take the inputs that were generated for it: give some with --inputs FILE.npz")
+            steps.append("the model does not take the generated inputs: give some with --inputs FILE.npz")
         elif reasons:
             steps.append("make the missing rungs run, or take the verdict for the ones above only")
         if any("did not vary" in note for note in report.notes):
@@ -35,13 +35,9 @@ def next_steps(report: Report) -> tuple[str, ...]:
             "run the framework with full float32 arithmetic (no TF32, no reduced-precision matmul) and check again"
         )
     if "kernels" in broken:
-        steps.append(
-            "try another onnxruntime version, or report the kernel: the job folders in the cache replay it"
-        )
+        steps.append("try another onnxruntime version, or report the kernel: the job folders in the cache replay it")
     if "optimizer" in broken:
-        steps.append(
-            "deploy with SessionOptions.graph_optimization_level = ORT_DISABLE_ALL until the pass is fixed"
-        )
+        steps.append("deploy with SessionOptions.graph_optimization_level = ORT_DISABLE_ALL until the pass is fixed")
     if "provider" in broken:
         steps.append("set the CUDA provider's option use_tf32 to 0, or accept it: --accept tf32")
     if "stability" in broken:

@@ -22,9 +22,7 @@ def check_name(path: Path) -> None:
         UsageError: An unknown suffix, or no such folder.
     """
     if path.suffix not in FORMATS:
-        raise UsageError(
-            f"--report {path}: unknown kind '{path.suffix}'", hint=f"choose one of {', '.join(FORMATS)}"
-        )
+        raise UsageError(f"--report {path}: unknown kind '{path.suffix}'", hint=f"choose one of {', '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise UsageError(f"--report {path}: there is no folder {path.parent}", hint="create it first")
 

@@ -40,9 +40,7 @@ def render(report: Report) -> RenderableType:
     """The whole screen: headline, causes, rungs, outputs, what to do next."""
     parts: list[RenderableType] = [_headline(report), _subject(report)]
     for cause in report.causes[:_MOST_CAUSES]:
-        parts.append(
-            Text.assemble((f"  {cause.cause.value}", "bold red"), f" at rung {cause.rung}: {cause.evidence}")
-        )
+        parts.append(Text.assemble((f"  {cause.cause.value}", "bold red"), f" at rung {cause.rung}: {cause.evidence}"))
     if len(report.causes) > _MOST_CAUSES:
         parts.append(Text(f"  and {len(report.causes) - _MOST_CAUSES} more (--json lists them)"))
     for note in report.notes[:3]:
@@ -74,10 +72,7 @@ def _subject(report: Report) -> Text:
     against = f"and {target['ref']}" if target.get("ref") else "on its own"
     skipped = sorted({r.reason for r in report.rungs if r.name == "provider" and r.status is Status.NOT_RUN})
     covers = f"; CPU only: {skipped[0]}" if skipped else ""
-    return Text(
-        f"  {report.source.get('ref')} {against} ({size})\n"
-        f"  {coverage.inputs_tried} inputs, {outputs}{covers}"
-    )
+    return Text(f"  {report.source.get('ref')} {against} ({size})\n  {coverage.inputs_tried} inputs, {outputs}{covers}")
 
 
 def _rungs(rungs: Sequence[Rung]) -> RenderableType:
@@ -140,9 +135,7 @@ def _outputs(report: Report) -> RenderableType:
             )
         )
     if len(report.outputs) > _MOST_OUTPUTS:
-        lines.append(
-            Text(f"  and {len(report.outputs) - _MOST_OUTPUTS} more outputs (--json lists them)", style="dim")
-        )
+        lines.append(Text(f"  and {len(report.outputs) - _MOST_OUTPUTS} more outputs (--json lists them)", style="dim"))
     return Group(*lines)
 
 

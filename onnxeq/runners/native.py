@@ -97,9 +97,7 @@ def _load(job: Job, ref: ModelRef, specs: tuple[TensorSpec, ...] | None) -> tupl
     factory = getattr(module, ref.name, None)
     if not callable(factory):
         names = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
-        raise UsageError(
-            f"{ref.module} has no function '{ref.name}'", hint=f"it has: {', '.join(names) or 'none'}"
-        )
+        raise UsageError(f"{ref.module} has no function '{ref.name}'", hint=f"it has: {', '.join(names) or 'none'}")
     _seed_libraries(request.seed)
     try:
         model = factory()
@@ -115,9 +113,7 @@ def _load(job: Job, ref: ModelRef, specs: tuple[TensorSpec, ...] | None) -> tupl
     return _owner(model).wrap(model, request, job.step), example
 
 
-def _feeds(
-    job: Job, native: Native, exports: tuple[Export, ...], example: list[Feed]
-) -> list[dict[str, Array]]:
+def _feeds(job: Job, native: Native, exports: tuple[Export, ...], example: list[Feed]) -> list[dict[str, Array]]:
     specs = native.signature.inputs
     if "feeds" in job.inputs:
         return [inputs_.check_feed(feed, specs) for feed in load_feeds(job.inputs["feeds"])]
@@ -127,9 +123,7 @@ def _feeds(
     if exports:
         specs = _with_index_ranges(specs, exports[0])
     given = [inputs_.check_feed({_rename(k, specs): v for k, v in feed.items()}, specs) for feed in example]
-    made = inputs_.generate(
-        specs, seed=job.params["seed"], batches=job.params["batches"], dynamic_batch=dynamic
-    )
+    made = inputs_.generate(specs, seed=job.params["seed"], batches=job.params["batches"], dynamic_batch=dynamic)
     return given + made
 
 
@@ -141,9 +135,7 @@ def _with_index_ranges(specs: tuple[TensorSpec, ...], export: Export) -> tuple[T
 
     ranges = inputs_.index_ranges(onnx.load(str(export.path), load_external_data=False))
     by_native = dict(zip((s.name for s in specs), export.input_names, strict=False))
-    return tuple(
-        TensorSpec(s.name, s.dtype, s.shape, s.range or ranges.get(by_native.get(s.name, ""))) for s in specs
-    )
+    return tuple(TensorSpec(s.name, s.dtype, s.shape, s.range or ranges.get(by_native.get(s.name, ""))) for s in specs)
 
 
 def _rename(name: str, specs: tuple[TensorSpec, ...]) -> str:
@@ -243,9 +235,7 @@ def load_converter(name: str) -> Converter:
             return cast(Converter, entry.load())
         except ImportError as error:
             raise CannotRun(f"the converter '{name}' ({entry.value}) cannot be imported: {error}") from error
-    raise UnknownZoo(
-        f"no installed package offers a converter '{name}'", hint="onnxeq doctor lists the converters"
-    )
+    raise UnknownZoo(f"no installed package offers a converter '{name}'", hint="onnxeq doctor lists the converters")
 
 
 def _owner(model: object) -> Converter:

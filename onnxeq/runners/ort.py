@@ -68,9 +68,7 @@ def _session(job: Job, onnxruntime: Any, threads: int = 0) -> Any:
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise CannotRun(f"onnxruntime refuses {job.inputs['model'].name}: {_one_line(error)}") from error
     if provider not in session.get_providers():
-        raise CannotRun(
-            f"{provider} did not start: onnxruntime fell back to {', '.join(session.get_providers())}"
-        )
+        raise CannotRun(f"{provider} did not start: onnxruntime fell back to {', '.join(session.get_providers())}")
     return session
 
 

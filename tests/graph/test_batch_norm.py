@@ -71,9 +71,7 @@ def test_gemm(build, same, ops, attributes):
 
 def test_matmul(build, same, ops):
     """BN(xW) of a matrix is a Gemm."""
-    model = build(
-        f"g (float[N,3] x) => (float[N,5] y) {{ h = MatMul(x, w) {NORM} }}", w=normal(3, 5), **statistics(5)
-    )
+    model = build(f"g (float[N,3] x) => (float[N,5] y) {{ h = MatMul(x, w) {NORM} }}", w=normal(3, 5), **statistics(5))
     assert ops(same(model, relative=ROUNDED)) == ["Gemm"]
 
 

@@ -12,9 +12,7 @@ from onnxeq.graph.normalize import normalize
 def test_rounded_once(build, same, ops, stored):
     """(a * b) / c in float64, rounded once: three thirds in float32 steps would be 2^-24 off."""
     a, b, c = (np.float32(v) for v in (1 / 3, 7.1, 0.3))
-    model = build(
-        "g (float[N] x) => (float[N] y) { p = Mul(a, b) q = Div(p, c) y = Add(x, q) }", a=a, b=b, c=c
-    )
+    model = build("g (float[N] x) => (float[N] y) { p = Mul(a, b) q = Div(p, c) y = Add(x, q) }", a=a, b=b, c=c)
     result = same(model, relative=2.0**-23)
     assert ops(result) == ["Add"]
     want = np.float32(np.float64(a) * np.float64(b) / np.float64(c))

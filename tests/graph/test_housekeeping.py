@@ -71,9 +71,7 @@ def test_captured_values_live(build, same, ops):
 
 def test_shapes_are_derived(build):
     """Intermediate shapes are written, with the batch's own name."""
-    model = build(
-        "g (float[N,3] x) => (float[N,5] y) { h = Relu(x) y = MatMul(h, w) }", w=np.ones((3, 5), np.float32)
-    )
+    model = build("g (float[N,3] x) => (float[N,5] y) { h = Relu(x) y = MatMul(h, w) }", w=np.ones((3, 5), np.float32))
     result = normalize(model)
     (value,) = [v for v in result.model.graph.value_info if v.name == "h"]
     dims = [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]

@@ -52,9 +52,7 @@ def test_kept(build, same, ops, body, left):
 
 def test_reshape_of_unknown_sizes_stays(build, same, ops):
     """[N,M] -> [-1,3] splits M unless it is 3: with M unknown it stays."""
-    model = build(
-        "g (float[2,M] x) => (float[A,1] y) { a = Reshape(x, s) y = Relu(a) }", s=np.array([-1, 1], np.int64)
-    )
+    model = build("g (float[2,M] x) => (float[A,1] y) { a = Reshape(x, s) y = Relu(a) }", s=np.array([-1, 1], np.int64))
     assert ops(same(model)) == ["Reshape", "Relu"]
 
 
@@ -78,9 +76,7 @@ def test_dropout_in_training_stays(build, ops):
 
 def test_stale_shape_is_not_believed(build, same, ops):
     """A value_info that says [1,6] where the graph says [N,6] must not remove Reshape to [1,6]."""
-    model = build(
-        "g (float[N,6] x) => (float[A,B] y) { h = Relu(x) y = Reshape(h, s) }", s=np.array([1, -1], np.int64)
-    )
+    model = build("g (float[N,6] x) => (float[A,B] y) { h = Relu(x) y = Reshape(h, s) }", s=np.array([1, -1], np.int64))
     import onnx
 
     model.graph.value_info.append(onnx.helper.make_tensor_value_info("h", onnx.TensorProto.FLOAT, [1, 6]))

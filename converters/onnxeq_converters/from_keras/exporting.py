@@ -26,7 +26,7 @@ import numpy as np
 
 from onnxeq.errors import ExportFailed
 from onnxeq.types import Export, ExportForm, Signature, TensorSpec
-from onnxeq_converters.from_keras.framework import first_line, quiet_stdout, require
+from onnxeq_converters.from_keras.framework import first_line, framework, quiet_stdout, require
 from onnxeq_converters.from_keras.program import Program, trace
 
 __all__ = ["export"]
@@ -60,7 +60,16 @@ class _FlatModel:
     def __call__(self, *args: Any, training: bool = False) -> dict[str, Any]:
         del training
         flat = args[0] if len(args) == 1 and isinstance(args[0], list) else args
-        return self._program.call(*flat)
+        if not _has_compiled_functions(self._program):
+            return self._program.call(*flat)
+        config = framework().tf.config
+        before = config.functions_run_eagerly()
+        # The functions inside become part of the trace that is under way.
+        config.run_functions_eagerly(True)
+        try:
+            return self._program.call(*flat)
+        finally:
+            config.run_functions_eagerly(before)
 
 
 def export(
@@ -89,10 +98,21 @@ def _export_one(model: Any, program: Program, path: Path, form: ExportForm, opse
         notes.append(f"batch baked in: with an open batch {error.message}")
         fixed = tuple(_batch_of_one(spec) for spec in program.signature.inputs)
         proto = _convert(model, trace(model, fixed), form, opset)
+    if _has_compiled_functions(program):
+        notes.append("XLA functions (grouped convolutions) inlined by onnxeq: tf2onnx cannot call them")
     notes += [f"{op} lowered by onnxeq: tf2onnx has no ONNX form of it" for op in _missing_lowerings(program)]
     inputs, outputs = _interface(proto, program.signature)
     _save(proto, path)
     return Export(path, form, dynamic, inputs, outputs, tuple(notes))
+
+
+def _has_compiled_functions(program: Program) -> bool:
+    """Whether XLA functions are called, which freezing does not inline and tf2onnx does not know.
+
+    Keras puts grouped convolutions into such functions (``ConvNeXt``).
+    """
+    library = program.concrete.graph.as_graph_def().library
+    return any(f.attr["_XlaMustCompile"].b for f in library.function)
 
 
 def _batch_of_one(spec: TensorSpec) -> TensorSpec:

@@ -158,6 +158,29 @@ def test_exact_gelu_is_lowered_and_said(
     assert any("Erfc" in note for note in export.notes)
 
 
+def test_grouped_convolution_is_exported_and_lifted(
+    keras: Any, tmp_path: Path, request_for: Callable[..., Any], quiet: Callable[[str], None]
+) -> None:
+    """Keras compiles grouped convolutions with XLA; each channel's result is its own group's sum."""
+    ort = pytest.importorskip("onnxruntime")
+    x = keras.Input((4, 4, 4), name="x")
+    model = keras.Model(x, keras.layers.Conv2D(4, 1, groups=2, use_bias=False)(x))
+    native = converter.wrap(model, request_for(), quiet)
+    value = np.random.default_rng(0).standard_normal((2, 4, 4, 4)).astype(np.float32)
+    kernel = next(iter(native.weights().values())).astype(np.float64)[0, 0]
+    expected = np.concatenate(
+        [value[..., :2].astype(float) @ kernel[:, :2], value[..., 2:].astype(float) @ kernel[:, 2:]], axis=-1
+    )
+    (wide,) = native.run({"x": value}, Precision.F64).values()
+    np.testing.assert_allclose(wide, expected, rtol=0, atol=1e-15 * np.abs(expected).max() * 4)
+    (export,) = native.export(tmp_path, (ExportForm.DEPLOYED,), None)
+    session = ort.InferenceSession(str(export.path), providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x": value})
+    np.testing.assert_allclose(y, expected, rtol=0, atol=4 * 2.0**-23 * np.abs(expected).max())
+    assert export.dynamic_batch
+    assert any("XLA" in note for note in export.notes)
+
+
 def test_operator_that_onnx_lacks_fails_in_one_line(
     keras: Any, tmp_path: Path, request_for: Callable[..., Any], quiet: Callable[[str], None]
 ) -> None:

@@ -67,20 +67,27 @@ class _Tokens(nn.Module):
 
 
 class _Gated(nn.Module):
-    """Squeeze-and-excitation blocks: gates that double make a product that explodes with depth."""
+    """Residual squeeze-and-excitation blocks: gates that double make a product that grows with depth."""
 
-    def __init__(self):
+    def __init__(self, depth=24):
         super().__init__()
         self.stem = nn.Conv2d(3, 16, 3, 2)
-        self.convs = nn.ModuleList(nn.Conv2d(16, 16, 3, padding=1, bias=False) for _ in range(12))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(16) for _ in range(12))
-        self.gates = nn.ModuleList(nn.Conv2d(16, 16, 1) for _ in range(12))
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    "body": nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()),
+                    "gate": nn.Conv2d(16, 16, 1),
+                    "end": nn.Sequential(nn.Conv2d(16, 16, 1, bias=False), nn.BatchNorm2d(16)),
+                }
+            )
+            for _ in range(depth)
+        )
 
     def forward(self, x):
         y = self.stem(x)
-        for conv, norm, gate in zip(self.convs, self.norms, self.gates, strict=True):
-            z = torch.relu(norm(conv(y)))
-            y = y + z * torch.sigmoid(gate(z.mean((2, 3), keepdim=True)))
+        for block in self.blocks:
+            z = block["body"](y)
+            y = y + block["end"](z * torch.sigmoid(block["gate"](z.mean((2, 3), keepdim=True))))
         return y
 
 
@@ -116,13 +123,18 @@ def test_every_parameter_matters():
 
 
 def test_gates_do_not_explode_on_unusual_inputs():
-    """Constant pictures at both ends of the range stay within a factor of 30 of what noise gives."""
-    model = _Gated()
-    _seed(model)
-    with torch.no_grad():
-        usual = model(torch.randn(4, 3, 64, 64)).square().mean().sqrt()
-        unusual = model(torch.full((1, 3, 64, 64), 3.0)).square().mean().sqrt()
-    assert unusual < 30 * usual
+    """A constant picture at the end of the range gives at most five times what noise gives.
+
+    With gates that start half open, 24 blocks make it 32 times for the worst of these seeds.
+    """
+    for seed in range(4):
+        model = _Gated()
+        _seed(model, seed=seed)
+        noise = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            usual = model(noise).square().mean().sqrt()
+            unusual = model(torch.full((1, 3, 64, 64), 3.0)).square().mean().sqrt()
+        assert unusual < 5 * usual, seed
 
 
 def test_recurrent_model_with_integer_inputs():
