@@ -15,7 +15,7 @@ from onnxeq.types import Array, Feed, OutputSummary
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Measure", "compare", "summarize", "within"]
+__all__ = ["Measure", "compare", "participation", "summarize", "within"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def compare(
 
     For a float output with errors ``e_i`` and units ``s_i`` (one per element) the ratio is the larger of
 
-    - ``rms(e) / rms(s) / (1 + 3/sqrt(n))``: the whole output; the slack is for few elements, where a root
-      mean square of draws is itself uncertain;
+    - ``rms(e) / rms(s) / (1 + 3/sqrt(m))``: the whole output; the slack is for few effective elements
+      ``m`` (:func:`participation`), where a root mean square of draws is itself uncertain;
     - ``max |e_i| / t_i / (2*sqrt(2*ln(2n)))`` with ``t_i^2 = (s_i^2 + rms(s)^2)/2``: single elements, against
       what the largest of ``n`` normal deviates may reach, doubled for the tails of small units.
 
@@ -156,7 +156,7 @@ def _compare_floats(
         return Measure(0.0, math.sqrt(mean_s2), 0.0, name)
     if mean_s2 == 0.0:
         return Measure(peak, 0.0, math.inf, name)
-    overall = math.sqrt(float(np.square(e).sum()) / n / mean_s2) / (1 + 3 / math.sqrt(n))
+    overall = math.sqrt(float(np.square(e).sum()) / n / mean_s2) / (1 + 3 / math.sqrt(participation(s2)))
     single = float((e / np.sqrt((s2 + mean_s2) / 2)).max()) / (2 * math.sqrt(2 * math.log(2 * n)))
     return Measure(peak, math.sqrt(mean_s2), max(overall, single), name)
 
@@ -191,6 +191,17 @@ def _flips_are_rounding(different: NDArray[np.bool_], share: NDArray[np.float64]
     uncovered = int(np.count_nonzero(different & (share == 0)))
     few = different.size < 64
     return bool(uncovered <= (0 if few else count // 2) and count <= max(1.0, 2 * float(share.sum())) and share.any())
+
+
+def participation(squares: Array) -> float:
+    """How many elements carry a sum of squares: ``(sum x)^2 / sum x^2``, from 1 (one alone) to n (all alike)."""
+    x = np.asarray(squares, dtype=np.float64).ravel()
+    x = x[np.isfinite(x)]
+    largest = float(x.max(initial=0.0))
+    if largest == 0.0:
+        return float(max(1, x.size))
+    x = x / largest  # squares of squares of small units would vanish
+    return float(x.sum()) ** 2 / float(np.square(x).sum())
 
 
 def summarize(reference: Sequence[Feed], candidate: Sequence[Feed]) -> tuple[OutputSummary, ...]:

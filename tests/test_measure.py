@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from onnxeq.measure import compare, summarize, within
+from onnxeq.measure import compare, participation, summarize, within
 
 RNG = np.random.default_rng(0)
 N = 10_000
@@ -33,6 +33,23 @@ def test_one_wrong_element_among_many_is_seen() -> None:
     error = np.zeros(N)
     error[17] = 1e-3
     assert ratio(error) == pytest.approx(1000 / (2 * math.sqrt(2 * math.log(2 * N))), rel=1e-3)
+
+
+def test_participation_counts_the_elements_that_carry_the_noise() -> None:
+    """All alike: n. One alone: 1. Scale does not matter, however small."""
+    assert participation(np.full(100, 1e-300)) == pytest.approx(100)
+    assert participation(np.eye(1, 100)) == pytest.approx(1)
+    assert participation(np.array([1.0, 1.0, 0.0, 0.0])) == pytest.approx(2)
+    assert participation(np.zeros(5)) == 5
+
+
+def test_a_unit_that_few_elements_carry_gets_the_slack_of_few() -> None:
+    """The same error over a unit in 2 of 1000 elements counts less than over one in all of them."""
+    unit = np.full(1000, 1e-12)
+    unit[:2] = 1e-6
+    error = unit * 3
+    found = compare([{"y": np.zeros(1000)}], [{"y": error}], [{"y": unit}], step=0)
+    assert found.ratio == pytest.approx(3 / (1 + 3 / math.sqrt(2)), rel=1e-3)
 
 
 def test_identical_is_zero_even_without_noise() -> None:

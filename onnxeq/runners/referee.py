@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnx
 from onnxeq.arrays import load_feeds, save_feeds
 from onnxeq.errors import UnsupportedOperator
 from onnxeq.graph.inspect import load
+from onnxeq.measure import participation
 from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise
 from onnxeq.referee import Executor, Hook
 from onnxeq.runners.ort import flatten
@@ -21,8 +23,8 @@ __all__ = ["run"]
 
 Trace: TypeAlias = list[dict[str, Array]]
 
-_ENOUGH = 512
-"""Output elements after which one more draw sharpens a root mean square by little: one draw is enough."""
+_ENOUGH = 64
+"""Effective elements times draws that a unit rests on: then its root mean square is known to 9 %."""
 
 _MOST_DRAWS = 6
 
@@ -54,21 +56,11 @@ def run(job: Job) -> dict[str, Any]:
     job.step("run")
     trace = [_run(executor, feed) for feed in feeds]
     save_feeds(job.out / "trace", trace)
-    draws = _draws(trace)
     if params.get("rounding"):
-        _spread(job, "rounding", executor, feeds, trace, draws, RoundingNoise, AMPLITUDE)
+        _spread(job, "rounding", executor, feeds, trace, RoundingNoise, AMPLITUDE)
     if params.get("floor"):
-        stored = bool(params.get("stored"))
-        _spread(
-            job,
-            "floor",
-            executor,
-            feeds,
-            trace,
-            max(1, draws - 1),
-            lambda s: ConstantFloor(s, stored=stored),
-            1.0,
-        )
+        floor = partial(ConstantFloor, stored=bool(params.get("stored")))
+        _spread(job, "floor", executor, feeds, trace, floor, 1.0)
     return {
         "nodes": len(model.graph.node),
         "initializers": len(model.graph.initializer),
@@ -76,11 +68,18 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
-def _draws(trace: Trace) -> int:
-    """More draws for small outputs: the unit is a root mean square over elements and draws together."""
-    smallest = min((sum(feed[n].size for feed in trace) for n in trace[0]), default=1)
-    fewest = 1 if all(a.dtype.kind == "f" for a in trace[0].values()) else _DISCRETE_DRAWS
-    return int(np.clip(-(-_ENOUGH // max(1, smallest)), fewest, _MOST_DRAWS))
+def _draws(first: Trace) -> int:
+    """How many draws the unit needs, told from the squared movements of the first one.
+
+    A softmax that is nearly one-hot moves in two or three of a thousand elements. What counts is the
+    effective number, the participation ratio ``(sum d^2)^2 / sum d^4``.
+    """
+    fewest = 1
+    for feed in first:
+        for moved in feed.values():
+            effective = participation(moved)
+            fewest = max(fewest, -(-_ENOUGH // max(1, int(effective))))
+    return min(fewest, _MOST_DRAWS)
 
 
 def _run(executor: Executor, feed: Feed, hook: Hook | None = None) -> dict[str, Array]:
@@ -94,18 +93,22 @@ def _spread(
     executor: Executor,
     feeds: Sequence[Feed],
     trace: Trace,
-    draws: int,
     make: Callable[[int], Hook],
     amplitude: float,
 ) -> None:
     totals: Trace = [{k: np.zeros(v.shape) for k, v in feed.items()} for feed in trace]
-    for draw in range(draws):
-        job.step(f"{name} {draw + 1} of {draws}")
-        # One hook for all feeds of a draw: constants move in the same way wherever they are read.
+    discrete = any(a.dtype.kind != "f" for a in trace[0].values())
+    draws, draw = (_DISCRETE_DRAWS if discrete else 1), 0
+    while draw < draws:
+        job.step(f"{name} {draw + 1} of {draws}" if draw else f"{name} 1")
         for index, feed in enumerate(feeds):
+            # The same seed for every feed of a draw: a constant moves in one way wherever it is read.
             moved = _run(executor, feed, make(int(job.params["seed"]) * 1000 + draw))
             for key, base in trace[index].items():
                 totals[index][key] = totals[index][key] + _movement(base, moved.get(key), amplitude)
+        if draw == 0:
+            draws = max(draws, _draws(totals))
+        draw += 1
     save_feeds(job.out / name, [{k: np.sqrt(v / draws) for k, v in feed.items()} for feed in totals])
 
 
