@@ -29,7 +29,9 @@ demo: $(INSTALLED)
 	$(BIN)/python benchmarks/demo.py
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	# torch and TensorFlow crash when both are loaded into one process: they are tested apart.
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not keras"
+	$(BIN)/python -m pytest -n $(WORKERS) -m keras
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

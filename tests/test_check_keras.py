@@ -14,7 +14,7 @@ import onnxeq
 from onnxeq.cli.main import run
 from onnxeq.types import Status, Verdict
 
-pytestmark = [pytest.mark.keras, pytest.mark.xdist_group("keras")]
+pytestmark = pytest.mark.keras
 
 FACTORY = """
 import keras

@@ -15,7 +15,7 @@ import onnxeq
 from onnxeq.cli.main import run
 from onnxeq.types import CauseKind, Report, Status, Verdict
 
-pytestmark = [pytest.mark.torch, pytest.mark.xdist_group("torch")]
+pytestmark = pytest.mark.torch
 
 FACTORIES = """
 import torch

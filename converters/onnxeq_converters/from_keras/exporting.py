@@ -28,6 +28,7 @@ from onnxeq.errors import ExportFailed
 from onnxeq.types import Export, ExportForm, Signature, TensorSpec
 from onnxeq_converters.from_keras.framework import first_line, framework, quiet_stdout, require
 from onnxeq_converters.from_keras.program import Program, trace
+from onnxeq_converters.from_keras.standins import replaced, stand_ins
 
 __all__ = ["export"]
 
@@ -178,15 +179,19 @@ _ONNX_DOMAIN = ""
 
 
 def _fast_or_careful(convert: Callable[[], Any]) -> Any:
-    """tf2onnx's result, without the copies that it makes of the graph before each optimizer.
+    """tf2onnx's result, without the copies that it makes of the weights and of the graph.
 
-    The copies serve to go on when an optimizer raises, and take most of the time. The variable makes
-    tf2onnx raise instead; then it runs again, as it does by default.
+    Large weights are kept aside. The copies of the graph before each optimizer serve to go on when
+    one raises; the variable makes tf2onnx raise instead. Whatever raises, it runs again as it does by
+    default.
     """
     before = os.environ.get(_RAISE_IN_OPTIMIZERS)
     os.environ[_RAISE_IN_OPTIMIZERS] = "FALSE"
     try:
-        return convert()
+        with stand_ins() as kept:
+            proto = convert()
+            kept.restore(proto)
+            return proto
     except Exception:  # whatever it was, the default run has the last word
         del os.environ[_RAISE_IN_OPTIMIZERS]
         return convert()
@@ -210,20 +215,14 @@ def _without_folding() -> Iterator[None]:
         (tfonnx, "compute_const_folding_using_tf", _integer_values),
         (tfonnx, "rewrite_constant_fold", _integer_nodes),
     ]
-    originals = []
-    for module, name, _ in doors:
-        if not hasattr(module, name):
-            raise ExportFailed(
-                f"tf2onnx has no {module.__name__}.{name} any more, so its folding cannot be switched off"
-            )
-        originals.append(getattr(module, name))
-    try:
-        for (module, name, replacement), original in zip(doors, originals, strict=True):
-            setattr(module, name, replacement(original))
+    with contextlib.ExitStack() as stack:
+        for module, name, replacement in doors:
+            if not hasattr(module, name):
+                raise ExportFailed(
+                    f"tf2onnx has no {module.__name__}.{name} any more, so its folding cannot be switched off"
+                )
+            stack.enter_context(replaced(module, name, replacement(getattr(module, name))))
         yield
-    finally:
-        for (module, name, _), original in zip(doors, originals, strict=True):
-            setattr(module, name, original)
 
 
 def _as_it_is(input_names: list[str], output_names: list[str], graph_def: Any) -> Any:

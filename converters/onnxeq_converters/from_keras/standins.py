@@ -1,0 +1,216 @@
+"""Large weights kept out of a conversion: one copy beside it, stand-ins inside.
+
+TensorFlow and tf2onnx pass every constant on by value: into and out of graphs, once per optimizer, in
+every ``node_def``. A weight of 400 MB is copied dozens of times, and protobuf keeps several of the
+copies alive. Here such a weight is stored once, under the digest of its bytes, and the digest takes
+the place of the bytes in TensorFlow's and in ONNX's ``TensorProto``; name, type and shape stay.
+
+Nothing is decided differently. Equal bytes have equal digests, so tf2onnx's comparisons of constants
+(``merge_duplication``) come out the same. Who asks for the values gets them: tf2onnx through
+``numpy_helper`` and ``get_tf_tensor_data``, TensorFlow's grappler by having the bytes put back before
+it runs. What reads ``raw_data`` itself (tf2onnx 1.17: einsum equations, ``FakeQuant`` ranges) is far
+below the size from which there are stand-ins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from onnxeq.types import Array
+from onnxeq_converters.from_keras.framework import require
+
+__all__ = ["StandIns", "replaced", "stand_ins"]
+
+_SMALLEST = 1 << 16
+"""Bytes of the smallest weight that is kept aside: the many small ones cost nothing."""
+
+_FLOATS = ("float16", "float32", "float64")
+"""Only these are kept aside: shape inference reads integers."""
+
+
+class StandIns:
+    """The weights that are kept aside, by the digest of their bytes."""
+
+    def __init__(self) -> None:
+        self._bytes: dict[bytes, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def keep(self, data: bytes) -> bytes:
+        """Stores the bytes once and returns what stands in for them."""
+        digest = hashlib.sha256(data).digest()
+        self._bytes.setdefault(digest, data)
+        return digest
+
+    def behind(self, data: bytes) -> bytes | None:
+        """The bytes that ``data`` stands in for; ``None`` where it stands for itself."""
+        return self._bytes.get(data)
+
+    def clear(self) -> None:
+        """Lets go of all bytes."""
+        self._bytes.clear()
+
+    def restore(self, proto: Any) -> None:
+        """Puts the bytes back into an ``onnx.ModelProto``, and lets go of them."""
+        for tensor in _onnx_tensors(proto.graph):
+            if (data := self.behind(tensor.raw_data)) is not None:
+                tensor.raw_data = data
+        self.clear()
+
+    def from_array(self, array: Array, /, name: str | None = None) -> Any:
+        """``onnx.numpy_helper.from_array``, with a stand-in where the array is large."""
+        onnx = require("onnx")
+        if array.nbytes < _SMALLEST or array.dtype.name not in _FLOATS:
+            return onnx.numpy_helper.from_array(array, name)
+        data = self.keep(onnx.numpy_helper.tobytes_little_endian(array))
+        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        return onnx.TensorProto(name=name or None, data_type=kind, dims=array.shape, raw_data=data)
+
+    def to_array(self, tensor: Any, base_dir: str = "") -> Array:
+        """``onnx.numpy_helper.to_array``, with the values behind a stand-in."""
+        onnx = require("onnx")
+        data = self.behind(tensor.raw_data)
+        if data is None:
+            result: Array = onnx.numpy_helper.to_array(tensor, base_dir)
+            return result
+        kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        return np.frombuffer(data, np.dtype(kind).newbyteorder("<")).reshape(tensor.dims)
+
+    def shrink(self, tensor: Any) -> Any:
+        """Puts a stand-in into a large ``tensorflow.TensorProto``; returns the tensor."""
+        name = require("tensorflow").as_dtype(tensor.dtype).name
+        if name in _FLOATS and len(content := tensor.tensor_content) >= _SMALLEST:
+            tensor.tensor_content = self.keep(content)
+        return tensor
+
+    def grown(self, tensor: Any) -> Any:
+        """The ``tensorflow.TensorProto`` itself, or a whole copy of a stand-in."""
+        data = self.behind(tensor.tensor_content)
+        if data is None:
+            return tensor
+        return type(tensor)(dtype=tensor.dtype, tensor_shape=tensor.tensor_shape, tensor_content=data)
+
+
+@contextlib.contextmanager
+def stand_ins() -> Iterator[StandIns]:
+    """Keeps large weights out of the conversions inside; the result is to be restored inside.
+
+    Raises:
+        AttributeError: TensorFlow or tf2onnx is built otherwise than the versions known here.
+    """
+    kept = StandIns()
+    freezing, grappler, tf_utils = (
+        require(name)
+        for name in (
+            "tensorflow.python.framework.convert_to_constants",
+            "tensorflow.python.grappler.tf_optimizer",
+            "tf2onnx.tf_utils",
+        )
+    )
+    make = freezing.tensor_util.make_tensor_proto
+    optimize = grappler.tf_opt.TF_OptimizeGraphSerialized
+    value = tf_utils.get_tf_tensor_data
+    with contextlib.ExitStack() as stack:
+        for module, name, replacement in (
+            # Variables become constants here: from the start they are stand-ins.
+            (freezing, "tensor_util", _with(freezing.tensor_util, make_tensor_proto=_shrinking(kept, make))),
+            (grappler, "tf_opt", _with(grappler.tf_opt, TF_OptimizeGraphSerialized=_whole(kept, optimize))),
+            (tf_utils, "get_tf_tensor_data", lambda tensor: value(kept.grown(tensor))),
+            *_numpy_helpers(kept),
+        ):
+            stack.enter_context(replaced(module, name, replacement))
+        yield kept
+
+
+@contextlib.contextmanager
+def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    """Sets ``module.name`` for the time of the block.
+
+    Raises:
+        AttributeError: The module has no such name.
+    """
+    original = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
+
+
+def _with(module: ModuleType, **replacements: Any) -> SimpleNamespace:
+    """The module as one of its users sees it, the replacements in place."""
+    return SimpleNamespace(**{**vars(module), **replacements})
+
+
+def _numpy_helpers(kept: StandIns) -> Iterator[tuple[ModuleType, str, Any]]:
+    """Every place where tf2onnx turns tensors into arrays and back."""
+    original = require("onnx.numpy_helper")
+    ours = _with(original, from_array=kept.from_array, to_array=kept.to_array)
+    for module in [m for name, m in sys.modules.items() if name.partition(".")[0] == "tf2onnx"]:
+        for name, before, after in (
+            ("numpy_helper", original, ours),
+            ("from_array", original.from_array, ours.from_array),
+            ("to_array", original.to_array, ours.to_array),
+        ):
+            if vars(module).get(name) is before:
+                yield module, name, after
+
+
+def _shrinking(kept: StandIns, make: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: kept.shrink(make(*args, **kwargs))
+
+
+def _whole(kept: StandIns, optimize: Callable[..., bytes]) -> Callable[..., bytes]:
+    """Grappler on the true weights: what it folds depends on them.
+
+    The graph that it gets holds all the weights, so they need not be kept meanwhile; and no protobuf
+    object holds a second copy while it works.
+    """
+    protos = require("tensorflow.core.protobuf.meta_graph_pb2")
+    graphs = require("tensorflow.core.framework.graph_pb2")
+
+    def filled(data: bytes) -> bytes:
+        meta = protos.MetaGraphDef.FromString(data)
+        for tensor in _tf_constants(meta.graph_def):
+            if (content := kept.behind(tensor.tensor_content)) is not None:
+                tensor.tensor_content = content
+        kept.clear()
+        return bytes(meta.SerializeToString())
+
+    def emptied(data: bytes) -> bytes:
+        graph = graphs.GraphDef.FromString(data)
+        for tensor in _tf_constants(graph):
+            kept.shrink(tensor)
+        return bytes(graph.SerializeToString())
+
+    def run(cluster: Any, config: bytes, metagraph: bytes, *rest: Any) -> bytes:
+        if not kept:  # freezing begins with grappler, when the weights are still variables
+            return optimize(cluster, config, metagraph, *rest)
+        return emptied(optimize(cluster, config, filled(metagraph), *rest))
+
+    return run
+
+
+def _tf_constants(graph: Any) -> Iterator[Any]:
+    for body in (graph.node, *(function.node_def for function in graph.library.function)):
+        yield from (node.attr["value"].tensor for node in body if node.op == "Const")
+
+
+def _onnx_tensors(graph: Any) -> Iterable[Any]:
+    """All tensors of an ``onnx.GraphProto``, those of the bodies of loops and branches included."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            for body in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                yield from _onnx_tensors(body)
