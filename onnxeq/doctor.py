@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from onnxeq import fingerprint, zoo
+from onnxeq.cache import cache_root
 from onnxeq.errors import FrameworkMissing
-from onnxeq.jobs import cache_root
 from onnxeq.providers import choose_providers
 
 __all__ = ["Finding", "State", "examine"]

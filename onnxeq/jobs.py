@@ -29,29 +29,15 @@ from pathlib import Path
 from typing import Any
 
 from onnxeq import errors, fingerprint
+from onnxeq.cache import cache_root, keep_failed, lookup, prune, sweep
 from onnxeq.errors import JobCrashed, JobKilled, JobTimeout, OnnxeqError
 
-__all__ = ["JobResult", "JobSpec", "Jobs", "Listener", "cache_root", "prune"]
+__all__ = ["JobResult", "JobSpec", "Jobs", "Listener"]
 
 Listener = Callable[[str, str], None]
 """Called with a job's label and the step it began; the step is ``done``, ``cached`` or ``failed`` at the end."""
 
 _POLL_S = 0.02
-_KEEP_FAILED = 20
-_RECENT_S = 3600.0
-"""Jobs used within the last hour may be in another process's hands: they are not pruned."""
-
-DEFAULT_LIMIT_GIB = 20.0
-"""Size that the cache is kept under; ``ONNXEQ_CACHE_LIMIT`` (GiB) overrides it."""
-
-
-def cache_root() -> Path:
-    """Where jobs are kept: ``$ONNXEQ_CACHE``, else the user's cache folder."""
-    given = os.environ.get("ONNXEQ_CACHE")
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "onnxeq"
 
 
 @dataclass(frozen=True)
@@ -122,7 +108,7 @@ class Jobs:
         self._wrote = False
         for name in ("jobs", "failed"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
-        _sweep(self.root / "jobs")
+        sweep(self.root / "jobs")
 
     def __enter__(self) -> Jobs:
         return self
@@ -155,10 +141,10 @@ class Jobs:
     def _run(self, spec: JobSpec) -> JobResult:
         final = self.root / "jobs" / _key(spec)
         if self._use_cache and spec.cache:
-            found = _lookup(final)
+            found = lookup(final)
             if found is not None:
                 self._listen(spec.label, "cached")
-                return found
+                return JobResult(final, found["data"], float(found["seconds"]), int(found["peak_bytes"]), cached=True)
         work = self._prepare(spec, final)
         began = time.perf_counter()
         try:
@@ -207,7 +193,7 @@ class Jobs:
                     _kill(process)
                     raise JobTimeout(
                         f"{spec.label}: ran longer than the {self._timeout_s:g} s allowed, in step '{steps.last}'",
-                        hint=f"allow more with --timeout, or replay it: {_keep(self.root, work)}",
+                        hint=f"allow more with --timeout, or replay it: {keep_failed(self.root, work)}",
                         step=steps.last,
                     )
                 time.sleep(_POLL_S)
@@ -222,7 +208,7 @@ class Jobs:
         if (work / "error.json").exists():
             error = errors.from_record(json.loads((work / "error.json").read_text()))
             if isinstance(error, JobCrashed):
-                error.hint = f"the log and a replay: {_keep(self.root, work)}"
+                error.hint = f"the log and a replay: {keep_failed(self.root, work)}"
             raise error
         if status < 0:
             name = signal.Signals(-status).name
@@ -230,13 +216,13 @@ class Jobs:
             last = _last_line(work / "log.txt")
             raise JobKilled(
                 f"{spec.label}: its process died by {name}{guess} in step '{step}'" + (f": {last}" if last else ""),
-                hint=f"replay it: {_keep(self.root, work)}",
+                hint=f"replay it: {keep_failed(self.root, work)}",
                 step=step,
             )
         if status != 0 or not (work / "result.json").exists():
             raise JobCrashed(
                 f"{spec.label}: its process ended with status {status} and no result in step '{step}'",
-                hint=f"the log and a replay: {_keep(self.root, work)}",
+                hint=f"the log and a replay: {keep_failed(self.root, work)}",
                 step=step,
             )
 
@@ -308,72 +294,6 @@ def _key(spec: JobSpec) -> str:
         "machine": fingerprint.machine(),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _lookup(final: Path) -> JobResult | None:
-    """The finished job in ``final`` when every file it produced is still whole, else ``None``."""
-    try:
-        record = json.loads((final / "result.json").read_text())
-        whole = all((final / name).stat().st_size == size for name, size in record["files"].items())
-        fresh = all(fingerprint.of_path(Path(name)) == mark for name, mark in record["sources"].items())
-    except (OSError, ValueError, KeyError):
-        return None
-    if not (whole and fresh):
-        return None
-    with contextlib.suppress(OSError):
-        os.utime(final)  # pruning goes by last use
-    return JobResult(final, record["data"], float(record["seconds"]), int(record.get("peak_bytes", 0)), cached=True)
-
-
-def _keep(root: Path, work: Path) -> str:
-    """Moves a failed job where it can be replayed; returns the command for that."""
-    kept = root / "failed" / work.name.removesuffix(".tmp")
-    work.rename(kept)
-    old = sorted((p for p in (root / "failed").iterdir()), key=lambda p: p.stat().st_mtime)
-    for path in old[:-_KEEP_FAILED]:
-        shutil.rmtree(path, ignore_errors=True)
-    return f"{Path(sys.executable).name} -m onnxeq.worker {kept}"
-
-
-def _sweep(jobs: Path) -> None:
-    """Removes what interrupted hosts left behind: temporary folders whose process is gone."""
-    for path in jobs.glob("*.tmp"):
-        pid = path.name.split(".")[1].split("-")[0]
-        if pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(path, ignore_errors=True)
-    for path in jobs.glob("live-*"):  # cannot be found again, kept a day for bug reports
-        if time.time() - path.stat().st_mtime > 86400:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def prune(root: Path) -> None:
-    """Removes the finished jobs that were not used for longest until the cache is under its limit."""
-    limit = float(os.environ.get("ONNXEQ_CACHE_LIMIT", DEFAULT_LIMIT_GIB)) * 2**30
-    jobs: list[tuple[float, int, Path]] = []
-    for path in (root / "jobs").iterdir():
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            files = json.loads((path / "result.json").read_text())["files"]
-            jobs.append((path.stat().st_mtime, sum(files.values()), path))
-    used = sum(size for _, size, _ in jobs)
-    for last_use, size, path in sorted(jobs):
-        if used <= limit or time.time() - last_use < _RECENT_S:
-            break
-        # Renamed first, so that nobody finds it half removed.
-        going = path.with_name(f"{path.name}.{os.getpid()}-pruned.tmp")
-        with contextlib.suppress(OSError):
-            path.rename(going)
-            shutil.rmtree(going, ignore_errors=True)
-        used -= size
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _last_line(path: Path) -> str:

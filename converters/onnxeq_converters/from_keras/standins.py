@@ -71,8 +71,7 @@ class StandIns:
         if array.nbytes < _SMALLEST or array.dtype.name not in _FLOATS:
             return onnx.numpy_helper.from_array(array, name)
         data = self.keep(onnx.numpy_helper.tobytes_little_endian(array))
-        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-        return onnx.TensorProto(name=name or None, data_type=kind, dims=array.shape, raw_data=data)
+        return _onnx_stand_in(array, name, data)
 
     def to_array(self, tensor: Any, base_dir: str = "") -> Array:
         """``onnx.numpy_helper.to_array``, with the values behind a stand-in."""
@@ -91,12 +90,18 @@ class StandIns:
             tensor.tensor_content = self.keep(content)
         return tensor
 
-    def grown(self, tensor: Any) -> Any:
-        """The ``tensorflow.TensorProto`` itself, or a whole copy of a stand-in."""
+    def tf_value(self, tensor: Any) -> Array | None:
+        """The values behind a ``tensorflow.TensorProto``; ``None`` where it holds them itself."""
         data = self.behind(tensor.tensor_content)
         if data is None:
-            return tensor
-        return type(tensor)(dtype=tensor.dtype, tensor_shape=tensor.tensor_shape, tensor_content=data)
+            return None
+        dims = [d.size for d in tensor.tensor_shape.dim]
+        return np.frombuffer(data, require("tensorflow").as_dtype(tensor.dtype).as_numpy_dtype).reshape(dims)
+
+    def tf_to_onnx(self, tensor: Any, name: str) -> Any | None:
+        """The stand-in of a ``tensorflow.TensorProto`` as ONNX's; ``None`` where it is none."""
+        value = self.tf_value(tensor)
+        return None if value is None else _onnx_stand_in(value, name, tensor.tensor_content)
 
 
 @contextlib.contextmanager
@@ -117,13 +122,22 @@ def stand_ins() -> Iterator[StandIns]:
     )
     make = freezing.tensor_util.make_tensor_proto
     optimize = grappler.tf_opt.TF_OptimizeGraphSerialized
-    value = tf_utils.get_tf_tensor_data
+    value, translate = tf_utils.get_tf_tensor_data, tf_utils.tf_to_onnx_tensor
+
+    def tf_value(tensor: Any) -> Array:
+        known = kept.tf_value(tensor)
+        return value(tensor) if known is None else known
+
+    def tf_to_onnx(tensor: Any, name: str = "") -> Any:
+        return kept.tf_to_onnx(tensor, name) or translate(tensor, name)
+
     with contextlib.ExitStack() as stack:
         for module, name, replacement in (
             # Variables become constants here: from the start they are stand-ins.
             (freezing, "tensor_util", _with(freezing.tensor_util, make_tensor_proto=_shrinking(kept, make))),
             (grappler, "tf_opt", _with(grappler.tf_opt, TF_OptimizeGraphSerialized=_whole(kept, optimize))),
-            (tf_utils, "get_tf_tensor_data", lambda tensor: value(kept.grown(tensor))),
+            (tf_utils, "get_tf_tensor_data", tf_value),
+            (tf_utils, "tf_to_onnx_tensor", tf_to_onnx),
             *_numpy_helpers(kept),
         ):
             stack.enter_context(replaced(module, name, replacement))
@@ -143,6 +157,12 @@ def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(module, name, original)
+
+
+def _onnx_stand_in(array: Array, name: str | None, digest: bytes) -> Any:
+    onnx = require("onnx")
+    kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    return onnx.TensorProto(name=name or None, data_type=kind, dims=array.shape, raw_data=digest)
 
 
 def _with(module: ModuleType, **replacements: Any) -> SimpleNamespace:

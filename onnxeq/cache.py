@@ -1,0 +1,109 @@
+"""The folder of jobs: finding finished ones, keeping failed ones for replay, staying under a size.
+
+``jobs/KEY`` is a finished job, ``jobs/KEY.PID-RANDOM.tmp`` one that is being built, ``failed/`` holds the
+last failed ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from onnxeq import fingerprint
+from onnxeq.errors import UsageError
+
+__all__ = ["cache_root", "keep_failed", "lookup", "prune", "sweep"]
+
+_KEEP_FAILED = 20
+_RECENT_S = 3600.0
+"""Jobs used within the last hour may be in another process's hands: they are not pruned."""
+
+DEFAULT_LIMIT_GIB = 20.0
+"""Size that the cache is kept under; ``ONNXEQ_CACHE_LIMIT`` (GiB) overrides it."""
+
+
+def cache_root() -> Path:
+    """Where jobs are kept: ``$ONNXEQ_CACHE``, else the user's cache folder."""
+    given = os.environ.get("ONNXEQ_CACHE")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "onnxeq"
+
+
+def lookup(final: Path) -> Mapping[str, Any] | None:
+    """The result record of the finished job in ``final`` when every file it produced is still whole."""
+    try:
+        record: dict[str, Any] = json.loads((final / "result.json").read_text())
+        whole = all((final / name).stat().st_size == size for name, size in record["files"].items())
+        fresh = all(fingerprint.of_path(Path(name)) == mark for name, mark in record["sources"].items())
+    except (OSError, ValueError, KeyError):
+        return None
+    if not (whole and fresh):
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(final)  # pruning goes by last use
+    return record
+
+
+def keep_failed(root: Path, work: Path) -> str:
+    """Moves a failed job where it can be replayed; returns the command for that."""
+    kept = root / "failed" / work.name.removesuffix(".tmp")
+    work.rename(kept)
+    old = sorted((p for p in (root / "failed").iterdir()), key=lambda p: p.stat().st_mtime)
+    for path in old[:-_KEEP_FAILED]:
+        shutil.rmtree(path, ignore_errors=True)
+    return shlex.join([sys.executable, "-m", "onnxeq.worker", str(kept)])
+
+
+def sweep(jobs: Path) -> None:
+    """Removes what interrupted hosts left behind: temporary folders whose process is gone."""
+    for path in jobs.glob("*.tmp"):
+        pid = path.name.split(".")[1].split("-")[0]
+        if pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+    for path in jobs.glob("live-*"):  # cannot be found again, kept a day for bug reports
+        if time.time() - path.stat().st_mtime > 86400:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def prune(root: Path) -> None:
+    """Removes the finished jobs that were not used for longest until the cache is under its limit."""
+    asked = os.environ.get("ONNXEQ_CACHE_LIMIT", "")
+    try:
+        limit = (float(asked) if asked else DEFAULT_LIMIT_GIB) * 2**30
+    except ValueError:
+        raise UsageError(f"ONNXEQ_CACHE_LIMIT is '{asked}', no number of GiB", hint="set it to 20, say") from None
+    jobs: list[tuple[float, int, Path]] = []
+    for path in (root / "jobs").iterdir():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            files = json.loads((path / "result.json").read_text())["files"]
+            jobs.append((path.stat().st_mtime, sum(files.values()), path))
+    used = sum(size for _, size, _ in jobs)
+    for last_use, size, path in sorted(jobs):
+        if used <= limit or time.time() - last_use < _RECENT_S:
+            break
+        # Renamed first, so that nobody finds it half removed.
+        going = path.with_name(f"{path.name}.{os.getpid()}-pruned.tmp")
+        with contextlib.suppress(OSError):
+            path.rename(going)
+            shutil.rmtree(going, ignore_errors=True)
+        used -= size
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
