@@ -159,18 +159,23 @@ def _from_framework(
         pairs = pair_outputs(outputs, [o.name for o in artifact.info.outputs])
     feeds = native.job.out / "feeds"
     runs = start_runs(jobs, artifact.path, feeds, names, pairs, asked, request.seed, unfolded)
+    executions = _native_executions(native) | runs.executions()
+    plain_run = executions.get("referee/f64 unfolded")
+    split = plain_run is not None and bool(plain_run.trace)
+    if plain_run is not None and not split:
+        notes += (f"graph and weights are judged together, the unfolded export cannot be: {plain_run.missing}",)
     return _Evidence(
         ref=ref,
         provenance=native.job.data["provenance"],
         artifact=artifact,
         target_ref="its own export" if brought is None else artifact.path.name,
         runs=runs,
-        executions=_native_executions(native) | runs.executions(),
-        plans=(*_framework_plans(own=brought is None), *runs.plans()),
+        executions=executions,
+        plans=(*_framework_plans(split), *runs.plans()),
         reference="native/f32",
         inputs=_paired(native.inputs, artifact, names),
         samples=int(native.job.data["samples"]),
-        joint=brought is not None,
+        joint=not split,
         notes=notes,
         timings=(_timing("native", native), *runs.timings()),
     )
@@ -192,10 +197,11 @@ def _native_executions(native: NativeSide) -> dict[str, Execution]:
     }
 
 
-def _framework_plans(own: bool) -> tuple[RungPlan, ...]:
+def _framework_plans(split: bool) -> tuple[RungPlan, ...]:
+    """The rungs between the framework and the artifact; ``split`` when an unfolded export lies between."""
     rounding = RungPlan("native-rounding", "native/f64", "native/f32")
     repeat = RungPlan("stability", "native/f32", "native/f32 again")
-    if not own:
+    if not split:
         return (rounding, RungPlan("graph", "native/f64", "referee/f64"), repeat)
     return (
         rounding,

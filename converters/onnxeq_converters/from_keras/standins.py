@@ -7,8 +7,7 @@ the place of the bytes in TensorFlow's and in ONNX's ``TensorProto``; name, type
 
 Nothing is decided differently. Equal bytes have equal digests, so tf2onnx's comparisons of constants
 (``merge_duplication``) come out the same. Who asks for the values gets them: tf2onnx through
-``numpy_helper`` and ``get_tf_tensor_data``, TensorFlow's grappler by having the bytes put back before
-it runs. What reads ``raw_data`` itself (tf2onnx 1.17: einsum equations, ``FakeQuant`` ranges) is far
+``numpy_helper`` and ``get_tf_tensor_data``, TensorFlow's grappler as :mod:`.grappler` says. What reads ``raw_data`` itself (tf2onnx 1.17: einsum equations, ``FakeQuant`` ranges) is far
 below the size from which there are stand-ins.
 """
 
@@ -25,6 +24,7 @@ import numpy as np
 
 from onnxeq.types import Array
 from onnxeq_converters.from_keras.framework import require
+from onnxeq_converters.from_keras.grappler import with_weights
 
 __all__ = ["StandIns", "replaced", "stand_ins"]
 
@@ -43,6 +43,11 @@ class StandIns:
 
     def __len__(self) -> int:
         return len(self._bytes)
+
+    @property
+    def n_bytes(self) -> int:
+        """What is kept, in bytes."""
+        return sum(map(len, self._bytes.values()))
 
     def keep(self, data: bytes) -> bytes:
         """Stores the bytes once and returns what stands in for them."""
@@ -82,6 +87,11 @@ class StandIns:
             return result
         kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         return np.frombuffer(data, np.dtype(kind).newbyteorder("<")).reshape(tensor.dims)
+
+    def grow(self, tensor: Any) -> None:
+        """Puts the bytes back into a ``tensorflow.TensorProto``."""
+        if (data := self.behind(tensor.tensor_content)) is not None:
+            tensor.tensor_content = data
 
     def shrink(self, tensor: Any) -> Any:
         """Puts a stand-in into a large ``tensorflow.TensorProto``; returns the tensor."""
@@ -135,7 +145,7 @@ def stand_ins() -> Iterator[StandIns]:
         for module, name, replacement in (
             # Variables become constants here: from the start they are stand-ins.
             (freezing, "tensor_util", _with(freezing.tensor_util, make_tensor_proto=_shrinking(kept, make))),
-            (grappler, "tf_opt", _with(grappler.tf_opt, TF_OptimizeGraphSerialized=_whole(kept, optimize))),
+            (grappler, "tf_opt", _with(grappler.tf_opt, TF_OptimizeGraphSerialized=with_weights(kept, optimize))),
             (tf_utils, "get_tf_tensor_data", tf_value),
             (tf_utils, "tf_to_onnx_tensor", tf_to_onnx),
             *_numpy_helpers(kept),
@@ -186,42 +196,6 @@ def _numpy_helpers(kept: StandIns) -> Iterator[tuple[ModuleType, str, Any]]:
 
 def _shrinking(kept: StandIns, make: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args, **kwargs: kept.shrink(make(*args, **kwargs))
-
-
-def _whole(kept: StandIns, optimize: Callable[..., bytes]) -> Callable[..., bytes]:
-    """Grappler on the true weights: what it folds depends on them.
-
-    The graph that it gets holds all the weights, so they need not be kept meanwhile; and no protobuf
-    object holds a second copy while it works.
-    """
-    protos = require("tensorflow.core.protobuf.meta_graph_pb2")
-    graphs = require("tensorflow.core.framework.graph_pb2")
-
-    def filled(data: bytes) -> bytes:
-        meta = protos.MetaGraphDef.FromString(data)
-        for tensor in _tf_constants(meta.graph_def):
-            if (content := kept.behind(tensor.tensor_content)) is not None:
-                tensor.tensor_content = content
-        kept.clear()
-        return bytes(meta.SerializeToString())
-
-    def emptied(data: bytes) -> bytes:
-        graph = graphs.GraphDef.FromString(data)
-        for tensor in _tf_constants(graph):
-            kept.shrink(tensor)
-        return bytes(graph.SerializeToString())
-
-    def run(cluster: Any, config: bytes, metagraph: bytes, *rest: Any) -> bytes:
-        if not kept:  # freezing begins with grappler, when the weights are still variables
-            return optimize(cluster, config, metagraph, *rest)
-        return emptied(optimize(cluster, config, filled(metagraph), *rest))
-
-    return run
-
-
-def _tf_constants(graph: Any) -> Iterator[Any]:
-    for body in (graph.node, *(function.node_def for function in graph.library.function)):
-        yield from (node.attr["value"].tensor for node in body if node.op == "Const")
 
 
 def _onnx_tensors(graph: Any) -> Iterable[Any]:
