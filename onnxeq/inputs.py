@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,9 @@ def generate(
 ) -> list[dict[str, Array]]:
     """Seeded feeds for ``specs``: one per batch size, or :data:`STATIC_FEEDS` where the batch is fixed.
 
+    A fixed leading size counts as an example when ``dynamic_batch`` says that it may vary: it is tried
+    first, then the others of ``batches``.
+
     A dimension that may vary takes the batch size when it is the first of its tensor (or carries the same
     name as a first one). Else it is :data:`IMAGE_SIZE` where it looks like a height or width (a float
     tensor of rank 4 with 1, 3 or 4 channels) and :data:`OTHER_SIZE` elsewhere; ``--shape`` overrides both.
@@ -80,8 +84,15 @@ def generate(
         BadInputs: An input of unknown shape.
     """
     feeds = []
-    sizes: list[int | None] = list(batches) if dynamic_batch else [None] * STATIC_FEEDS
     batch_names: set[Dim] = {s.shape[0] for s in specs if s.shape and isinstance(s.shape[0], str)}
+    sizes: list[int | None] = [None] * STATIC_FEEDS
+    if dynamic_batch:
+        leading = specs[0].shape[0] if specs and specs[0].shape else None
+        given = [leading] if isinstance(leading, int) and not batch_names else []
+        sizes = [*given, *(b for b in batches if b not in given)]
+        # A size that was only an example varies together with the first input's.
+        specs = [_free_batch(s, leading) if given else s for s in specs]
+        batch_names |= {_BATCH}
     for index, size in enumerate(sizes):
         rng = np.random.default_rng([seed, index])
         feed: dict[str, Array] = {}
@@ -96,6 +107,15 @@ def generate(
             feed[spec.name] = _sample(spec, shape, rng)
         feeds.append(feed)
     return feeds
+
+
+_BATCH = "batch"
+
+
+def _free_batch(spec: TensorSpec, leading: Dim | None) -> TensorSpec:
+    if spec.shape and spec.shape[0] == leading:
+        return replace(spec, shape=(_BATCH, *spec.shape[1:]))
+    return spec
 
 
 def _is_image(spec: TensorSpec) -> bool:

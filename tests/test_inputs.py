@@ -22,6 +22,10 @@ def test_default_feeds_are_four_samples_in_two_batch_sizes() -> None:
     """A dynamic batch gives batches of 1 and 3; a fixed one gives four feeds; all samples differ."""
     dynamic = inputs.generate([IMAGE])
     assert [f["x"].shape[0] for f in dynamic] == [1, 3]
+    example = [TensorSpec("x", "float32", (2, 5)), TensorSpec("y", "float32", (2, 2)), TensorSpec("z", "float32", (7,))]
+    assert [{n: a.shape for n, a in f.items()} for f in inputs.generate(example)] == [
+        {"x": (b, 5), "y": (b, 2), "z": (7,)} for b in (2, 1, 3)
+    ]
     fixed = inputs.generate([TensorSpec("x", "float32", (2, 3, 32, 32))], dynamic_batch=False)
     assert [f["x"].shape[0] for f in fixed] == [2, 2, 2, 2]
     samples = [s for f in dynamic for s in f["x"]]
@@ -33,7 +37,7 @@ def test_sizes_that_nobody_fixed() -> None:
     image = TensorSpec("x", "float32", ("N", 3, "H", "W"))
     tokens = TensorSpec("t", "int64", ("N", "S"))
     state = TensorSpec("s", "float32", (2, "N", 8))
-    feed = inputs.generate([image, tokens, state], batches=[5])[0]
+    feed = inputs.generate([state, image, tokens], batches=[5])[0]
     assert {n: a.shape for n, a in feed.items()} == {"x": (5, 3, 224, 224), "t": (5, 16), "s": (2, 5, 8)}
 
 

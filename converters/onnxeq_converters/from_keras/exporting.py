@@ -15,6 +15,7 @@ four places shut that compute new constants in float32:
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -42,6 +43,9 @@ _FLOATING = (1, 10, 11, 14, 15, 16)
 """``onnx.TensorProto``: FLOAT, FLOAT16, DOUBLE, COMPLEX64, COMPLEX128, BFLOAT16."""
 
 _PROTOBUF_LIMIT = 2**31 - 1
+
+_GRAPH_ALLOWANCE = 1 << 26
+"""Bytes left for what is not weights in a file at the protobuf limit."""
 
 
 class _FlatModel:
@@ -104,6 +108,8 @@ def _export_one(model: Any, program: Program, path: Path, form: ExportForm, opse
     notes += [f"{op} lowered by onnxeq: tf2onnx has no ONNX form of it" for op in _missing_lowerings(program)]
     inputs, outputs = _interface(proto, program.signature)
     _save(proto, path)
+    del proto
+    gc.collect()  # TensorFlow's graphs are cycles: the next form shall not find the last one in memory
     return Export(path, form, dynamic, inputs, outputs, tuple(notes))
 
 
@@ -279,7 +285,8 @@ def _names(kind: str, found: list[str], wanted: list[str]) -> tuple[str, ...]:
 
 def _save(proto: Any, path: Path) -> None:
     onnx = require("onnx")
-    if proto.ByteSize() > _PROTOBUF_LIMIT:
+    # ByteSize would encode the whole model to measure it.
+    if sum(len(t.raw_data) for t in proto.graph.initializer) > _PROTOBUF_LIMIT - _GRAPH_ALLOWANCE:
         onnx.save(proto, str(path), save_as_external_data=True, location=f"{path.name}.data")
     else:
         onnx.save(proto, str(path))
