@@ -7,8 +7,9 @@ the place of the bytes in TensorFlow's and in ONNX's ``TensorProto``; name, type
 
 Nothing is decided differently. Equal bytes have equal digests, so tf2onnx's comparisons of constants
 (``merge_duplication``) come out the same. Who asks for the values gets them: tf2onnx through
-``numpy_helper`` and ``get_tf_tensor_data``, TensorFlow's grappler as :mod:`.grappler` says. What reads ``raw_data`` itself (tf2onnx 1.17: einsum equations, ``FakeQuant`` ranges) is far
-below the size from which there are stand-ins.
+``numpy_helper`` and ``get_tf_tensor_data``, TensorFlow's grappler as :mod:`.grappler` says. What reads
+``raw_data`` itself (tf2onnx 1.17: einsum equations, ``FakeQuant`` ranges) is far below the size from
+which there are stand-ins.
 """
 
 from __future__ import annotations
