@@ -17,6 +17,7 @@ from pathlib import Path
 
 import onnxeq
 from onnxeq.errors import OnnxeqError
+from onnxeq.ladder import LIMITS
 from onnxeq.types import Report, Status, Verdict
 
 TORCHVISION = (
@@ -26,7 +27,7 @@ TORCHVISION = (
 KERAS = "ResNet50 MobileNetV2 EfficientNetB0 DenseNet121 Xception InceptionV3 VGG16 NASNetMobile".split()
 DEFAULT = [f"torchvision:{n}@seeded" for n in TORCHVISION] + [f"keras:{n}@seeded" for n in KERAS]
 
-RUNGS = ("native-rounding", "graph", "weights", "normalize", "kernels", "optimizer", "stability")
+RUNGS = ("native-rounding", "graph", "weights", "normalize", "kernels", "optimizer", "stability", "lowering")
 
 
 def largest(report: Report, name: str) -> float:
@@ -63,7 +64,10 @@ def main() -> int:
         rows.append({"model": reference, "verdict": report.verdict.value, "seconds": seconds, "ratios": ratios})
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
-    print("largest " + ", ".join(f"{n} {max(r['ratios'][n] for r in rows):.2f}" for n in RUNGS) if rows else "")
+    for name in RUNGS:
+        figures = [(r["ratios"][name], r["model"]) for r in rows if not math.isnan(r["ratios"][name])]
+        if figures:
+            print(f"largest {name}: {max(figures)[0]:.2f} of {LIMITS[name].factor:g} ({max(figures)[1]})")
     return 1 if bad else 0
 
 

@@ -78,7 +78,7 @@ def feeds_digest(feeds: Sequence[Feed]) -> str:
     digest = hashlib.sha256()
     for feed in feeds:
         for name, array in feed.items():
-            value = np.ascontiguousarray(array)
+            value = np.asarray(array)  # ascontiguousarray would make () into (1,)
             if dtype_name(value) == "string":
                 value = value.astype(np.str_)
             digest.update(f"{name}:{dtype_name(value)}:{value.shape};".encode())

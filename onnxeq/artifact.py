@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from onnxeq.arrays import load_feeds
-from onnxeq.errors import CannotRun
+from onnxeq.errors import OnnxeqError
 from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.ladder import Execution, RungPlan, Units
 from onnxeq.providers import Provider
+from onnxeq.sides import reads_of
 from onnxeq.types import Array
 
 __all__ = ["ArtifactRuns", "start_runs"]
@@ -41,6 +42,8 @@ class ArtifactRuns:
         """Execution name -> trace, or why there is none."""
         found = {}
         for name, outcome in self.outcomes.items():
+            if name in ("normalize", "constant floor"):
+                continue
             found[name] = Execution(name, self._trace(name, "trace"), outcome.error)
         for folder, name in _REPEATS.items():
             found[name] = Execution(name, self._trace("ort/cpu", folder), self.outcomes["ort/cpu"].error)
@@ -48,8 +51,8 @@ class ArtifactRuns:
 
     def units(self) -> Units:
         """The rounding noise and the constant floor, measured on the artifact itself."""
-        error = self.outcomes["referee/f64"].error
-        return Units(self._trace("referee/f64", "rounding"), self._trace("referee/f64", "floor"), error)
+        error = self.outcomes["referee/f64"].error or self.outcomes["constant floor"].error
+        return Units(self._trace("referee/f64", "rounding"), self._trace("constant floor", "floor"), error)
 
     def plans(self) -> tuple[RungPlan, ...]:
         """The rungs that lie within the artifact."""
@@ -123,36 +126,36 @@ def start_runs(
     """
     threads = max(1, (os.cpu_count() or 1) // jobs.parallel)
     common = {"names": dict(names), "seed": seed}
-    reads = {"model": model, "feeds": feeds}
 
-    def referee(label: str, **params: Any) -> JobSpec:
-        return JobSpec("referee", label, {**common, **params}, reads, threads=threads)
+    def referee(label: str, path: Path, **params: Any) -> Future[JobResult]:
+        reads = {**reads_of(path), "feeds": feeds}
+        return jobs.start(JobSpec("referee", label, {**common, **params}, reads, threads=threads))
 
-    def ort(label: str, provider: str, **params: Any) -> JobSpec:
-        return JobSpec("ort", label, {**common, "provider": provider, **params}, reads)
+    def ort(label: str, provider: str, **params: Any) -> Future[JobResult]:
+        reads = {**reads_of(model), "feeds": feeds}
+        return jobs.start(JobSpec("ort", label, {**common, "provider": provider, **params}, reads))
 
-    started: dict[str, Future[JobResult]] = {
-        "referee/f64": jobs.start(referee("referee/f64", rounding=True, floor=True, stored=stored)),
-    }
-    normalized = jobs.start(JobSpec("normalize", "normalize", {}, {"model": model}, threads=threads))
-    started["ort/cpu plain"] = jobs.start(ort("ort/cpu plain", "cpu", optimize=False, tf32=False))
-    started["ort/cpu"] = jobs.start(ort("ort/cpu", "cpu", optimize=True, tf32=False, repeats=True))
+    # The longest first; what depends on another one last.
+    started = {"referee/f64": referee("referee/f64", model, rounding=True)}
+    normalized = jobs.start(JobSpec("normalize", "normalize", {}, reads_of(model), threads=threads))
+    started["constant floor"] = referee("constant floor", model, floor=True, stored=stored)
     pairs: dict[str, Mapping[str, str]] = {}
     if unfolded is not None:
         path, pairs["referee/f64 unfolded"] = unfolded
-        spec = referee("referee/f64 unfolded")
-        started["referee/f64 unfolded"] = jobs.start(replace(spec, inputs={"model": path, "feeds": feeds}))
-    if next(p for p in providers if p.name == "cuda").why_not == "":
-        started["ort/cuda no-tf32"] = jobs.start(ort("ort/cuda no-tf32", "cuda", optimize=True, tf32=False))
-        started["ort/cuda"] = jobs.start(ort("ort/cuda", "cuda", optimize=True, tf32=True))
+        started["referee/f64 unfolded"] = referee("referee/f64 unfolded", path)
+    started["ort/cpu plain"] = ort("ort/cpu plain", "cpu", optimize=False, tf32=False)
+    started["ort/cpu"] = ort("ort/cpu", "cpu", optimize=True, tf32=False, repeats=True)
+    cuda = next(p for p in providers if p.name == "cuda")
+    if not cuda.why_not:
+        started["ort/cuda no-tf32"] = ort("ort/cuda no-tf32", "cuda", optimize=True, tf32=False, device=cuda.device)
+        started["ort/cuda"] = ort("ort/cuda", "cuda", optimize=True, tf32=True, device=cuda.device)
     settled = _outcome(normalized)
     outcomes: dict[str, _Outcome] = {"normalize": settled}
     if settled.job is None:
         outcomes["referee/f64 normalized"] = _Outcome(None, settled.error)
     else:
         path = settled.job.out / settled.job.data["path"]
-        spec = referee("referee/f64 normalized")
-        started["referee/f64 normalized"] = jobs.start(replace(spec, inputs={"model": path, "feeds": feeds}))
+        started["referee/f64 normalized"] = referee("referee/f64 normalized", path)
     outcomes |= {name: _outcome(future) for name, future in started.items()}
     for name in outcomes:
         pairs.setdefault(name, outputs)
@@ -160,8 +163,8 @@ def start_runs(
 
 
 def _outcome(future: Future[JobResult]) -> _Outcome:
-    """What could not be run is said on its rung; what the user can mend ends the check."""
+    """What could not be run is said on its rung."""
     try:
         return _Outcome(future.result())
-    except CannotRun as error:
+    except OnnxeqError as error:
         return _Outcome(None, error.line())

@@ -17,10 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onnxeq import fingerprint
 from onnxeq.errors import UsageError
 
-__all__ = ["cache_root", "keep_failed", "lookup", "prune", "sweep"]
+__all__ = ["cache_root", "keep_failed", "limit_bytes", "lookup", "prune", "sweep"]
 
 _KEEP_FAILED = 20
 _RECENT_S = 3600.0
@@ -44,10 +43,9 @@ def lookup(final: Path) -> Mapping[str, Any] | None:
     try:
         record: dict[str, Any] = json.loads((final / "result.json").read_text())
         whole = all((final / name).stat().st_size == size for name, size in record["files"].items())
-        fresh = all(fingerprint.of_path(Path(name)) == mark for name, mark in record["sources"].items())
     except (OSError, ValueError, KeyError):
         return None
-    if not (whole and fresh):
+    if not whole:
         return None
     with contextlib.suppress(OSError):
         os.utime(final)  # pruning goes by last use
@@ -58,9 +56,10 @@ def keep_failed(root: Path, work: Path) -> str:
     """Moves a failed job where it can be replayed; returns the command for that."""
     kept = root / "failed" / work.name.removesuffix(".tmp")
     work.rename(kept)
-    old = sorted((p for p in (root / "failed").iterdir()), key=lambda p: p.stat().st_mtime)
-    for path in old[:-_KEEP_FAILED]:
-        shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):  # another process may be doing the same
+        old = sorted((root / "failed").iterdir(), key=lambda p: p.stat().st_mtime)
+        for path in old[:-_KEEP_FAILED]:
+            shutil.rmtree(path, ignore_errors=True)
     return shlex.join([sys.executable, "-m", "onnxeq.worker", str(kept)])
 
 
@@ -71,17 +70,27 @@ def sweep(jobs: Path) -> None:
         if pid.isdigit() and not _alive(int(pid)):
             shutil.rmtree(path, ignore_errors=True)
     for path in jobs.glob("live-*"):  # cannot be found again, kept a day for bug reports
-        if time.time() - path.stat().st_mtime > 86400:
-            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process may be renaming it
+            if time.time() - path.stat().st_mtime > 86400:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def limit_bytes() -> float:
+    """The size that the cache is kept under.
+
+    Raises:
+        UsageError: ``ONNXEQ_CACHE_LIMIT`` is no number.
+    """
+    asked = os.environ.get("ONNXEQ_CACHE_LIMIT", "")
+    try:
+        return (float(asked) if asked else DEFAULT_LIMIT_GIB) * 2**30
+    except ValueError:
+        raise UsageError(f"ONNXEQ_CACHE_LIMIT is '{asked}', no number of GiB", hint="set it to 20, say") from None
 
 
 def prune(root: Path) -> None:
     """Removes the finished jobs that were not used for longest until the cache is under its limit."""
-    asked = os.environ.get("ONNXEQ_CACHE_LIMIT", "")
-    try:
-        limit = (float(asked) if asked else DEFAULT_LIMIT_GIB) * 2**30
-    except ValueError:
-        raise UsageError(f"ONNXEQ_CACHE_LIMIT is '{asked}', no number of GiB", hint="set it to 20, say") from None
+    limit = limit_bytes()
     jobs: list[tuple[float, int, Path]] = []
     for path in (root / "jobs").iterdir():
         with contextlib.suppress(OSError, ValueError, KeyError):
@@ -100,6 +109,8 @@ def prune(root: Path) -> None:
 
 
 def _alive(pid: int) -> bool:
+    if os.name == "nt":  # signal 0 would be Ctrl-C there; leftovers are then left to the user
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

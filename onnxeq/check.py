@@ -9,22 +9,23 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from onnxeq import fingerprint, inputs, ladder, sides
+from onnxeq import fingerprint, ladder, sides
 from onnxeq.artifact import ArtifactRuns, start_runs
 from onnxeq.errors import UsageError
-from onnxeq.interface import check_interface, dead_outputs, pair_inputs, pair_outputs
+from onnxeq.inputs import DEFAULT_BATCHES, batch_size
+from onnxeq.interface import check_interface, pair_inputs, pair_outputs, pairing_note, silent_outputs
 from onnxeq.jobs import Jobs, Listener
 from onnxeq.ladder import Execution, RungPlan
 from onnxeq.measure import summarize
 from onnxeq.providers import Provider, choose_providers
 from onnxeq.sides import Artifact, NativeSide, Request
-from onnxeq.types import Coverage, ExportForm, Feed, ModelRef, Report, TensorSpec
+from onnxeq.types import Coverage, ExportForm, Feed, ModelRef, Report, Rung, Status, TensorSpec
 from onnxeq.zoo import converter_for
 
 __all__ = ["check"]
@@ -36,7 +37,7 @@ def check(
     *,
     inputs: Sequence[str | os.PathLike[str] | Feed] = (),
     shapes: Mapping[str, Sequence[int]] | None = None,
-    batches: Sequence[int] = inputs.DEFAULT_BATCHES,
+    batches: Sequence[int] = DEFAULT_BATCHES,
     seed: int = 0,
     providers: Sequence[str] | None = None,
     opset: int | None = None,
@@ -75,9 +76,7 @@ def check(
         onnxeq.errors.CannotRun: The native side could not be run.
     """
     rules = _rules(accept, rtol, atol)
-    request = Request(
-        _feeds(inputs), {k: tuple(v) for k, v in (shapes or {}).items()}, tuple(batches), seed, opset, trust
-    )
+    request = Request.of(inputs, shapes, batches=batches, seed=seed, opset=opset, trust=trust)
     with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:
         asked = choose_providers(providers)
         ref, live = sides.resolve(source, jobs.root)
@@ -103,7 +102,7 @@ class _Evidence:
         plans: The rungs to climb.
         reference: The execution that users of the source see.
         inputs: Paired inputs of both sides.
-        samples: How many inputs were tried.
+        batches: The batch size of each feed; their sum is how many inputs were tried.
         joint: Whether one rung judges graph and weights together.
         notes: What the export had to say.
         timings: One row per job.
@@ -118,7 +117,7 @@ class _Evidence:
     plans: tuple[RungPlan, ...]
     reference: str
     inputs: tuple[tuple[TensorSpec, TensorSpec], ...]
-    samples: int
+    batches: tuple[int, ...]
     joint: bool
     notes: tuple[str, ...]
     timings: tuple[Mapping[str, Any], ...]
@@ -156,7 +155,9 @@ def _from_framework(
     else:
         artifact = brought
         names = pair_inputs(native.inputs, artifact.info.inputs)
-        pairs = pair_outputs(outputs, [o.name for o in artifact.info.outputs])
+        theirs = [o.name for o in artifact.info.outputs]
+        pairs = pair_outputs(outputs, theirs)
+        notes = tuple(filter(None, [pairing_note(outputs, theirs, pairs), _batch_note(request, brought)]))
     feeds = native.job.out / "feeds"
     runs = start_runs(jobs, artifact.path, feeds, names, pairs, asked, request.seed, unfolded)
     executions = _native_executions(native) | runs.executions()
@@ -171,14 +172,24 @@ def _from_framework(
         target_ref="its own export" if brought is None else artifact.path.name,
         runs=runs,
         executions=executions,
-        plans=(*_framework_plans(split), *runs.plans()),
+        plans=(
+            *_framework_plans(split),
+            *runs.plans(),
+            RungPlan("lowering", "native/f64", "ort/cpu", measure="native/f32"),
+        ),
         reference="native/f32",
         inputs=_paired(native.inputs, artifact, names),
-        samples=int(native.job.data["samples"]),
+        batches=tuple(native.job.data["batches"]),
         joint=not split,
         notes=notes,
         timings=(_timing("native", native), *runs.timings()),
     )
+
+
+def _batch_note(request: Request, brought: Artifact) -> str:
+    if sides.has_dynamic_batch(brought.info.inputs) or request.batches == DEFAULT_BATCHES:
+        return ""
+    return "the artifact's batch is fixed, so that --batch does not apply"
 
 
 def _paired(
@@ -222,11 +233,14 @@ def _from_onnx(
     outputs = [o.name for o in source.info.outputs]
     own = dict(zip(outputs, outputs, strict=True))
     artifact, runs, reference, prefix = source, None, "ort/cpu plain", "source "
+    notes: tuple[str, ...] = ()
     first = start_runs(jobs, source.path, feeds, names, own, asked, request.seed, None, stored=True)
     executions, plans, timings = first.executions(), first.plans(), first.timings()
     if brought is not None:
         names = pair_inputs(source.info.inputs, brought.info.inputs)
-        pairs = pair_outputs(outputs, [o.name for o in brought.info.outputs])
+        theirs = [o.name for o in brought.info.outputs]
+        pairs = pair_outputs(outputs, theirs)
+        notes = tuple(filter(None, [pairing_note(outputs, theirs, pairs)]))
         runs = start_runs(jobs, brought.path, feeds, names, pairs, asked, request.seed, None, stored=True)
         executions = {prefix + k: replace(e, name=prefix + k) for k, e in executions.items()} | runs.executions()
         artifact, reference = brought, "source ort/cpu"
@@ -235,6 +249,7 @@ def _from_onnx(
             RungPlan("native-rounding", "source referee/f64", "source ort/cpu"),
             RungPlan("graph", "source referee/f64", "referee/f64"),
             *runs.plans(),
+            RungPlan("lowering", "source referee/f64", "ort/cpu", measure="source ort/cpu"),
         )
     return _Evidence(
         ref=ref,
@@ -246,9 +261,9 @@ def _from_onnx(
         plans=plans,
         reference=reference,
         inputs=_paired(source.info.inputs, artifact, names),
-        samples=sum(max((a.shape[0] for a in feed.values() if a.ndim), default=1) for feed in given),
+        batches=tuple(batch_size(feed) for feed in given),
         joint=brought is not None,
-        notes=(),
+        notes=notes,
         timings=timings,
     )
 
@@ -259,13 +274,18 @@ def _conclude(found: _Evidence, rules: ladder.Rules) -> Report:
     reference = found.executions[found.reference].trace
     deployed = found.executions["ort/cpu"].trace or found.executions["ort/cpu plain"].trace
     judged = deployed or found.executions["referee/f64"].trace
+    if reference and not deployed and (broken := _cannot_run(found.executions)):
+        nan, inf = math.nan, math.inf
+        rungs.insert(0, Rung("interface", found.reference, "ort/cpu", nan, nan, inf, 0.0, Status.FAIL, broken))
     if reference and deployed:
-        rungs.insert(0, check_interface(found.reference, "ort/cpu", reference[0], deployed[0], found.inputs))
+        interface = check_interface(found.reference, "ort/cpu", reference, deployed, found.inputs, rules.accept)
+        rungs.insert(0, interface)
     exact = found.executions.get("native/f64", found.executions["referee/f64"]).trace
-    dead = dead_outputs(exact, units.rounding, found.runs.live_outputs()) if exact else []
-    doubts = [f"output '{name}' did not vary over the inputs tried, which proves nothing about it" for name in dead]
+    silent = silent_outputs(exact, units.rounding, found.runs.live_outputs(), found.batches) if exact else ()
+    doubts = [s.text for s in silent]
     expected = list(reference[0]) if reference else [o.name for o in found.artifact.info.outputs]
-    compared = [n for n in expected if reference and judged and n in judged[0] and n not in dead]
+    mute = {s.name for s in silent}
+    compared = [n for n in expected if reference and judged and n in judged[0] and n not in mute]
     return Report(
         verdict=ladder.verdict(rungs, found.plans, doubts),
         source={"ref": found.ref.text, "kind": found.ref.zoo, **found.provenance},
@@ -277,7 +297,7 @@ def _conclude(found: _Evidence, rules: ladder.Rules) -> Report:
         coverage=Coverage(
             outputs_compared=len(compared),
             outputs_total=len(expected),
-            inputs_tried=found.samples,
+            inputs_tried=sum(found.batches),
             nodes_compared=0,  # check compares outputs; layers are compared by diff
             nodes_total=found.artifact.info.nodes,
             weights_accounted=0,
@@ -286,6 +306,14 @@ def _conclude(found: _Evidence, rules: ladder.Rules) -> Report:
         notes=(*found.notes, *doubts),
         timings=found.timings,
     )
+
+
+def _cannot_run(executions: Mapping[str, Execution]) -> str:
+    """What to say when two independent executors fail on inputs that the source takes; else empty."""
+    runtime, referee = executions["ort/cpu plain"].missing, executions["referee/f64"].missing
+    if "fails on this model" in runtime and "failed on inputs" in referee:
+        return f"the artifact cannot run what the source runs: {runtime}"
+    return ""
 
 
 def _describe(artifact: Artifact, name: str) -> dict[str, Any]:
@@ -306,14 +334,9 @@ def _rules(accept: Sequence[str], rtol: float | None, atol: float | None) -> lad
         if kind not in ladder.ACCEPTED:
             raise UsageError(f"'{kind}' is no precision", hint=f"--accept takes {', '.join(ladder.ACCEPTED)}")
     tolerance = None if rtol is None and atol is None else ladder.Tolerance(rtol or 0.0, atol or 0.0)
+    if tolerance and not (0 <= tolerance.rtol < math.inf and 0 <= tolerance.atol < math.inf):
+        raise UsageError("a tolerance is no negative or infinite number", hint="write --rtol 1e-3 --atol 1e-5, say")
     return ladder.Rules(tuple(accept), tolerance)
-
-
-def _feeds(given: Sequence[str | os.PathLike[str] | Feed]) -> tuple[Feed, ...]:
-    feeds: list[Feed] = []
-    for item in given:
-        feeds += [item] if isinstance(item, Mapping) else inputs.read([Path(item)])
-    return tuple(feeds)
 
 
 def _timing(label: str, side: NativeSide) -> Mapping[str, Any]:

@@ -9,7 +9,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxeq import inputs as inputs_
 from onnxeq import sides
 from onnxeq.errors import UsageError
 from onnxeq.jobs import Jobs, JobSpec, Listener
@@ -69,8 +68,7 @@ def convert(
         onnxeq.errors.CannotRun: The exporter or the normaliser failed.
     """
     path = _target(output, overwrite)
-    feeds = tuple(f for i in inputs for f in ([i] if isinstance(i, Mapping) else inputs_.read([Path(i)])))
-    request = Request(feeds, {k: tuple(v) for k, v in (shapes or {}).items()}, seed=seed, opset=opset, trust=trust)
+    request = Request.of(inputs, shapes, seed=seed, opset=opset, trust=trust)
     with Jobs(timeout_s=timeout_s, listener=listener) as jobs:
         ref, live = sides.resolve(source, jobs.root)
         provenance: dict[str, Any] = {"onnxeq.source": ref.text}
@@ -138,4 +136,6 @@ def _target(output: str | os.PathLike[str], overwrite: bool) -> Path:
         raise UsageError(f"{path} exists", hint="choose another name, or replace it with --force")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}", hint="create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"the folder {path.parent} cannot be written", hint="choose another one")
     return path

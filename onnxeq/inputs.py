@@ -21,7 +21,17 @@ from onnxeq.types import Array, Dim, Feed, TensorSpec, ValueRange
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["DEFAULT_BATCHES", "check_feed", "generate", "index_ranges", "parse_shape", "read", "with_shapes"]
+__all__ = [
+    "DEFAULT_BATCHES",
+    "adapt",
+    "batch_size",
+    "check_feed",
+    "generate",
+    "index_ranges",
+    "parse_shape",
+    "read",
+    "with_shapes",
+]
 
 DEFAULT_BATCHES = (1, 3)
 """Batch sizes of the default feeds: four samples, and a second size shows what a trace baked in."""
@@ -84,11 +94,11 @@ def generate(
         BadInputs: An input of unknown shape.
     """
     feeds = []
-    batch_names: set[Dim] = {s.shape[0] for s in specs if s.shape and isinstance(s.shape[0], str)}
+    batch_names: set[Dim] = {s.shape[0] for s in specs if s.shape and isinstance(s.shape[0], str) and s.shape[0] != "?"}
     sizes: list[int | None] = [None] * STATIC_FEEDS
     if dynamic_batch:
         leading = specs[0].shape[0] if specs and specs[0].shape else None
-        given = [leading] if isinstance(leading, int) and not batch_names else []
+        given = [leading] if isinstance(leading, int) and not any(_leads_free(s) for s in specs) else []
         sizes = [*given, *(b for b in batches if b not in given)]
         # A size that was only an example varies together with the first input's.
         specs = [_free_batch(s, leading) if given else s for s in specs]
@@ -110,6 +120,10 @@ def generate(
 
 
 _BATCH = "batch"
+
+
+def _leads_free(spec: TensorSpec) -> bool:
+    return bool(spec.shape) and spec.shape is not None and isinstance(spec.shape[0], str)
 
 
 def _free_batch(spec: TensorSpec, leading: Dim | None) -> TensorSpec:
@@ -270,29 +284,49 @@ def _check_tensor(spec: TensorSpec, value: Array) -> None:
         )
 
 
+_KEEP_SHAPE = ("Cast", "Identity", "DequantizeLinear")
+_KEEP_VALUES = (*_KEEP_SHAPE, "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose")
+
+
+def batch_size(feed: Feed) -> int:
+    """The size that most inputs have in common on their first axis; 1 where they have none."""
+    sizes = [a.shape[0] for a in feed.values() if a.ndim]
+    return max(set(sizes), key=sizes.count) if sizes else 1
+
+
+def adapt(feed: Feed, dtypes: Mapping[str, str]) -> dict[str, Array]:
+    """The feed's arrays that a model takes, in the element types that it declares.
+
+    A source in float32 and an artifact in float16 get the same values as far as their types hold them;
+    the interface rung reports that the types differ.
+    """
+    return {
+        name: feed[name] if kind in ("str", "string") or "(" in kind else feed[name].astype(dtype_of(kind), copy=False)
+        for name, kind in dtypes.items()
+        if name in feed
+    }
+
+
 def index_ranges(model: onnx.ModelProto) -> dict[str, ValueRange]:
     """For each integer graph input that indexes a stored table: the rows that it may reach.
 
-    Follows the input through casts and reshapes to a ``Gather`` whose data is an initializer.
+    Follows the input through casts and reshapes to a ``Gather`` whose data is a stored table, itself perhaps cast or
+    dequantised.
     """
-    sizes = {t.name: t.dims for t in model.graph.initializer}
+    rows = {t.name: tuple(t.dims) for t in model.graph.initializer}
     origin = {i.name: i.name for i in model.graph.input}
     ranges: dict[str, ValueRange] = {}
     for node in model.graph.node:
-        first = origin.get(node.input[0]) if node.input else None
-        if first and node.op_type in (
-            "Cast",
-            "Reshape",
-            "Identity",
-            "Unsqueeze",
-            "Squeeze",
-            "Flatten",
-            "Transpose",
-        ):
-            origin[node.output[0]] = first
-        if node.op_type == "Gather" and len(node.input) > 1 and node.input[0] in sizes and node.input[1] in origin:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
+            rows[node.output[0]] = tuple(node.attribute[0].t.dims)
+        if node.op_type in _KEEP_VALUES and node.input:
+            if node.input[0] in origin:
+                origin[node.output[0]] = origin[node.input[0]]
+            if node.input[0] in rows and node.op_type in _KEEP_SHAPE:
+                rows[node.output[0]] = rows[node.input[0]]
+        if node.op_type == "Gather" and node.input[0] in rows and node.input[1] in origin and rows[node.input[0]]:
             axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
             name = origin[node.input[1]]
-            high = float(sizes[node.input[0]][axis])
+            high = float(rows[node.input[0]][axis])
             ranges[name] = ValueRange(0, min(high, ranges[name].high if name in ranges else high))
     return ranges

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from onnxeq.arrays import dtype_name
 from onnxeq.errors import BadInputs
 from onnxeq.types import Array, Feed, Rung, Status, TensorSpec
 
-__all__ = ["check_interface", "dead_outputs", "pair_inputs", "pair_outputs"]
+__all__ = ["Silent", "check_interface", "pair_inputs", "pair_outputs", "pairing_note", "silent_outputs"]
 
 
 def pair_inputs(source: Sequence[TensorSpec], target: Sequence[TensorSpec]) -> dict[str, str]:
@@ -33,74 +35,84 @@ def pair_inputs(source: Sequence[TensorSpec], target: Sequence[TensorSpec]) -> d
 
 
 def pair_outputs(source: Sequence[str], target: Sequence[str]) -> dict[str, str]:
-    """Target output name -> source output name: by name where all names agree, else by position.
+    """Target output name -> source output name: what agrees by name, then the rest by position.
 
-    Position is part of a framework's contract (``model(x)[0]``), so values are not asked.
+    Position is part of a framework's contract (``model(x)[0]``), so values are not asked; where the source
+    has nothing but positions (``output_0``, ``output_1``), they decide alone. An output that pairs with none
+    keeps a name of its own, ``artifact:NAME``, and the interface rung reports it.
     """
-    if set(source) == set(target):
-        return {name: name for name in target}
-    return dict(zip(target, source, strict=False))
+    if len(source) == len(target) and all(re.fullmatch(r"output(_\d+)?", name) for name in source):
+        return dict(zip(target, source, strict=True))
+    pairs = {name: name for name in target if name in source}
+    theirs = [n for n in target if n not in pairs]
+    ours = [n for n in source if n not in pairs]
+    # With all names agreeing or none there is no doubt; else only equal numbers say what belongs together.
+    by_position = zip(theirs, ours, strict=False) if not pairs or len(theirs) == len(ours) else ()
+    pairs |= dict(by_position)
+    return pairs | {n: f"artifact:{n}" for n in target if n not in pairs}
+
+
+def pairing_note(source: Sequence[str], target: Sequence[str], pairs: Mapping[str, str]) -> str:
+    """What a reader must know about the pairing: names that agree in another order."""
+    order = [pairs[n] for n in target if pairs.get(n) in source]
+    if order != [n for n in source if n in order]:
+        return f"outputs come in another order in the artifact ({', '.join(target)}); they were paired by name"
+    return ""
 
 
 def check_interface(
     source_name: str,
     target_name: str,
-    source: Feed,
-    target: Feed,
+    source: Sequence[Feed],
+    target: Sequence[Feed],
     inputs: Sequence[tuple[TensorSpec, TensorSpec]],
+    accepted: Sequence[str] = (),
 ) -> Rung:
-    """Attributes first: number of outputs, their types and shapes, NaN on both sides; the first that is wrong.
+    """Attributes first: number of outputs, their types and shapes, NaN on both sides; over every input tried.
 
     Args:
         source_name: Execution that is taken as given.
         target_name: Execution that is judged.
-        source: Outputs of one feed.
-        target: Outputs of the same feed; those that pair with a source output carry its name.
+        source: Its trace, one mapping of outputs per feed.
+        target: The other's trace; outputs that pair with a source output carry its name.
         inputs: Paired inputs of both sides.
+        accepted: Element types that may stand in the place of float32.
     """
-    problems = [*_counts(source, target), *_inputs(inputs)]
-    output = ""
-    for name, a in source.items():
-        if name in target:
-            found = _tensor(name, a, target[name])
-            output = output or (name if found else "")
-            problems += found
+    problems: dict[str, str] = dict.fromkeys(_inputs(inputs, accepted), "")
+    for ours, theirs in zip(source, target, strict=True):
+        for text in _counts(ours, theirs):
+            problems.setdefault(text, "")
+        for name, a in ours.items():
+            if name in theirs:
+                for text in _tensor(name, a, theirs[name], accepted):
+                    problems.setdefault(text, name)
     status = Status.FAIL if problems else Status.PASS
     ratio = math.inf if problems else 0.0
-    return Rung(
-        "interface",
-        source_name,
-        target_name,
-        math.nan,
-        math.nan,
-        ratio,
-        0.0,
-        status,
-        "; ".join(problems),
-        output,
-    )
+    output = next((name for name in problems.values() if name), "")
+    reason = "; ".join(problems)
+    return Rung("interface", source_name, target_name, math.nan, math.nan, ratio, 0.0, status, reason, output)
 
 
 def _counts(source: Feed, target: Feed) -> list[str]:
     problems = []
     if absent := [n for n in source if n not in target]:
         problems.append(f"{len(absent)} of {len(source)} outputs missing in the artifact: {', '.join(absent)}")
-    if extra := [n for n in target if n not in source]:
+    if extra := [n.removeprefix("artifact:") for n in target if n not in source]:
         problems.append(f"the artifact has {len(extra)} outputs that the source has not: {', '.join(extra)}")
     return problems
 
 
-def _inputs(pairs: Sequence[tuple[TensorSpec, TensorSpec]]) -> list[str]:
+def _inputs(pairs: Sequence[tuple[TensorSpec, TensorSpec]], accepted: Sequence[str]) -> list[str]:
     return [
         f"input '{ours.name}' is {ours.dtype} in the source and {theirs.dtype} in the artifact"
         for ours, theirs in pairs
-        if ours.dtype != theirs.dtype
+        if ours.dtype != theirs.dtype and theirs.dtype not in accepted
     ]
 
 
-def _tensor(name: str, a: Array, b: Array) -> list[str]:
+def _tensor(name: str, a: Array, b: Array, accepted: Sequence[str]) -> list[str]:
     problems = []
-    if dtype_name(a) != dtype_name(b):
+    if dtype_name(a) != dtype_name(b) and dtype_name(b) not in accepted:
         problems.append(f"output '{name}' is {dtype_name(a)} in the source and {dtype_name(b)} in the artifact")
     if a.shape != b.shape:
         problems.append(f"output '{name}' has shape {list(a.shape)} in the source and {list(b.shape)} in the artifact")
@@ -114,32 +126,61 @@ def _tensor(name: str, a: Array, b: Array) -> list[str]:
     return problems
 
 
-def dead_outputs(trace: Sequence[Feed], unit: Sequence[Feed], live: Sequence[str]) -> list[str]:
-    """Float outputs that should depend on the inputs and did not vary over any two of the samples tried.
+@dataclass(frozen=True)
+class Silent:
+    """An output that says nothing about equivalence at the inputs tried.
+
+    Attributes:
+        name: The output.
+        text: Why.
+    """
+
+    name: str
+    text: str
+
+
+def silent_outputs(
+    trace: Sequence[Feed], unit: Sequence[Feed], live: Sequence[str], batches: Sequence[int]
+) -> tuple[Silent, ...]:
+    """Outputs that are empty for every input, or should depend on the inputs and did not vary.
 
     Args:
-        trace: A float64 trace of two samples or more.
+        trace: A float64 trace.
         unit: Rounding noise of the same outputs: a variation within it is none.
         live: Outputs that a path connects with an input; others may well be constant.
+        batches: The batch size of each feed.
     """
-    dead = []
-    for name, first in trace[0].items():
-        if name not in live or first.dtype.kind != "f" or first.size == 0:
+    found = []
+    for name in trace[0]:
+        values = [feed[name] for feed in trace if name in feed]
+        if all(v.size == 0 for v in values):
+            found.append(Silent(name, f"output '{name}' is empty for every input tried, which proves nothing"))
             continue
-        rows = [row for feed in trace for row in _rows(feed[name], first)]
-        noise = max(float(np.max(feed[name])) for feed in unit if feed[name].size) if unit else 0.0
-        if len(rows) < 2 or np.isnan(first).all():  # NaN is reported as what it is
-            continue
-        with np.errstate(invalid="ignore"):
-            spread = max(float(np.nanmax(np.abs(row - rows[0]), initial=0.0)) for row in rows[1:])
-        scale = float(np.nanmax(np.abs(first), initial=0.0))
-        if spread <= max(8 * noise if math.isfinite(noise) else 0.0, 2.0**-50 * scale):
-            dead.append(name)
-    return dead
+        dependent = name in live or any(name.startswith(f"{n}.") for n in live)
+        if dependent and _constant(values, [feed[name] for feed in unit if name in feed], batches):
+            text = f"output '{name}' did not vary over the inputs tried, which proves nothing about it"
+            found.append(Silent(name, text))
+    return tuple(found)
 
 
-def _rows(value: Array, first: Array) -> list[Array]:
+def _constant(values: Sequence[Array], units: Sequence[Array], batches: Sequence[int]) -> bool:
+    rows = [row for value, size in zip(values, batches, strict=False) for row in _rows(value, size)]
+    rows = [row for row in rows if row.shape == rows[0].shape]
+    if len(rows) < 2:
+        return False
+    if rows[0].dtype.kind != "f":
+        return all(np.array_equal(row, rows[0]) for row in rows[1:])
+    finite = [np.where(np.isfinite(row), row, 0.0) for row in rows]
+    if not any(np.isfinite(row).any() for row in rows):
+        return False  # NaN and infinity are reported as what they are
+    noise = max((float(np.max(u, initial=0.0)) for u in units), default=0.0)
+    spread = max(float(np.max(np.abs(row - finite[0]), initial=0.0)) for row in finite[1:])
+    scale = float(np.max(np.abs(finite[0]), initial=0.0))
+    return spread <= max(8 * noise if math.isfinite(noise) else 0.0, 2.0**-50 * scale)
+
+
+def _rows(value: Array, batch: int) -> list[Array]:
     """A batch's samples; the whole tensor where the first axis is no batch axis."""
-    if value.ndim and value.shape[1:] == first.shape[1:] and value.shape[0] <= 64:
-        return [value[i] for i in range(value.shape[0])]
-    return [value] if value.shape == first.shape else []
+    if value.ndim and value.shape[0] == batch and batch > 1:
+        return list(value)
+    return [value[0]] if value.ndim and value.shape[0] == batch == 1 else [value]

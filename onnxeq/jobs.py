@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from onnxeq import errors, fingerprint
-from onnxeq.cache import cache_root, keep_failed, lookup, prune, sweep
-from onnxeq.errors import JobCrashed, JobKilled, JobTimeout, OnnxeqError
+from onnxeq.cache import cache_root, keep_failed, limit_bytes, lookup, prune, sweep
+from onnxeq.errors import JobCrashed, JobKilled, JobTimeout, OnnxeqError, UsageError
 
 __all__ = ["JobResult", "JobSpec", "Jobs", "Listener"]
 
@@ -106,8 +106,15 @@ class Jobs:
         self._pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="onnxeq-job")
         self._stop = threading.Event()
         self._wrote = False
-        for name in ("jobs", "failed"):
-            (self.root / name).mkdir(parents=True, exist_ok=True)
+        if timeout_s is not None and not timeout_s > 0:
+            raise UsageError(f"a time limit of {timeout_s:g} s leaves no time", hint="write --timeout 600, say")
+        limit_bytes()  # a bad setting is said before the work, not after it
+        try:
+            for name in ("jobs", "failed"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            hint = "set ONNXEQ_CACHE to a folder that can be written"
+            raise UsageError(f"the cache {self.root} cannot be made: {error.strerror}", hint=hint) from error
         sweep(self.root / "jobs")
 
     def __enter__(self) -> Jobs:
@@ -230,18 +237,24 @@ class Jobs:
         record = json.loads((work / "result.json").read_text())
         record["seconds"] = seconds
         _write_synced(work / "result.json", json.dumps(record))
-        try:
-            work.rename(final)
-        except OSError:
-            # Somebody finished the same job first, or an older result is to be replaced.
-            stale = final.with_name(f"{final.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-            with contextlib.suppress(OSError):
-                final.rename(stale)
-            work.rename(final)
-            shutil.rmtree(stale, ignore_errors=True)
+        if self._use_cache and lookup(final) is not None:
+            # Somebody finished the same job meanwhile, and may be reading it: theirs stays.
+            shutil.rmtree(work, ignore_errors=True)
+        else:
+            _replace(work, final)
         self._wrote = True
         self._listen(spec.label, "done")
         return JobResult(final, record["data"], seconds, int(record.get("peak_bytes", 0)), cached=False)
+
+
+def _replace(work: Path, final: Path) -> None:
+    """Puts a finished job into its place; what stood there (damaged, or asked to be redone) goes."""
+    if final.exists():
+        stale = final.with_name(f"{final.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+        with contextlib.suppress(OSError):
+            final.rename(stale)
+            shutil.rmtree(stale, ignore_errors=True)
+    work.rename(final)
 
 
 class _Steps:
@@ -279,7 +292,10 @@ def _environment(threads: int) -> dict[str, str]:
 def _kill(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)  # its own children too
+            else:
+                process.kill()
         process.wait()
 
 

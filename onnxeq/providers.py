@@ -19,11 +19,13 @@ class Provider:
         name: ``cpu`` or ``cuda``.
         asked: Whether the verdict depends on it.
         why_not: Why it cannot run here; empty when it can be tried.
+        device: Its name and driver, as the driver says them.
     """
 
     name: str
     asked: bool
     why_not: str = ""
+    device: str = ""
 
 
 def choose_providers(given: Sequence[str] | None) -> tuple[Provider, ...]:
@@ -38,8 +40,8 @@ def choose_providers(given: Sequence[str] | None) -> tuple[Provider, ...]:
     device = _device()
     why_not = "" if device else "no CUDA device on this machine"
     if given is None:
-        return (Provider("cpu", True), Provider("cuda", bool(device), why_not))
-    cuda = Provider("cuda", "cuda" in given, why_not if "cuda" in given else "not asked for (--providers)")
+        return (Provider("cpu", True), Provider("cuda", bool(device), why_not, device))
+    cuda = Provider("cuda", "cuda" in given, why_not if "cuda" in given else "not asked for (--providers)", device)
     return (Provider("cpu", True), cuda)
 
 

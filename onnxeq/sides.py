@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from onnxeq import inputs as inputs_
 from onnxeq import zoo
-from onnxeq.arrays import feeds_digest, load_feeds, save_feeds
-from onnxeq.errors import UsageError
+from onnxeq.arrays import dtype_name, feeds_digest, load_feeds, save_feeds
+from onnxeq.errors import BadInputs, UsageError
 from onnxeq.graph import inspect as onnx_file
+from onnxeq.graph.files import external_files, read
 from onnxeq.graph.inspect import ModelInfo
 from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.records import export_from_record, ref_to_record, spec_from_record, spec_to_record
@@ -58,6 +62,45 @@ class Request:
     opset: int | None = None
     trust: bool = False
 
+    @classmethod
+    def of(
+        cls,
+        inputs: Sequence[str | os.PathLike[str] | Feed],
+        shapes: Mapping[str, Sequence[int]] | None,
+        *,
+        batches: Sequence[int] = inputs_.DEFAULT_BATCHES,
+        seed: int = 0,
+        opset: int | None = None,
+        trust: bool = False,
+    ) -> Request:
+        """Reads and checks what a caller handed over.
+
+        Raises:
+            UsageError: A size or an opset that cannot be, or inputs that cannot be read.
+        """
+        feeds: list[Feed] = []
+        for item in inputs:
+            if isinstance(item, Mapping):
+                feeds.append({str(name): _array(value) for name, value in item.items()})
+            else:
+                feeds += inputs_.read([Path(item)])
+        if not batches or any(size < 1 for size in batches):
+            raise UsageError(f"{tuple(batches)} are no batch sizes", hint="write --batch 1,4")
+        newest = onnx_file.newest_opset()
+        if opset is not None and not OLDEST_OPSET <= opset <= newest:
+            hint = f"choose one from {OLDEST_OPSET} to {newest}"
+            raise UsageError(f"opset {opset} is unknown to the installed onnx", hint=hint)
+        sizes = {name: tuple(shape) for name, shape in (shapes or {}).items()}
+        return cls(tuple(feeds), sizes, tuple(batches), seed, opset, trust)
+
+
+OLDEST_OPSET = 7
+
+
+def _array(value: Any) -> Array:
+    """An array from an array or a framework's tensor."""
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -90,10 +133,18 @@ def resolve(source: object, root: Path) -> tuple[ModelRef, object | None]:
     """A reference for whatever the caller handed over, and the live model if it is one."""
     if isinstance(source, (str, os.PathLike)):
         return zoo.parse(os.fspath(source)), None
+    if source is None:
+        raise UsageError("there is no model to check", hint="give a reference, a path, or a model")
     if is_model_proto(source):
         path = store_model(cast("onnx.ModelProto", source), root)
         return ModelRef("ModelProto", "file", str(path)), None
     return ModelRef(type(source).__name__, "live", type(source).__qualname__), source
+
+
+def reads_of(model: Path) -> dict[str, Path]:
+    """A model file and its external data, as a job's inputs: all of it belongs to the cache key."""
+    data = external_files(read(model), model.parent)
+    return {"model": model, **{f"data {i}": path for i, path in enumerate(data)}}
 
 
 def is_model_proto(value: object) -> bool:
@@ -116,29 +167,52 @@ def store_model(model: onnx.ModelProto, root: Path) -> Path:
 
 
 def store_feeds(feeds: Sequence[Feed], root: Path) -> Path:
-    """Puts feeds into the cache, under their content's name."""
-    folder = root / "feeds" / feeds_digest(feeds)[:32]
-    if not folder.exists():
-        part = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
-        save_feeds(part, feeds)
-        try:
-            part.rename(folder)
-        except OSError:  # another process stored the same
-            shutil.rmtree(part)
+    """Puts feeds into the cache, under their content's name; a damaged copy is replaced."""
+    digest = feeds_digest(feeds)
+    folder = root / "feeds" / digest[:32]
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        if feeds_digest(load_feeds(folder)) == digest:
+            return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    part = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    save_feeds(part, feeds)
+    try:
+        part.rename(folder)
+    except OSError:  # another process stored the same
+        shutil.rmtree(part)
     return folder
+
+
+_NATIVE_KIND = {"float16": "float32", "bfloat16": "float32"}
+"""An artifact in reduced precision is fed in it; the source it came from is fed in float32."""
 
 
 def declared_inputs(request: Request, target: Artifact | None) -> tuple[TensorSpec, ...] | None:
     """The inputs as the user's files, ``--shape`` or the target declare them; ``None`` when nobody does."""
     if target is not None:
         ranges = inputs_.index_ranges(onnx_file.load(target.path))
-        specs = tuple(replace(s, range=s.range or ranges.get(s.name)) for s in target.info.inputs)
+        specs = tuple(
+            replace(s, dtype=_NATIVE_KIND.get(s.dtype, s.dtype), range=s.range or ranges.get(s.name))
+            for s in target.info.inputs
+        )
         return inputs_.with_shapes(specs, request.shapes or {})
     if request.feeds:
-        return tuple(TensorSpec(n, str(a.dtype), tuple(a.shape)) for n, a in request.feeds[0].items())
+        return tuple(_spec_over(name, request.feeds) for name in request.feeds[0])
     if request.shapes:
         return tuple(TensorSpec(name or "#0", "float32", shape) for name, shape in request.shapes.items())
     return None
+
+
+def _spec_over(name: str, feeds: Sequence[Feed]) -> TensorSpec:
+    """What all feeds have in common: a size in which they differ may vary."""
+    shapes = [feed[name].shape for feed in feeds if name in feed]
+    first = shapes[0]
+    if any(len(shape) != len(first) for shape in shapes):
+        raise BadInputs(f"input '{name}' has another rank from one feed to the next", hint="give feeds of one rank")
+    sizes = tuple(
+        size if len({shape[axis] for shape in shapes}) == 1 else f"{name}_{axis}" for axis, size in enumerate(first)
+    )
+    return TensorSpec(name, dtype_name(feeds[0][name]), sizes)
 
 
 def native_job(
@@ -167,7 +241,8 @@ def native_job(
         "dynamic_batch": dynamic_batch,
         "execute": execute,
     }
-    return JobSpec("native", "native", params, reads)
+    # What a user's code reads and imports cannot be known, so what it made is not reused.
+    return JobSpec("native", "native", params, reads, cache=ref.zoo != "factory")
 
 
 def run_native(jobs: Jobs, ref: ModelRef, spec: JobSpec, live: object | None) -> NativeSide:

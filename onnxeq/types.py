@@ -218,7 +218,7 @@ class Rung:
         name: ``graph``, ``kernels``, ...
         source: The execution that is taken as given (JSON: ``from``).
         target: The execution that is judged (JSON: ``to``).
-        max_abs: Largest absolute difference over all outputs and inputs, in the output's unit.
+        max_abs: Largest absolute difference at the worst output and input, in the output's unit.
         noise: RMS of the noise unit where the ratio is largest, in the output's unit.
         ratio: Largest error in noise units, over outputs, inputs and groups of elements.
         limit: The ratio up to which rounding explains the error.

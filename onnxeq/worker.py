@@ -92,7 +92,6 @@ def execute(
         "files": {
             str(p.relative_to(folder)): p.stat().st_size for p in sorted((folder / "out").rglob("*")) if p.is_file()
         },
-        "sources": _sources() if data.get("runs_user_code") else {},
         "peak_bytes": _peak_bytes(),
         "seconds": 0.0,
     }
@@ -136,25 +135,6 @@ def _label(folder: Path) -> str:
 def _end_with_host() -> None:
     sys.stdin.buffer.read()
     os._exit(errors.EXIT_INTERRUPTED)
-
-
-def _sources() -> dict[str, str]:
-    """Marks of the user's own modules that were imported: a change in one makes the result stale."""
-    from onnxeq import fingerprint
-
-    own = [str(Path(path)) for name in ("onnxeq", "onnxeq_converters") for path in _roots(name)]
-    prefixes = (sys.prefix, sys.base_prefix, *own)
-    found = {}
-    for module in list(sys.modules.values()):
-        path = getattr(module, "__file__", None)
-        if isinstance(path, str) and path.endswith(".py") and not path.startswith(prefixes):
-            found[path] = fingerprint.of_path(Path(path))
-    return found
-
-
-def _roots(package: str) -> list[str]:
-    module = sys.modules.get(package)
-    return list(getattr(module, "__path__", ()))
 
 
 def _peak_bytes() -> int:

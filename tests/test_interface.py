@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from onnxeq.errors import BadInputs
-from onnxeq.interface import check_interface, dead_outputs, pair_inputs, pair_outputs
+from onnxeq.interface import check_interface, pair_inputs, pair_outputs, pairing_note, silent_outputs
 from onnxeq.types import Status, TensorSpec
 
 F32 = np.zeros((1, 4), np.float32)
 
 
 def problems(source: dict[str, np.ndarray], target: dict[str, np.ndarray]) -> str:
-    rung = check_interface("native/f32", "ort/cpu", source, target, ())
+    rung = check_interface("native/f32", "ort/cpu", [source], [target], ())
     assert (rung.status is Status.FAIL) == bool(rung.reason)
     return rung.reason
 
@@ -47,24 +47,64 @@ def test_inputs_pair_by_name_and_else_by_position() -> None:
         pair_inputs([a, b], [c])
 
 
+def test_a_fault_in_any_feed_is_a_finding() -> None:
+    """NaN on both sides only at the second batch size is said."""
+    good, bad = {"a": F32}, {"a": F32 * np.nan}
+    rung = check_interface("native/f32", "ort/cpu", [good, bad], [good, bad], ())
+    assert rung.status is Status.FAIL
+    assert "NaN on both sides" in rung.reason
+
+
 def test_outputs_pair_by_name_and_else_by_position() -> None:
-    """A permuted order with the same names is no swap; other names go by position."""
-    assert pair_outputs(["x", "y"], ["y", "x"]) == {"y": "y", "x": "x"}
+    """Names win and their order is noted; other names go by position; what is left over keeps its own name."""
+    swapped = pair_outputs(["x", "y"], ["y", "x"])
+    assert swapped == {"y": "y", "x": "x"}
+    assert "another order" in pairing_note(["x", "y"], ["y", "x"], swapped)
+    assert pairing_note(["x", "y"], ["x", "y"], {"x": "x", "y": "y"}) == ""
     assert pair_outputs(["x", "y"], ["p", "q"]) == {"p": "x", "q": "y"}
     assert pair_outputs(["x", "y"], ["p"]) == {"p": "x"}
+    collided = pair_outputs(["logits", "aux"], ["foo", "aux2", "logits"])
+    assert collided == {"logits": "logits", "foo": "artifact:foo", "aux2": "artifact:aux2"}
 
 
-def test_a_constant_output_is_dead_only_if_it_should_vary() -> None:
+def test_positions_decide_where_the_source_has_nothing_else() -> None:
+    """``output_0`` is a position and no name: an artifact that swaps the two is compared as it is used."""
+    assert pair_outputs(["output_0", "output_1"], ["output_1", "output_0"]) == {
+        "output_1": "output_0",
+        "output_0": "output_1",
+    }
+
+
+def silent(trace: list[dict[str, np.ndarray]], unit: float, live: list[str]) -> list[str]:
+    units = [{n: np.full(a.shape, unit) for n, a in feed.items()} for feed in trace]
+    return [s.name for s in silent_outputs(trace, units, live, [3] * len(trace))]
+
+
+def test_a_constant_output_is_silent_only_if_it_should_vary() -> None:
     """An output that did not vary over the samples proves nothing, unless no input reaches it."""
     rng = np.random.default_rng(0)
     varied = rng.standard_normal((3, 4))
-    trace = [{"v": varied, "c": np.full((3, 4), 0.1), "w": np.full((3, 4), 0.1) + varied * 1e-12}]
-    unit = [{"v": np.full((3, 4), 1e-7), "c": np.full((3, 4), 1e-8), "w": np.full((3, 4), 1e-8)}]
-    assert dead_outputs(trace, unit, ["v", "c", "w"]) == ["c", "w"]
-    assert dead_outputs(trace, unit, ["v"]) == []
+    trace = [
+        {"v": varied, "c": np.full((3, 4), 0.1), "w": np.full((3, 4), 0.1) + varied * 1e-12, "i": np.ones((3,), int)}
+    ]
+    assert silent(trace, 1e-8, ["v", "c", "w", "i"]) == ["c", "w", "i"]
+    assert silent(trace, 1e-8, ["v"]) == []
 
 
-def test_tiny_is_not_dead() -> None:
-    """An output of 1e-6 that varies by as much is alive: its own noise is far smaller."""
+def test_rows_are_samples_only_along_the_batch() -> None:
+    """A constant table of 8 rows does not vary because its rows differ."""
+    table = np.arange(8.0).reshape(8, 1)
+    assert silent([{"t": table}, {"t": table.copy()}], 1e-9, ["t"]) == ["t"]
+
+
+def test_an_empty_output_is_silent() -> None:
+    """Nothing was compared where there is nothing."""
+    assert silent([{"e": np.zeros((0, 4))}], 0.0, ["e"]) == ["e"]
+
+
+def test_tiny_is_not_silent_and_minus_infinity_hides_nothing() -> None:
+    """An output of 1e-6 that varies by as much is alive; so is one with a mask of -inf in it."""
     value = np.random.default_rng(0).standard_normal((3, 4)) * 1e-6
-    assert dead_outputs([{"t": value}], [{"t": np.full((3, 4), 1e-13)}], ["t"]) == []
+    masked = value.copy()
+    masked[:, 0] = -np.inf
+    assert silent([{"t": value, "m": masked}], 1e-13, ["t", "m"]) == []

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from onnxeq import fingerprint
 from onnxeq.errors import JobCrashed, JobKilled, JobTimeout, OnnxeqError, UsageError
 from onnxeq.jobs import Jobs, JobSpec
 
@@ -137,27 +136,6 @@ def test_the_key_is_the_content(fresh_cache: Path, conv_file: Path) -> None:
         assert jobs.start(JobSpec("normalize", "n", {"opset": None}, {"model": moved})).result().cached
         moved.write_bytes(moved.read_bytes().replace(b"conv1", b"convA"))
         assert not jobs.start(JobSpec("normalize", "n", {"opset": None}, {"model": moved})).result().cached
-
-
-def test_a_changed_helper_module_makes_a_result_stale(tmp_path: Path, fresh_cache: Path) -> None:
-    """A result that came from user code is only reused while every module that it imported is unchanged."""
-    from onnxeq.cache import lookup
-
-    helper = tmp_path / "helper.py"
-    helper.write_text("x = 1")
-    folder = fresh_cache / "jobs" / "k"
-    (folder / "out").mkdir(parents=True)
-    record = {
-        "data": {},
-        "files": {},
-        "peak_bytes": 0,
-        "sources": {str(helper): fingerprint.of_path(helper)},
-        "seconds": 1.0,
-    }
-    (folder / "result.json").write_text(json.dumps(record))
-    assert lookup(folder) is not None
-    helper.write_text("x = 2")
-    assert lookup(folder) is None
 
 
 def test_pruning_removes_what_was_not_used_for_longest(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,52 @@ def test_a_classic_tolerance_takes_the_limits_place() -> None:
     assert (loose.status, strict.status) == (Status.PASS, Status.FAIL)
 
 
+def test_the_lowering_rung_is_measured_by_the_native_runs_own_error() -> None:
+    """What runs may be ten times less accurate than the native float32 run, whatever noise the artifact has."""
+    plan = RungPlan("lowering", "exact", "deployed", measure="native")
+    noisy = Units(({"y": np.full((1, 1000), 1.0)},), ({"y": np.full((1, 1000), 1.0)},))
+
+    def climbed(error: float) -> Status:
+        runs = {
+            "exact": execution("exact"),
+            "native": execution("native", 1e-6),
+            "deployed": execution("deployed", error),
+        }
+        return climb([plan], runs, noisy, Rules())[0].status
+
+    assert climbed(3e-6) is Status.PASS
+    assert climbed(3e-5) is Status.FAIL
+
+
+def test_a_consequence_is_no_cause_of_its_own() -> None:
+    """A broken lowering rung behind a broken graph rung is not listed again."""
+    graph = rung(RungPlan("graph", "a", "c"), execution("a"), execution("c", 1e-2))
+    runs = {"a": execution("a"), "n": execution("n", 1e-6), "c": execution("c", 1e-2)}
+    lowering = climb([RungPlan("lowering", "a", "c", measure="n")], runs, UNITS, Rules())[0]
+    assert lowering.status is Status.FAIL
+    assert [c.rung for c in causes([graph, lowering], joint=True)] == ["graph"]
+    assert [c.rung for c in causes([lowering], joint=True)] == ["lowering"]
+
+
+def test_tf32_excuses_nothing_where_it_is_off() -> None:
+    """``--accept tf32`` does not widen the rung that runs without it."""
+    error = 1e-6 * 2**10
+    rules = Rules(accept=("tf32",))
+    runs = {"ort/cpu": execution("ort/cpu")}
+    for target, status in (("ort/cuda no-tf32", Status.FAIL), ("ort/cuda", Status.PASS)):
+        runs[target] = execution(target, error)
+        assert climb([RungPlan("provider", "ort/cpu", target)], runs, UNITS, rules)[0].status is status
+
+
+def test_float64_arithmetic_itself_is_no_semantic_fault() -> None:
+    """A graph without constants has no floor; a difference of a few float64 roundings still passes."""
+    units = Units(UNITS.rounding, ({"y": np.zeros((1, 1000))},))
+    plan = RungPlan("graph", "a", "b")
+    for error, status in ((1e-15, Status.PASS), (1e-9, Status.FAIL)):
+        runs = {"a": execution("a"), "b": execution("b", error)}
+        assert climb([plan], runs, units, Rules())[0].status is status
+
+
 def test_precision_is_recognised_from_the_ratio() -> None:
     """A ratio of 2^13 is ten mantissa bits, 2^16 seven, and 2^5 none that is known."""
     assert "TF32" in precision_text(2.0**13)

@@ -30,9 +30,35 @@ def test_ratio_is_linear_in_the_error() -> None:
 
 def test_one_wrong_element_among_many_is_seen() -> None:
     """An element off by 1000 units counts ``1000 / (2*sqrt(2*ln(2n)))``, not ``1000/sqrt(n)``."""
-    error = np.zeros(N)
-    error[17] = 1e-3
-    assert ratio(error) == pytest.approx(1000 / (2 * math.sqrt(2 * math.log(2 * N))), rel=1e-3)
+    alike = np.sign(BASE)
+    off = alike.copy()
+    off[17] += 1e-3
+    found = compare([{"y": alike}], [{"y": off}], UNIT, step=2.0**-53)
+    assert found.ratio == pytest.approx(1000 / (2 * math.sqrt(2 * math.log(2 * N))), rel=1e-3)
+
+
+def test_large_elements_do_not_license_errors_in_small_ones() -> None:
+    """Scores of order one beside boxes of order 1000, each with its own noise: scores off by 100 of theirs."""
+    rng = np.random.default_rng(1)
+    boxes, scores = 1000 * (1 + rng.random(500)), 1 + rng.random(500)
+    unit = np.concatenate([np.full(500, 1e-4), np.full(500, 1e-8)])
+    base = np.concatenate([boxes, scores])
+    error = np.concatenate([np.zeros(500), np.full(500, 1e-6)])
+    found = compare([{"y": base}], [{"y": base + error}], [{"y": unit}], step=0)
+    assert found.ratio == pytest.approx(100 / (1 + 3 / math.sqrt(500)), rel=1e-3)
+
+
+def test_a_shape_that_rounding_alone_changes_is_undecided() -> None:
+    """An infinite unit says that a draw changed the shape: neither equal nor different can be concluded."""
+    found = compare([{"y": np.zeros(3)}], [{"y": np.zeros(4)}], [{"y": np.full(3, np.inf)}], step=0)
+    assert "changes the shape of 'y'" in found.undecided
+    assert not found.problem
+
+
+def test_a_unit_of_another_shape_judges_nothing() -> None:
+    """The unit of an artifact with transposed outputs is no measure for the source's own rungs."""
+    found = compare([{"y": np.zeros((2, 3))}], [{"y": np.ones((2, 3))}], [{"y": np.ones((3, 2))}], step=0)
+    assert found.ratio == 0
 
 
 def test_participation_counts_the_elements_that_carry_the_noise() -> None:
@@ -118,3 +144,5 @@ def test_summary_figures() -> None:
     assert row.top1_agreement == 0.5
     (same,) = summarize([{"y": a}], [{"y": a}])
     assert (same.max_abs, same.cosine, same.sqnr_db) == (0, pytest.approx(1), math.inf)
+    (overflow,) = summarize([{"y": a}], [{"y": a * np.float32(np.inf)}])
+    assert overflow.sqnr_db == -math.inf

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 
 import typer
 
@@ -56,20 +57,27 @@ def run(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status. Every error becomes one line on standard error."""
     arguments = sys.argv[1:] if argv is None else argv
     try:
-        status = app(arguments, standalone_mode=False)
-        return int(status or 0)
+        status = int(app(arguments, standalone_mode=False) or 0)
+        return _interrupted() if status == errors.EXIT_INTERRUPTED else status
     except errors.OnnxeqError as error:
         return _report_error(error, arguments)
     except typer.Exit as done:
-        return int(done.exit_code)
+        return _interrupted() if done.exit_code == errors.EXIT_INTERRUPTED else int(done.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        print("onnxeq: interrupted; nothing half-done was kept", file=sys.stderr)  # noqa: T201
-        return errors.EXIT_INTERRUPTED
+        return _interrupted()
     except Exception as error:
         if hasattr(error, "format_message"):  # the parser's own usage errors, whichever click it uses
             hint = "onnxeq --help lists what there is"
             return _report_error(errors.UsageError(str(error.format_message()), hint=hint), arguments)
-        raise
+        # A fault of ours must not read as "divergent": it is undecided, with the traceback for the report.
+        traceback.print_exc()
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return _report_error(errors.CannotRun(f"onnxeq itself failed: {text}", hint="please report it"), arguments)
+
+
+def _interrupted() -> int:
+    print("onnxeq: interrupted; nothing half-done was kept", file=sys.stderr)  # noqa: T201
+    return errors.EXIT_INTERRUPTED
 
 
 def _report_error(error: errors.OnnxeqError, arguments: list[str]) -> int:

@@ -18,7 +18,7 @@ from onnxeq.graph.tensors import all_graphs
 from onnxeq.referee.elements import element_name
 from onnxeq.types import Dim, TensorSpec
 
-__all__ = ["ModelInfo", "inspect", "load"]
+__all__ = ["ModelInfo", "inspect", "load", "newest_opset"]
 
 _BLOCK = 2**20
 
@@ -59,6 +59,11 @@ class ModelInfo:
     functions: tuple[str, ...]
     metadata: Mapping[str, str]
     sha256: str
+
+
+def newest_opset() -> int:
+    """The newest version of the standard operators that the installed onnx knows."""
+    return int(onnx.defs.onnx_opset_version())
 
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:

@@ -49,7 +49,6 @@ def run(job: Job) -> dict[str, Any]:
         result: dict[str, Any] = {
             "provenance": dict(native.provenance),
             "exports": [export_to_record(e, job.out) for e in exports],
-            "runs_user_code": ref.zoo == "factory",
             "inputs": [spec_to_record(s) for s in native.signature.inputs],
         }
         if params["execute"]:
@@ -76,14 +75,9 @@ def _execute(job: Job, native: Native, feeds: list[dict[str, Array]]) -> dict[st
     return {
         "inputs": [spec_to_record(s) for s in native.signature.inputs],
         "outputs": outputs,
-        "samples": sum(_samples(feed) for feed in feeds),
+        "batches": [inputs_.batch_size(feed) for feed in feeds],
         "f64_error": double_error,
     }
-
-
-def _samples(feed: Feed) -> int:
-    sizes = {a.shape[0] for a in feed.values() if a.ndim}
-    return int(sizes.pop()) if len(sizes) == 1 else 1
 
 
 def _load(job: Job, ref: ModelRef, specs: tuple[TensorSpec, ...] | None) -> tuple[Native, list[Feed]]:
@@ -178,7 +172,7 @@ def _user_module(ref: ModelRef, user_path: tuple[str, ...]) -> ModuleType:
     try:
         if not ref.module.endswith(".py"):
             return importlib.import_module(ref.module)
-        spec = importlib.util.spec_from_file_location(Path(ref.module).stem, ref.module)
+        spec = importlib.util.spec_from_file_location(f"_onnxeq_user_{Path(ref.module).stem}", ref.module)
         if spec is None or spec.loader is None:
             raise UsageError(f"{ref.module} cannot be imported")
         module = importlib.util.module_from_spec(spec)

@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxeq.arrays import dtype_name, load_feeds, save_feeds
 from onnxeq.errors import CannotRun
+from onnxeq.inputs import adapt
 from onnxeq.types import Array, Feed
 from onnxeq.worker import Job
 
@@ -84,7 +85,7 @@ def _prepare_cuda(onnxruntime: Any) -> None:
 
 def _outputs(session: Any, feed: Feed) -> dict[str, Array]:
     names = [o.name for o in session.get_outputs()]
-    given = {i.name: feed[i.name] for i in session.get_inputs() if i.name in feed}
+    given = adapt(feed, {i.name: _dtype(i.type) for i in session.get_inputs()})
     try:
         values = session.run(names, given)
     except Exception as error:  # onnxruntime's exceptions share no base class
@@ -119,6 +120,15 @@ def cuda_device() -> str:
     except (subprocess.SubprocessError, OSError):
         return ""
     return shown.stdout.strip().splitlines()[0] if shown.stdout.strip() else ""
+
+
+_KINDS = {"float": "float32", "double": "float64", "string": "string"}
+
+
+def _dtype(text: str) -> str:
+    """``tensor(int64)`` -> ``int64``."""
+    kind = text.removeprefix("tensor(").removesuffix(")")
+    return _KINDS.get(kind, kind)
 
 
 def _one_line(error: Exception) -> str:

@@ -12,6 +12,7 @@ import onnx
 from onnxeq.arrays import load_feeds, save_feeds
 from onnxeq.errors import UnsupportedOperator
 from onnxeq.graph.inspect import load
+from onnxeq.inputs import adapt
 from onnxeq.measure import participation
 from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise
 from onnxeq.referee import Executor, Hook
@@ -27,6 +28,9 @@ _ENOUGH = 64
 """Effective elements times draws that a unit rests on: then its root mean square is known to 9 %."""
 
 _MOST_DRAWS = 6
+
+_FEWEST_DRAWS = 2
+"""One draw says nothing of an error that moves all elements alike."""
 
 _DISCRETE_DRAWS = 4
 """Draws when an output is discrete: an element near a tie flips in half of them."""
@@ -53,6 +57,8 @@ def run(job: Job) -> dict[str, Any]:
             f" and {len(executor.missing) - 3} more" if len(executor.missing) > 3 else ""
         )
         raise UnsupportedOperator(f"no validated float64 semantics for {shown}")
+    dtypes = {s.name: s.dtype for s in executor.inputs}
+    feeds = [adapt(feed, dtypes) for feed in feeds]
     job.step("run")
     trace = [_run(executor, feed) for feed in feeds]
     save_feeds(job.out / "trace", trace)
@@ -74,7 +80,7 @@ def _draws(first: Trace) -> int:
     A softmax that is nearly one-hot moves in two or three of a thousand elements. What counts is the
     effective number, the participation ratio ``(sum d^2)^2 / sum d^4``.
     """
-    fewest = 1
+    fewest = _FEWEST_DRAWS
     for feed in first:
         for moved in feed.values():
             effective = participation(moved)
@@ -98,7 +104,7 @@ def _spread(
 ) -> None:
     totals: Trace = [{k: np.zeros(v.shape) for k, v in feed.items()} for feed in trace]
     discrete = any(a.dtype.kind != "f" for a in trace[0].values())
-    draws, draw = (_DISCRETE_DRAWS if discrete else 1), 0
+    draws, draw = (_DISCRETE_DRAWS if discrete else _FEWEST_DRAWS), 0
     while draw < draws:
         job.step(f"{name} {draw + 1} of {draws}" if draw else f"{name} 1")
         for index, feed in enumerate(feeds):

@@ -94,12 +94,11 @@ class StandIns:
         if (data := self.behind(tensor.tensor_content)) is not None:
             tensor.tensor_content = data
 
-    def shrink(self, tensor: Any) -> Any:
-        """Puts a stand-in into a large ``tensorflow.TensorProto``; returns the tensor."""
+    def shrink(self, tensor: Any) -> None:
+        """Puts a stand-in into a large ``tensorflow.TensorProto``."""
         name = require("tensorflow").as_dtype(tensor.dtype).name
         if name in _FLOATS and len(content := tensor.tensor_content) >= _SMALLEST:
             tensor.tensor_content = self.keep(content)
-        return tensor
 
     def tf_value(self, tensor: Any) -> Array | None:
         """The values behind a ``tensorflow.TensorProto``; ``None`` where it holds them itself."""
@@ -145,7 +144,7 @@ def stand_ins() -> Iterator[StandIns]:
     with contextlib.ExitStack() as stack:
         for module, name, replacement in (
             # Variables become constants here: from the start they are stand-ins.
-            (freezing, "tensor_util", _with(freezing.tensor_util, make_tensor_proto=_shrinking(kept, make))),
+            (freezing, "tensor_util", _with(freezing.tensor_util, make_tensor_proto=_frozen(kept, make))),
             (grappler, "tf_opt", _with(grappler.tf_opt, TF_OptimizeGraphSerialized=with_weights(kept, optimize))),
             (tf_utils, "get_tf_tensor_data", tf_value),
             (tf_utils, "tf_to_onnx_tensor", tf_to_onnx),
@@ -195,8 +194,19 @@ def _numpy_helpers(kept: StandIns) -> Iterator[tuple[ModuleType, str, Any]]:
                 yield module, name, after
 
 
-def _shrinking(kept: StandIns, make: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *args, **kwargs: kept.shrink(make(*args, **kwargs))
+def _frozen(kept: StandIns, make: Callable[..., Any]) -> Callable[..., Any]:
+    """``make_tensor_proto`` that makes a stand-in at once: the whole tensor would be copied four times."""
+    tf = require("tensorflow")
+    tensor_proto = require("tensorflow.core.framework.tensor_pb2").TensorProto
+
+    def freeze(values: Any, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
+        is_large = isinstance(values, np.ndarray) and values.nbytes >= _SMALLEST
+        if not is_large or values.dtype.name not in _FLOATS or tf.as_dtype(dtype or values.dtype) != values.dtype:
+            return make(values, dtype, *args, **kwargs)
+        kind, shape = tf.as_dtype(values.dtype).as_datatype_enum, tf.TensorShape(values.shape).as_proto()
+        return tensor_proto(dtype=kind, tensor_shape=shape, tensor_content=kept.keep(values.tobytes()))
+
+    return freeze
 
 
 def _onnx_tensors(graph: Any) -> Iterable[Any]:
