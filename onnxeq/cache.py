@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from onnxeq import fingerprint
 from onnxeq.errors import UsageError
 
 __all__ = ["cache_root", "keep_failed", "limit_bytes", "lookup", "prune", "sweep"]
@@ -39,10 +40,10 @@ def cache_root() -> Path:
 
 
 def lookup(final: Path) -> Mapping[str, Any] | None:
-    """The result record of the finished job in ``final`` when every file it produced is still whole."""
+    """The result record of the finished job in ``final`` when every file it produced is still what it was."""
     try:
         record: dict[str, Any] = json.loads((final / "result.json").read_text())
-        whole = all((final / name).stat().st_size == size for name, size in record["files"].items())
+        whole = all(fingerprint.of_path(final / name) == mark for name, (_, mark) in record["files"].items())
     except (OSError, ValueError, KeyError):
         return None
     if not whole:
@@ -95,7 +96,7 @@ def prune(root: Path) -> None:
     for path in (root / "jobs").iterdir():
         with contextlib.suppress(OSError, ValueError, KeyError):
             files = json.loads((path / "result.json").read_text())["files"]
-            jobs.append((path.stat().st_mtime, sum(files.values()), path))
+            jobs.append((path.stat().st_mtime, sum(size for size, _ in files.values()), path))
     used = sum(size for _, size, _ in jobs)
     for last_use, size, path in sorted(jobs):
         if used <= limit or time.time() - last_use < _RECENT_S:

@@ -17,7 +17,7 @@ from typing import Any
 
 from onnxeq import fingerprint, ladder, sides
 from onnxeq.artifact import ArtifactRuns, start_runs
-from onnxeq.errors import UsageError
+from onnxeq.errors import BadInputs, UsageError
 from onnxeq.inputs import DEFAULT_BATCHES, batch_size
 from onnxeq.interface import check_interface, pair_inputs, pair_outputs, pairing_note, silent_outputs
 from onnxeq.jobs import Jobs, Listener
@@ -141,7 +141,15 @@ def _from_framework(
         execute=True,
         root=jobs.root,
     )
-    native = sides.run_native(jobs, ref, spec, live)
+    try:
+        native = sides.run_native(jobs, ref, spec, live)
+    except BadInputs as error:
+        if brought is not None and not request.feeds and not request.shapes:
+            declared = ", ".join(f"{i.name} {i.text()}" for i in brought.info.inputs)
+            error.message = (
+                f"the source does not take the inputs that {brought.path.name} declares ({declared}): {error.message}"
+            )
+        raise
     outputs = [o["name"] for o in native.job.data["outputs"]]
     notes: tuple[str, ...] = ()
     unfolded = None
@@ -227,7 +235,7 @@ def _from_onnx(
 ) -> _Evidence:
     """An ONNX file on its own, or against another one."""
     source = sides.open_artifact(ref.name, jobs.root)
-    given = sides.onnx_feeds(source, request)
+    given = sides.onnx_feeds(source, request, brought)
     feeds = sides.store_feeds(given, jobs.root)
     names = {s.name: s.name for s in source.info.inputs}
     outputs = [o.name for o in source.info.outputs]
@@ -240,7 +248,7 @@ def _from_onnx(
         names = pair_inputs(source.info.inputs, brought.info.inputs)
         theirs = [o.name for o in brought.info.outputs]
         pairs = pair_outputs(outputs, theirs)
-        notes = tuple(filter(None, [pairing_note(outputs, theirs, pairs)]))
+        notes = tuple(filter(None, [pairing_note(outputs, theirs, pairs), sides.fixed_note(source, brought, names)]))
         runs = start_runs(jobs, brought.path, feeds, names, pairs, asked, request.seed, None, stored=True)
         executions = {prefix + k: replace(e, name=prefix + k) for k, e in executions.items()} | runs.executions()
         artifact, reference = brought, "source ort/cpu"

@@ -61,7 +61,9 @@ def examine() -> tuple[Finding, ...]:
 
 def _package(name: str, code: str, versions: dict[str, str]) -> Finding:
     if name not in versions and f"{name}-gpu" not in versions:
-        extra = {"torch": "torch", "torchvision": "torch"}.get(name, "keras")
+        if name in ("onnx", "onnxruntime", "onnxsim"):
+            return Finding(name, State.BROKEN, "not installed, and needed; pip install onnxeq")
+        extra = "torch" if name in ("torch", "torchvision") else "keras"
         return Finding(name, State.ABSENT, f"not installed; pip install 'onnxeq[{extra}]'")
     environment = dict(os.environ, PYTHONSAFEPATH="1", TF_CPP_MIN_LOG_LEVEL="3")
     tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)

@@ -6,7 +6,7 @@ A job's directory holds ``job.json`` (what to do), ``steps.jsonl`` (where it is)
     python -m onnxeq.worker DIRECTORY      # replays it
 
 It is built under a temporary name and renamed into place only after ``result.json``, which lists every
-file it produced with its size, has been written: no half-written job can be taken for a finished one.
+file it produced with its size and SHA-256, has been written: no half-written job can be taken for a finished one.
 """
 
 from __future__ import annotations

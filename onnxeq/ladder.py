@@ -280,6 +280,8 @@ def causes(rungs: Sequence[Rung], joint: bool) -> tuple[Cause, ...]:
     for rung in broken:
         if rung.name == "lowering" and any(r.name not in ("lowering", "stability") for r in broken):
             continue  # a consequence of what broke before it
+        if rung.name == "native-rounding" and joint and any(r.name == "graph" for r in broken):
+            continue  # its unit was measured on an artifact that is not the native model
         kind = CauseKind.GRAPH if rung.name == "interface" else LIMITS[rung.name].cause
         found.append(Cause(kind, rung.name, rung.ratio, Where(value=rung.output), _evidence(rung, joint)))
     return tuple(sorted(found, key=lambda c: -c.ratio))

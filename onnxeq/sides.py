@@ -20,6 +20,7 @@ from onnxeq.errors import BadInputs, UsageError
 from onnxeq.graph import inspect as onnx_file
 from onnxeq.graph.files import external_files, read
 from onnxeq.graph.inspect import ModelInfo
+from onnxeq.interface import pair_inputs
 from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.records import export_from_record, ref_to_record, spec_from_record, spec_to_record
 from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, TensorSpec
@@ -256,12 +257,38 @@ def run_native(jobs: Jobs, ref: ModelRef, spec: JobSpec, live: object | None) ->
     return NativeSide(ref, result, tuple(spec_from_record(s) for s in result.data["inputs"]), exports)
 
 
-def onnx_feeds(artifact: Artifact, request: Request) -> list[dict[str, Array]]:
-    """Feeds for an ONNX source: the user's, checked, or generated ones."""
+def onnx_feeds(source: Artifact, request: Request, target: Artifact | None) -> list[dict[str, Array]]:
+    """Feeds for an ONNX source: the user's, checked, or generated ones that suit the target as well."""
     if request.feeds:
-        return [inputs_.check_feed(feed, artifact.info.inputs) for feed in request.feeds]
-    specs = declared_inputs(request, artifact) or ()
-    return inputs_.generate(specs, seed=request.seed, batches=request.batches, dynamic_batch=has_dynamic_batch(specs))
+        return [inputs_.check_feed(feed, source.info.inputs) for feed in request.feeds]
+    specs = declared_inputs(replace(request, shapes=None), source) or ()
+    if target is not None:
+        names = pair_inputs(specs, target.info.inputs)
+        theirs = {s.name: s for s in target.info.inputs}
+        specs = tuple(_fixed_by(s, theirs.get(names.get(s.name, ""))) for s in specs)
+    specs = inputs_.with_shapes(specs, request.shapes or {})
+    dynamic = has_dynamic_batch(specs)
+    return inputs_.generate(specs, seed=request.seed, batches=request.batches, dynamic_batch=dynamic)
+
+
+def _fixed_by(ours: TensorSpec, theirs: TensorSpec | None) -> TensorSpec:
+    """Our specification, with the sizes that only the other side has fixed."""
+    if theirs is None or ours.shape is None or theirs.shape is None or len(ours.shape) != len(theirs.shape):
+        return ours
+    sizes = tuple(
+        b if isinstance(a, str) and isinstance(b, int) else a for a, b in zip(ours.shape, theirs.shape, strict=True)
+    )
+    return replace(ours, shape=sizes)
+
+
+def fixed_note(source: Artifact, target: Artifact, names: Mapping[str, str]) -> str:
+    """What to say when the target fixes sizes that the source leaves free."""
+    theirs = {s.name: s for s in target.info.inputs}
+    for spec in source.info.inputs:
+        other = theirs.get(names.get(spec.name, ""))
+        if other is not None and _fixed_by(spec, other) != spec:
+            return f"the artifact fixes sizes that the source leaves free: {other.text()} against {spec.text()}"
+    return ""
 
 
 def has_dynamic_batch(specs: Sequence[TensorSpec]) -> bool:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onnxeq import errors
+from onnxeq import errors, fingerprint
 
 __all__ = ["KINDS", "Job", "execute", "main"]
 
@@ -90,7 +90,9 @@ def execute(
     result = {
         "data": data,
         "files": {
-            str(p.relative_to(folder)): p.stat().st_size for p in sorted((folder / "out").rglob("*")) if p.is_file()
+            str(p.relative_to(folder)): [p.stat().st_size, fingerprint.of_path(p)]
+            for p in sorted((folder / "out").rglob("*"))
+            if p.is_file()
         },
         "peak_bytes": _peak_bytes(),
         "seconds": 0.0,

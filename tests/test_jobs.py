@@ -109,15 +109,16 @@ def test_failed_jobs_leave_nothing_in_the_cache(factories: Path, fresh_cache: Pa
     assert list((fresh_cache / "jobs").iterdir()) == []
 
 
-def test_a_finished_job_is_found_again_until_a_byte_is_missing(fresh_cache: Path, conv_file: Path) -> None:
-    """The same job is not run twice; a result with a truncated file is run again."""
+def test_a_finished_job_is_found_again_until_a_byte_is_wrong(fresh_cache: Path, conv_file: Path) -> None:
+    """The same job is not run twice; a result with a bit flipped in a file is run again."""
     job = JobSpec("normalize", "normalize", {"opset": None}, {"model": conv_file})
     with Jobs() as jobs:
         first = jobs.start(job).result()
         assert not first.cached
         assert jobs.start(job).result().cached
         produced = first.out / "normalized.onnx"
-        produced.write_bytes(produced.read_bytes()[:-1])
+        whole = produced.read_bytes()
+        produced.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         assert not jobs.start(job).result().cached
 
 
@@ -146,7 +147,7 @@ def test_pruning_removes_what_was_not_used_for_longest(fresh_cache: Path, monkey
     for name, age in (("old", 9000), ("older", 99000), ("new", 10)):
         folder = fresh_cache / "jobs" / name
         folder.mkdir(parents=True)
-        (folder / "result.json").write_text(json.dumps({"files": {"out/a": 2**20}}))
+        (folder / "result.json").write_text(json.dumps({"files": {"out/a": [2**20, "mark"]}}))
         os.utime(folder, (now - age, now - age))
     monkeypatch.setenv("ONNXEQ_CACHE_LIMIT", str(2 / 1024))  # two of the three fit
     prune(fresh_cache)

@@ -15,9 +15,9 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from onnxeq.errors import CannotRun, UsageError
+from onnxeq.errors import CannotRun, UnusableModel, UsageError
 from onnxeq.graph.files import check, load, with_data, write
-from onnxeq.graph.frame import Options, Step, apply
+from onnxeq.graph.frame import Options, Step, apply, graphs
 from onnxeq.graph.table import ONCE, REPEATED, passes
 
 __all__ = ["ROUNDS", "NormalizeResult", "normalize", "write"]
@@ -83,7 +83,7 @@ def normalize(
     """
     chosen = _chosen(passes, opset)
     source = _read(model, Path(base_dir) if base_dir is not None else None)
-    check(source)
+    source = _checked(source)
     if source.graph.sparse_initializer:
         raise CannotRun(
             f"sparse initializer {source.graph.sparse_initializer[0].values.name!r}: cannot be normalised",
@@ -119,5 +119,33 @@ def _finished(work: ir.Model, source: onnx.ModelProto, steps: Sequence[Step]) ->
         work.metadata_props[PROVENANCE] = ", ".join(dict.fromkeys([*earlier, *ran]))
     result: onnx.ModelProto = ir.serde.serialize_model(work)
     result.training_info.extend(source.training_info)
-    check(result, sizes=False)
+    _check(result, sizes=False)
     return result
+
+
+_UNSORTED = "topologically sorted"
+_NO_SHAPE = "Field 'shape' of 'type' is required"
+
+
+def _checked(source: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, its nodes in order: some writers append at the end, and runtimes sort for themselves."""
+    try:
+        _check(source)
+    except UnusableModel as error:
+        if _UNSORTED not in str(error.__cause__):
+            raise
+        work = ir.serde.deserialize_model(source)
+        for graph in graphs(work):
+            graph.sort()
+        source = ir.serde.serialize_model(work)
+        _check(source)  # what is still out of order reads a value that nothing defines
+    return source
+
+
+def _check(model: onnx.ModelProto, *, sizes: bool = True) -> None:
+    """The ONNX checker, but for outputs without a declared shape, which runtimes load all the same."""
+    try:
+        check(model, sizes=sizes)
+    except UnusableModel as error:
+        if _NO_SHAPE not in str(error.__cause__):
+            raise

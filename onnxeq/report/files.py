@@ -10,7 +10,7 @@ from xml.etree import ElementTree as Xml
 from onnxeq.errors import UsageError
 from onnxeq.report.advice import next_steps
 from onnxeq.report.document import to_json
-from onnxeq.types import Report, Status
+from onnxeq.types import Report, Status, Verdict
 
 __all__ = ["FORMATS", "check_name", "write"]
 
@@ -92,9 +92,13 @@ def _junit(report: Report) -> str:
     failed = sum(r.status is Status.FAIL for r in report.rungs)
     skipped = sum(r.status is Status.NOT_RUN for r in report.rungs)
     suite = Xml.Element(
-        "testsuite", name=f"onnxeq {report.source.get('ref', '')}", tests=str(len(report.rungs)),
-        failures=str(failed), skipped=str(skipped),
+        "testsuite", name=f"onnxeq {report.source.get('ref', '')}", tests=str(len(report.rungs) + 1),
+        failures=str(failed + (report.verdict is not Verdict.EQUIVALENT)), skipped=str(skipped),
     )  # fmt: skip
+    whole = Xml.SubElement(suite, "testcase", classname="onnxeq", name="verdict")
+    if report.verdict is not Verdict.EQUIVALENT:
+        # Undecided is no pass: a build that asked for equivalence must stop here too.
+        Xml.SubElement(whole, "failure", message="; ".join([report.verdict.value, *report.notes]))
     for rung in report.rungs:
         case = Xml.SubElement(
             suite, "testcase", classname="onnxeq", name=f"{rung.name}: {rung.source} to {rung.target}"
