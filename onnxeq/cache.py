@@ -44,7 +44,7 @@ def lookup(final: Path) -> Mapping[str, Any] | None:
     try:
         record: dict[str, Any] = json.loads((final / "result.json").read_text())
         whole = all(fingerprint.of_path(final / name) == mark for name, (_, mark) in record["files"].items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):  # damaged, or written by another version
         return None
     if not whole:
         return None
@@ -93,10 +93,10 @@ def prune(root: Path) -> None:
     """Removes the finished jobs that were not used for longest until the cache is under its limit."""
     limit = limit_bytes()
     jobs: list[tuple[float, int, Path]] = []
-    for path in (root / "jobs").iterdir():
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            files = json.loads((path / "result.json").read_text())["files"]
-            jobs.append((path.stat().st_mtime, sum(size for size, _ in files.values()), path))
+    for path in (p for p in (root / "jobs").iterdir() if p.suffix != ".tmp"):
+        with contextlib.suppress(OSError):  # another process may be pruning it
+            size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+            jobs.append((path.stat().st_mtime, size, path))
     used = sum(size for _, size, _ in jobs)
     for last_use, size, path in sorted(jobs):
         if used <= limit or time.time() - last_use < _RECENT_S:

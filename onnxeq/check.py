@@ -17,7 +17,7 @@ from typing import Any
 
 from onnxeq import fingerprint, ladder, sides
 from onnxeq.artifact import ArtifactRuns, start_runs
-from onnxeq.errors import BadInputs, UsageError
+from onnxeq.errors import UsageError
 from onnxeq.inputs import DEFAULT_BATCHES, batch_size
 from onnxeq.interface import check_interface, pair_inputs, pair_outputs, pairing_note, silent_outputs
 from onnxeq.jobs import Jobs, Listener
@@ -104,6 +104,8 @@ class _Evidence:
         inputs: Paired inputs of both sides.
         batches: The batch size of each feed; their sum is how many inputs were tried.
         joint: Whether one rung judges graph and weights together.
+        sure: Whether the artifact's own graph tells which outputs should depend on the inputs: it does for an
+            export of ours, not for an artifact that may have lost the connection.
         notes: What the export had to say.
         timings: One row per job.
     """
@@ -119,6 +121,7 @@ class _Evidence:
     inputs: tuple[tuple[TensorSpec, TensorSpec], ...]
     batches: tuple[int, ...]
     joint: bool
+    sure: bool
     notes: tuple[str, ...]
     timings: tuple[Mapping[str, Any], ...]
 
@@ -143,8 +146,9 @@ def _from_framework(
     )
     try:
         native = sides.run_native(jobs, ref, spec, live)
-    except BadInputs as error:
+    except UsageError as error:
         if brought is not None and not request.feeds and not request.shapes:
+            error.hint = error.hint or "give inputs that both take: --inputs, --shape"
             declared = ", ".join(f"{i.name} {i.text()}" for i in brought.info.inputs)
             error.message = (
                 f"the source does not take the inputs that {brought.path.name} declares ({declared}): {error.message}"
@@ -189,6 +193,7 @@ def _from_framework(
         inputs=_paired(native.inputs, artifact, names),
         batches=tuple(native.job.data["batches"]),
         joint=not split,
+        sure=brought is None,
         notes=notes,
         timings=(_timing("native", native), *runs.timings()),
     )
@@ -271,6 +276,7 @@ def _from_onnx(
         inputs=_paired(source.info.inputs, artifact, names),
         batches=tuple(batch_size(feed) for feed in given),
         joint=brought is not None,
+        sure=brought is None,
         notes=notes,
         timings=timings,
     )
@@ -289,7 +295,8 @@ def _conclude(found: _Evidence, rules: ladder.Rules) -> Report:
         interface = check_interface(found.reference, "ort/cpu", reference, deployed, found.inputs, rules.accept)
         rungs.insert(0, interface)
     exact = found.executions.get("native/f64", found.executions["referee/f64"]).trace
-    silent = silent_outputs(exact, units.rounding, found.runs.live_outputs(), found.batches) if exact else ()
+    live = found.runs.live_outputs() if found.sure else None
+    silent = silent_outputs(exact, units.rounding, live, found.batches) if exact else ()
     doubts = [s.text for s in silent]
     expected = list(reference[0]) if reference else [o.name for o in found.artifact.info.outputs]
     mute = {s.name for s in silent}

@@ -117,7 +117,10 @@ def _finish(
         result = done.out / done.data["path"]
     model = load(result)
     _note(model, {"onnxeq.version": metadata.version("onnxeq"), **provenance})
-    write(model, path)
+    try:
+        write(model, path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}", hint="choose another -o") from error
     info = inspect(path)
     return Converted(path, info.nodes, artifact.info.nodes, int(info.opsets.get("ai.onnx", 0)), info.sha256, notes)
 

@@ -140,14 +140,15 @@ class Silent:
 
 
 def silent_outputs(
-    trace: Sequence[Feed], unit: Sequence[Feed], live: Sequence[str], batches: Sequence[int]
+    trace: Sequence[Feed], unit: Sequence[Feed], live: Sequence[str] | None, batches: Sequence[int]
 ) -> tuple[Silent, ...]:
     """Outputs that are empty for every input, or should depend on the inputs and did not vary.
 
     Args:
         trace: A float64 trace.
         unit: Rounding noise of the same outputs: a variation within it is none.
-        live: Outputs that a path connects with an input; others may well be constant.
+        live: Outputs that a path connects with an input; others may well be constant. ``None`` when nobody
+            knows: then a constant says something only if it is a table of different numbers.
         batches: The batch size of each feed.
     """
     found = []
@@ -156,7 +157,10 @@ def silent_outputs(
         if all(v.size == 0 for v in values):
             found.append(Silent(name, f"output '{name}' is empty for every input tried, which proves nothing"))
             continue
-        dependent = name in live or any(name.startswith(f"{n}.") for n in live)
+        if live is None:
+            dependent = values[0].dtype.kind != "f" or bool((values[0] == values[0].flat[0]).all())
+        else:
+            dependent = name in live or any(name.startswith(f"{n}.") for n in live)
         if dependent and _constant(values, [feed[name] for feed in unit if name in feed], batches):
             text = f"output '{name}' did not vary over the inputs tried, which proves nothing about it"
             found.append(Silent(name, text))

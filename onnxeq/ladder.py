@@ -50,8 +50,11 @@ LIMITS: dict[str, Limit] = {
     "provider": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, "as for kernels; not yet measured on a device"),
     "stability": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.NONDETERMINISM, "as for kernels"),
     "lowering": Limit(
-        Unit.NATIVE, 10.0, CauseKind.GRAPH,
-        "torch's compiler tests allow 8 to 10 for small tensors; " + _HEALTHY + "@@L@@",
+        Unit.NATIVE,
+        100.0,
+        CauseKind.GRAPH,
+        "a mean over 65,536 elements is 15 times less accurate in onnxruntime than in torch, without any fault; log1p"
+        " as Add and Log, or expm1 as Exp and Sub, is 1e5 times and more; " + _HEALTHY + "@@L@@",
     ),
 }  # fmt: skip
 """Each rung's unit, how many of it are allowed, what a break means, and the evidence for the number."""

@@ -91,6 +91,13 @@ def test_a_constant_output_is_silent_only_if_it_should_vary() -> None:
     assert silent(trace, 1e-8, ["v"]) == []
 
 
+def test_without_knowledge_a_constant_table_is_compared_and_a_constant_flag_is_not() -> None:
+    """Anchors that never vary are numbers to compare; a flag that never varies proves nothing."""
+    trace = [{"anchors": np.arange(6.0), "flag": np.zeros(5, bool), "zero": np.zeros(4)}] * 2
+    units = [{n: np.zeros(a.shape) for n, a in feed.items()} for feed in trace]
+    assert [s.name for s in silent_outputs(trace, units, None, [1, 3])] == ["flag", "zero"]
+
+
 def test_rows_are_samples_only_along_the_batch() -> None:
     """A constant table of 8 rows does not vary because its rows differ."""
     table = np.arange(8.0).reshape(8, 1)

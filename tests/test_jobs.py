@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -147,7 +146,7 @@ def test_pruning_removes_what_was_not_used_for_longest(fresh_cache: Path, monkey
     for name, age in (("old", 9000), ("older", 99000), ("new", 10)):
         folder = fresh_cache / "jobs" / name
         folder.mkdir(parents=True)
-        (folder / "result.json").write_text(json.dumps({"files": {"out/a": [2**20, "mark"]}}))
+        (folder / "array").write_bytes(bytes(2**20))
         os.utime(folder, (now - age, now - age))
     monkeypatch.setenv("ONNXEQ_CACHE_LIMIT", str(2 / 1024))  # two of the three fit
     prune(fresh_cache)

@@ -106,7 +106,7 @@ def test_a_classic_tolerance_takes_the_limits_place() -> None:
 
 
 def test_the_lowering_rung_is_measured_by_the_native_runs_own_error() -> None:
-    """What runs may be ten times less accurate than the native float32 run, whatever noise the artifact has."""
+    """What runs may be a hundred times less accurate than the native float32 run, whatever noise the artifact has."""
     plan = RungPlan("lowering", "exact", "deployed", measure="native")
     noisy = Units(({"y": np.full((1, 1000), 1.0)},), ({"y": np.full((1, 1000), 1.0)},))
 
@@ -118,8 +118,8 @@ def test_the_lowering_rung_is_measured_by_the_native_runs_own_error() -> None:
         }
         return climb([plan], runs, noisy, Rules())[0].status
 
-    assert climbed(3e-6) is Status.PASS
-    assert climbed(3e-5) is Status.FAIL
+    assert climbed(5e-5) is Status.PASS
+    assert climbed(3e-4) is Status.FAIL
 
 
 def test_a_consequence_is_no_cause_of_its_own() -> None:

@@ -118,6 +118,43 @@ def test_a_tiny_running_variance_widens_the_unit() -> None:
     assert unit(1e-6) / unit(1.0) == pytest.approx(1e3, rel=1e-3)
 
 
+@pytest.mark.parametrize("shift", [0.0, 1.0], ids=["signs cancel", "one sign"])
+@pytest.mark.parametrize("axis", [0, 1], ids=["strided", "along memory"])
+def test_a_long_reduction_is_as_inaccurate_as_it_is_summed(axis: int, shift: float) -> None:
+    """The unit of a mean over 16,384 elements is that of a real float32 sum within a factor of 4: one
+    accumulator along a strided axis, eight along memory.
+    """
+    rng = np.random.default_rng(0)
+    x = (shift + rng.standard_normal((64, 16_384))).astype(np.float32)
+    lanes = 8 if axis == 1 else 1
+    total = np.zeros((64, lanes), np.float32)
+    for k in range(0, x.shape[1], lanes):
+        total += x[:, k : k + lanes]
+    exact = x.astype(np.float64).sum(1)
+    measured = np.sqrt(np.mean(np.square(total.astype(np.float64).sum(1) - exact))) / x.shape[1]
+    value = x if axis == 1 else np.ascontiguousarray(x.T)
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMean", ["x"], ["y"], axes=[axis], keepdims=0)], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(value.shape))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [64])],
+    )  # fmt: skip
+    executor = Executor(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    unit = np.sqrt(np.mean(np.square(spread(executor, {"x": value}, RoundingNoise, amplitude=AMPLITUDE))))
+    assert 0.25 < unit / measured < 4.0
+
+
+def test_what_cancels_in_the_end_was_rounded_in_between() -> None:
+    """Half ones and half minus ones average to nothing; the unit is that of the partial sums."""
+    x = np.concatenate([np.ones((1, 8192)), -np.ones((1, 8192))], axis=1).astype(np.float32) / 3
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMean", ["x"], ["y"], axes=[1], keepdims=0)], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(x.shape))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+    )  # fmt: skip
+    executor = Executor(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    assert spread(executor, {"x": x}, RoundingNoise, amplitude=AMPLITUDE).item() > U
+
+
 def test_chains_grow_with_the_block_and_then_with_their_number() -> None:
     """25,088 terms (VGG's first dense layer) make a chain longer than 4,608 (ResNet's longest)."""
     assert terms(1) == pytest.approx(1, abs=0.01)
