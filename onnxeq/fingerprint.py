@@ -67,11 +67,18 @@ def of_code() -> str:
     return digest.hexdigest()
 
 
+@functools.lru_cache(maxsize=4096)
+def _of_file(path: Path, size: int, mtime_ns: int, inode: int) -> str:  # noqa: ARG001 - what tells a change
+    """A file is read once per process as long as it stays as it is: several jobs share a model."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def of_path(path: Path) -> str:
     """SHA-256 of a file's bytes, or of a folder's names and bytes; ``absent`` when there is nothing."""
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        stat = path.stat()
+        return _of_file(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
     if path.is_dir():
         digest = hashlib.sha256()
         for child in sorted(p for p in path.rglob("*") if p.is_file()):

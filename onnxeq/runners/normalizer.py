@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import onnx
+
+from onnxeq.graph.inspect import load
 from onnxeq.graph.normalize import normalize, write
 from onnxeq.worker import Job
 
@@ -19,6 +22,7 @@ def run(job: Job) -> dict[str, Any]:
     return {
         "path": "normalized.onnx",
         "nodes": len(result.model.graph.node),
+        "changed": _computes(result.model) != _computes(load(job.inputs["model"])),
         "steps": [
             {
                 "name": s.name,
@@ -30,3 +34,13 @@ def run(job: Job) -> dict[str, Any]:
             for s in result.steps
         ],
     }
+
+
+def _computes(model: onnx.ModelProto) -> tuple[object, ...]:
+    """What decides the result of a run: nodes, constants, functions and opsets, not names of shapes or notes."""
+    return (
+        [node.SerializeToString(deterministic=True) for node in model.graph.node],
+        [tensor.SerializeToString(deterministic=True) for tensor in model.graph.initializer],
+        [function.SerializeToString(deterministic=True) for function in model.functions],
+        sorted((o.domain, o.version) for o in model.opset_import),
+    )

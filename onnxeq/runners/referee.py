@@ -24,13 +24,10 @@ __all__ = ["run"]
 
 Trace: TypeAlias = list[dict[str, Array]]
 
-_ENOUGH = 64
-"""Effective elements times draws that a unit rests on: then its root mean square is known to 9 %."""
+_ENOUGH = 128
+"""Effective elements times draws that a unit rests on: then its root mean square is known to 6 %."""
 
 _MOST_DRAWS = 6
-
-_FEWEST_DRAWS = 2
-"""One draw says nothing of an error that moves all elements alike."""
 
 _DISCRETE_DRAWS = 4
 """Draws when an output is discrete: an element near a tie flips in half of them."""
@@ -80,7 +77,7 @@ def _draws(first: Trace) -> int:
     A softmax that is nearly one-hot moves in two or three of a thousand elements. What counts is the
     effective number, the participation ratio ``(sum d^2)^2 / sum d^4``.
     """
-    fewest = _FEWEST_DRAWS
+    fewest = 1
     for feed in first:
         for moved in feed.values():
             effective = participation(moved)
@@ -104,7 +101,7 @@ def _spread(
 ) -> None:
     totals: Trace = [{k: np.zeros(v.shape) for k, v in feed.items()} for feed in trace]
     discrete = any(a.dtype.kind != "f" for a in trace[0].values())
-    draws, draw = (_DISCRETE_DRAWS if discrete else _FEWEST_DRAWS), 0
+    draws, draw = (_DISCRETE_DRAWS if discrete else 1), 0
     while draw < draws:
         job.step(f"{name} {draw + 1} of {draws}" if draw else f"{name} 1")
         for index, feed in enumerate(feeds):
@@ -115,7 +112,26 @@ def _spread(
         if draw == 0:
             draws = max(draws, _draws(totals))
         draw += 1
-    save_feeds(job.out / name, [{k: np.sqrt(v / draws) for k, v in feed.items()} for feed in totals])
+    save_feeds(job.out / name, _pooled([{k: v / draws for k, v in feed.items()} for feed in totals]))
+
+
+def _pooled(squares: Trace) -> Trace:
+    """Units from mean squares: each feed's level is averaged with that of all feeds.
+
+    An error that moves all elements alike shows in one draw of one feed by luck only; the other feeds are
+    draws of their own.
+    """
+    level = {k: float(np.mean([np.mean(feed[k]) for feed in squares if k in feed and feed[k].size])) for k in squares[0]
+             if squares[0][k].size}  # fmt: skip
+    units = []
+    for feed in squares:
+        unit = {}
+        for key, value in feed.items():
+            mine = float(np.mean(value)) if value.size else 0.0
+            scale = (mine + level[key]) / (2 * mine) if mine > 0 and np.isfinite(mine) and key in level else 1.0
+            unit[key] = np.sqrt(value * (scale if np.isfinite(scale) else 1.0))
+        units.append(unit)
+    return units
 
 
 def _movement(base: Array, moved: Array | None, amplitude: float) -> Array:
