@@ -78,7 +78,7 @@ def _converter(name: str) -> Finding:
     entry = next((e for e in metadata.entry_points(group=zoo.CONVERTER_GROUP, name=zoo.ZOOS.get(name, name))), None)
     value = entry.value if entry else ""
     try:
-        zoo.require_framework(zoo.parse(f"{name}:x"))
+        zoo.require_framework(zoo.parse(f"{name}:x"), label)
     except FrameworkMissing as missing:
         return Finding(label, State.ABSENT, missing.line())
     return Finding(label, State.OK, f"converter {value}")

@@ -41,12 +41,12 @@ class Limit:
 _HEALTHY = "largest of benchmarks/known_good.py, 21 seeded zoo models: "
 
 LIMITS: dict[str, Limit] = {
-    "native-rounding": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, _HEALTHY + "@@NR@@"),
+    "native-rounding": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, _HEALTHY + "1.4"),
     "graph": Limit(Unit.FLOOR, 4.0, CauseKind.GRAPH, "as for weights, which is the same comparison"),
-    "weights": Limit(Unit.FLOOR, 4.0, CauseKind.WEIGHTS, _HEALTHY + "@@W@@"),
+    "weights": Limit(Unit.FLOOR, 4.0, CauseKind.WEIGHTS, _HEALTHY + "1.3"),
     "normalize": Limit(Unit.FLOOR, 4.0, CauseKind.GRAPH, "as for weights: folding rounds constants once"),
-    "kernels": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, _HEALTHY + "@@K@@"),
-    "optimizer": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, _HEALTHY + "@@O@@"),
+    "kernels": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, _HEALTHY + "0.7"),
+    "optimizer": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, _HEALTHY + "0.8"),
     "provider": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, "as for kernels; not yet measured on a device"),
     "stability": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.NONDETERMINISM, "as for kernels"),
     "lowering": Limit(
@@ -54,14 +54,14 @@ LIMITS: dict[str, Limit] = {
         100.0,
         CauseKind.GRAPH,
         "a mean over 65,536 elements is 15 times less accurate in onnxruntime than in torch, without any fault; log1p"
-        " as Add and Log, or expm1 as Exp and Sub, is 1e5 times and more; " + _HEALTHY + "@@L@@",
+        " as Add and Log, or expm1 as Exp and Sub, is 1e5 times and more; " + _HEALTHY + "8.6",
     ),
 }  # fmt: skip
 """Each rung's unit, how many of it are allowed, what a break means, and the evidence for the number."""
 
 SHARP = 64.0
 """Float64 rounding units allowed where nothing was folded: both sides compute the same thing in float64.
-Healthy models stay below @@G@@ (benchmarks/known_good.py); an epsilon off by a tenth is at 1e6 and more."""
+Healthy models stay below 1 (benchmarks/known_good.py); an epsilon off by a tenth is at 1e6 and more."""
 
 BARE_UNITS = 256.0
 """Float32 spacings that stand for the noise of a repeat when it could not be measured."""

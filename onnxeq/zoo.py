@@ -98,8 +98,8 @@ def installed_zoos() -> tuple[str, ...]:
     return tuple(sorted(listed | (names - set(ZOOS.values()))))
 
 
-def require_framework(ref: ModelRef) -> None:
-    """Checks, without importing it, that the framework of ``ref`` is installed.
+def require_framework(ref: ModelRef, subject: str = "") -> None:
+    """Checks, without importing it, that the framework of ``ref`` is installed; ``subject`` is what needs it.
 
     Raises:
         FrameworkMissing: With the command that installs it.
@@ -108,7 +108,7 @@ def require_framework(ref: ModelRef) -> None:
     for module in _MODULES.get(ref.zoo, _MODULES.get(converter, ())):
         if util.find_spec(module) is None:
             raise FrameworkMissing(
-                f"{ref.text} needs the package '{module}', which is not installed here",
+                f"{subject or ref.text} needs the package '{module}', which is not installed here",
                 hint=f"pip install 'onnxeq[{ZOOS.get(ref.zoo, converter)}]'",
             )
 

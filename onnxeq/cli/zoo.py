@@ -68,7 +68,7 @@ def _zoos() -> list[dict[str, str]]:
     rows = []
     for name in zoo.installed_zoos():
         try:
-            zoo.require_framework(zoo.parse(f"{name}:x"))
+            zoo.require_framework(zoo.parse(f"{name}:x"), name)
             state = f"installed; list with: onnxeq zoo list {name}"
         except errors.FrameworkMissing as missing:
             state = missing.line()

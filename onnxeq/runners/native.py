@@ -17,7 +17,7 @@ import numpy as np
 
 from onnxeq import inputs as inputs_
 from onnxeq.arrays import dtype_name, load_feeds, save_feeds
-from onnxeq.errors import BadInputs, CannotRun, OnnxeqError, UnknownZoo, UsageError
+from onnxeq.errors import BadInputs, CannotRun, FrameworkMissing, OnnxeqError, UnknownZoo, UsageError
 from onnxeq.protocols import Converter, LoadRequest, Native
 from onnxeq.records import export_to_record, ref_from_record, spec_from_record, spec_to_record
 from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, Precision, TensorSpec, ValueRange
@@ -165,6 +165,9 @@ def _specs_of(feed: Feed) -> tuple[TensorSpec, ...]:
     return tuple(specs)
 
 
+_EXTRAS = {"torch": "torch", "torchvision": "torch", "tensorflow": "keras", "keras": "keras"}
+
+
 def _user_module(ref: ModelRef, user_path: tuple[str, ...]) -> ModuleType:
     # At the end of the path: a user's folder named like a framework must not shadow it.
     folder = [str(Path(ref.module).parent)] if ref.module.endswith(".py") else []
@@ -182,6 +185,11 @@ def _user_module(ref: ModelRef, user_path: tuple[str, ...]) -> ModuleType:
         raise
     except Exception as error:
         hint = "run it with python to see the traceback"
+        if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
+            hint = f"pip install 'onnxeq[{_EXTRAS[error.name]}]'"
+            raise FrameworkMissing(
+                f"{ref.module} imports {error.name}, which is not installed here", hint=hint
+            ) from error
         raise UsageError(f"importing {ref.module} raised {_text(error)}", hint=hint) from error
     return module
 
