@@ -144,8 +144,14 @@ def resolve(source: object, root: Path) -> tuple[ModelRef, object | None]:
 
 def reads_of(model: Path) -> dict[str, Path]:
     """A model file and its external data, as a job's inputs: all of it belongs to the cache key."""
-    data = external_files(read(model), model.parent)
+    # External data lies in the model's own folder: without another file there, nothing needs to be parsed.
+    alone = all(p.suffix == ".onnx" for p in model.parent.rglob("*") if p.is_file() and p.parent.name not in _TRACES)
+    data = () if alone else external_files(read(model), model.parent)
     return {"model": model, **{f"data {i}": path for i, path in enumerate(data)}}
+
+
+_TRACES = ("feeds", "f32", "f64", "f32-repeat")
+"""Folders that a native job writes beside its exports."""
 
 
 def is_model_proto(value: object) -> bool:

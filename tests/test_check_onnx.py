@@ -269,3 +269,14 @@ def test_no_weight_is_touched_by_the_test_model(conv_net: MakeConvNet) -> None:
     bad = {t.name: numpy_helper.to_array(t) for t in conv_net(edit=scaled).graph.initializer}
     assert [n for n in good if not np.array_equal(good[n], bad[n])] == ["w2"]
     assert np.count_nonzero((good["w2"] != bad["w2"]).any(axis=(1, 2, 3))) == 1
+
+
+def test_changed_external_data_is_another_model(tmp_path: Path, conv_net: MakeConvNet, fresh_cache: Path) -> None:
+    """Weights in a file of their own belong to the cache's key: the model file alone did not change."""
+    onnx.save(conv_net(), tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    (tmp_path / "good.onnx").write_bytes(conv_net().SerializeToString())
+    assert onnxeq.check(tmp_path / "good.onnx", tmp_path / "m.onnx").verdict is Verdict.EQUIVALENT
+    data = np.fromfile(tmp_path / "m.data", np.float32)
+    data[:100] *= 3
+    data.tofile(tmp_path / "m.data")
+    assert onnxeq.check(tmp_path / "good.onnx", tmp_path / "m.onnx").verdict is Verdict.DIVERGENT
