@@ -180,6 +180,7 @@ def _constant(values: Sequence[Array], units: Sequence[Array], batches: Sequence
     noise = max((float(np.max(u, initial=0.0)) for u in units), default=0.0)
     spread = max(float(np.max(np.abs(row - finite[0]), initial=0.0)) for row in finite[1:])
     scale = float(np.max(np.abs(finite[0]), initial=0.0))
+    # A difference within a few roundings is none; 8 of the largest element's leaves out the tails of the draws.
     return spread <= max(8 * noise if math.isfinite(noise) else 0.0, 2.0**-50 * scale)
 
 

@@ -67,7 +67,7 @@ them, and is then judged by the constant floor."""
 BARE_UNITS = 256.0
 """Float32 spacings that stand for the noise of a repeat when it could not be measured."""
 
-_REDUCED = frozenset({"graph", "weights", "normalize", "kernels", "optimizer", "provider", "lowering", "interface"})
+_REDUCED = frozenset({"graph", "weights", "normalize", "kernels", "optimizer", "provider", "lowering"})
 
 ACCEPTED: dict[str, tuple[float, frozenset[str]]] = {
     "tf32": (2.0**13, frozenset({"provider", "lowering"})),
@@ -186,7 +186,8 @@ def _rung(plan: RungPlan, executions: Mapping[str, Execution], units: Units, rul
 def _floor(floor: Sequence[Feed], double: Sequence[Feed]) -> list[Feed]:
     """The constant floor, and beneath it what float64 arithmetic itself does (a graph without constants)."""
     return [
-        {k: np.hypot(v, 64 * d[k]) if k in d else v for k, v in f.items()} for f, d in zip(floor, double, strict=True)
+        {k: np.hypot(v, SHARP * d[k]) if k in d else v for k, v in f.items()}
+        for f, d in zip(floor, double, strict=True)
     ]
 
 

@@ -313,6 +313,8 @@ def _normalisation(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     mean = x.mean(axes, keepdims=True)
     deviation = x.std(axes, keepdims=True)
     n = float(np.prod([x.shape[a] for a in axes]))
+    # Kernels sum an image's statistics in LANES accumulators whose rounding errors are independent, so that the
+    # relative error falls by LANES: in a chain, which enters by its square root, by LANES squared.
     chain = max(terms(n), n / LANES**2)
     lift = np.abs(mean) / np.where(deviation > 0, deviation, 1.0)
     spread = float(np.sqrt(np.mean(np.square(y))))

@@ -40,6 +40,10 @@ def next_steps(report: Report) -> tuple[str, ...]:
         steps.append("deploy with SessionOptions.graph_optimization_level = ORT_DISABLE_ALL until the pass is fixed")
     if "provider" in broken:
         steps.append("set the CUDA provider's option use_tf32 to 0, or accept it: --accept tf32")
+    if "lowering" in broken:
+        steps.append(
+            "look for a function split into parts that cancel (log1p as Log(1+x), expm1 as Exp-1) and rewrite it"
+        )
     if "stability" in broken:
         steps.append("look for random operators, dropout left in training mode, or uninitialised state")
     if "normalize" in broken:
