@@ -17,7 +17,7 @@ from onnxeq.providers import Provider
 from onnxeq.sides import reads_of
 from onnxeq.types import Array
 
-__all__ = ["ArtifactRuns", "start_runs"]
+__all__ = ["ArtifactRuns", "StartedRuns", "expected", "start_runs"]
 
 _REPEATS = {"repeat": "ort/cpu again", "session": "ort/cpu new session", "threads": "ort/cpu 1 thread"}
 
@@ -98,35 +98,71 @@ class ArtifactRuns:
         return tuple({pairs.get(k, k): v for k, v in feed.items()} for feed in load_feeds(outcome.job.out / folder))
 
 
+@dataclass(frozen=True)
+class StartedRuns:
+    """Executions of one artifact that are on their way.
+
+    Attributes:
+        futures: Execution name -> its job; ``normalize`` is the normaliser's.
+        providers: What was asked for.
+    """
+
+    futures: Mapping[str, Future[JobResult]]
+    providers: tuple[Provider, ...]
+
+    def finish(self, outputs: Mapping[str, str], unfolded: Mapping[str, str] | None = None) -> ArtifactRuns:
+        """Waits for all of them.
+
+        Args:
+            outputs: ONNX output name -> the source's output name.
+            unfolded: The same of the unfolded export.
+        """
+        outcomes = {name: _outcome(future) for name, future in self.futures.items()}
+        pairs = dict.fromkeys(outcomes, outputs)
+        return ArtifactRuns(outcomes, pairs | {_UNFOLDED: unfolded or {}}, self.providers)
+
+
+_UNFOLDED = "referee/f64 unfolded"
+
+
+def expected(jobs: Jobs, providers: Sequence[Provider], *, unfolded: bool) -> list[tuple[str, int]]:
+    """Kind and threads of the jobs that :func:`start_runs` will start, for :meth:`onnxeq.jobs.Jobs.expect`."""
+    threads = _threads(jobs)
+    usable = sum(1 if p.name == "cpu" else 2 for p in providers if not p.why_not)
+    cpu = [("referee", threads)] * (2 + unfolded)
+    return [("normalize", threads), *cpu, *[("ort", 0)] * (1 + usable)]
+
+
+def _threads(jobs: Jobs) -> int:
+    return max(1, (os.cpu_count() or 1) // jobs.parallel)
+
+
 def start_runs(
     jobs: Jobs,
     model: Path,
     feeds: Path,
     names: Mapping[str, str],
-    outputs: Mapping[str, str],
     providers: Sequence[Provider],
     seed: int,
-    unfolded: tuple[Path, Mapping[str, str]] | None,
+    unfolded: Path | None = None,
     *,
     stored: bool = False,
-) -> ArtifactRuns:
-    """Runs an artifact in every way that the ladder needs, side by side, and waits.
+) -> StartedRuns:
+    """Starts an artifact in every way that the ladder needs, side by side.
 
     Args:
         jobs: Where to run.
         model: The ONNX file.
         feeds: Folder of the feeds.
         names: Feed name -> ONNX input name.
-        outputs: ONNX output name -> the source's output name.
         providers: Which providers to use.
         seed: Seed of the noise draws.
-        unfolded: The unfolded export and its output names, when there is one.
+        unfolded: The unfolded export, when there is one.
         stored: Whether constants are perturbed by the unit of the type they are stored in (an ONNX
             source) and not by float32's (a framework's model).
     """
-    threads = max(1, (os.cpu_count() or 1) // jobs.parallel)
+    threads = _threads(jobs)
     common = {"names": dict(names), "seed": seed}
-
     own = reads_of(model)
 
     def referee(label: str, reads: Mapping[str, Path], **params: Any) -> Future[JobResult]:
@@ -135,33 +171,26 @@ def start_runs(
     def ort(label: str, provider: str, **params: Any) -> Future[JobResult]:
         return jobs.start(JobSpec("ort", label, {**common, "provider": provider, **params}, {**own, "feeds": feeds}))
 
-    # The longest first; what depends on another one last.
+    # The longest first; the normaliser before the rest, as one waits for it.
     started = {"referee/f64": referee("referee/f64", own, rounding=True, floor=True, stored=stored)}
-    normalized = jobs.start(JobSpec("normalize", "normalize", {}, own, threads=threads))
-    pairs: dict[str, Mapping[str, str]] = {}
+    started["normalize"] = jobs.start(JobSpec("normalize", "normalize", {}, own, threads=threads))
+
+    def normalized(done: JobResult) -> Future[JobResult]:
+        if not done.data["changed"]:
+            # The same graph and constants: running them again would give the same bits.
+            return started["referee/f64"]
+        return referee("referee/f64 normalized", reads_of(done.out / done.data["path"]))
+
+    started["referee/f64 normalized"] = jobs.then(started["normalize"], normalized)
     if unfolded is not None:
-        path, pairs["referee/f64 unfolded"] = unfolded
-        started["referee/f64 unfolded"] = referee("referee/f64 unfolded", reads_of(path))
+        started[_UNFOLDED] = referee(_UNFOLDED, reads_of(unfolded))
     started["ort/cpu"] = ort("ort/cpu", "cpu", optimize=True, tf32=False, repeats=True)
     started["ort/cpu plain"] = ort("ort/cpu plain", "cpu", optimize=False, tf32=False)
     cuda = next(p for p in providers if p.name == "cuda")
     if not cuda.why_not:
         started["ort/cuda no-tf32"] = ort("ort/cuda no-tf32", "cuda", optimize=True, tf32=False, device=cuda.device)
         started["ort/cuda"] = ort("ort/cuda", "cuda", optimize=True, tf32=True, device=cuda.device)
-    settled = _outcome(normalized)
-    outcomes: dict[str, _Outcome] = {"normalize": settled}
-    if settled.job is None:
-        outcomes["referee/f64 normalized"] = _Outcome(None, settled.error)
-    elif settled.job.data["changed"]:
-        normal = reads_of(settled.job.out / settled.job.data["path"])
-        started["referee/f64 normalized"] = referee("referee/f64 normalized", normal)
-    else:
-        # The same graph and constants: running them again would give the same bits.
-        started["referee/f64 normalized"] = started["referee/f64"]
-    outcomes |= {name: _outcome(future) for name, future in started.items()}
-    for name in outcomes:
-        pairs.setdefault(name, outputs)
-    return ArtifactRuns(outcomes, pairs, tuple(providers))
+    return StartedRuns(started, tuple(providers))
 
 
 def _outcome(future: Future[JobResult]) -> _Outcome:

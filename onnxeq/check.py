@@ -9,18 +9,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from onnxeq import fingerprint, ladder, sides
-from onnxeq.artifact import ArtifactRuns, start_runs
+from onnxeq.artifact import ArtifactRuns, expected, start_runs
 from onnxeq.errors import UsageError
 from onnxeq.inputs import DEFAULT_BATCHES, batch_size
 from onnxeq.interface import check_interface, pair_inputs, pair_outputs, pairing_note, silent_outputs
-from onnxeq.jobs import Jobs, Listener
+from onnxeq.jobs import JobResult, Jobs, Listener
 from onnxeq.ladder import Execution, RungPlan
 from onnxeq.measure import summarize
 from onnxeq.providers import Provider, choose_providers
@@ -135,44 +137,23 @@ def _from_framework(
     asked: Sequence[Provider],
 ) -> _Evidence:
     """A framework's model against its own export, or against an artifact that the user brought."""
-    spec = sides.native_job(
-        ref,
-        request,
-        declared=sides.declared_inputs(request, brought),
-        forms=(ExportForm.UNFOLDED, ExportForm.DEPLOYED) if brought is None else (),
-        dynamic_batch=None if brought is None else sides.has_dynamic_batch(brought.info.inputs),
-        execute=True,
-        root=jobs.root,
-    )
-    try:
-        native = sides.run_native(jobs, ref, spec, live)
-    except UsageError as error:
-        if brought is not None and not request.feeds and not request.shapes:
-            error.hint = error.hint or "give inputs that both take: --inputs, --shape"
-            declared = ", ".join(f"{i.name} {i.text()}" for i in brought.info.inputs)
-            error.message = (
-                f"the source does not take the inputs that {brought.path.name} declares ({declared}): {error.message}"
-            )
-        raise
-    outputs = [o["name"] for o in native.job.data["outputs"]]
-    notes: tuple[str, ...] = ()
-    unfolded = None
-    if brought is None:
-        export, plain = native.export(ExportForm.DEPLOYED), native.export(ExportForm.UNFOLDED)
-        artifact = sides.open_artifact(export.path, jobs.root)
-        names = dict(zip((s.name for s in native.inputs), export.input_names, strict=False))
-        pairs = dict(zip(export.output_names, outputs, strict=False))
-        unfolded = (plain.path, dict(zip(plain.output_names, outputs, strict=False)))
-        notes = tuple(dict.fromkeys((*export.notes, *plain.notes)))
-    else:
-        artifact = brought
-        names = pair_inputs(native.inputs, artifact.info.inputs)
-        theirs = [o.name for o in artifact.info.outputs]
-        pairs = pair_outputs(outputs, theirs)
-        notes = tuple(filter(None, [pairing_note(outputs, theirs, pairs), _batch_note(request, brought)]))
-    feeds = native.job.out / "feeds"
-    runs = start_runs(jobs, artifact.path, feeds, names, pairs, asked, request.seed, unfolded)
-    executions = _native_executions(native) | runs.executions()
+    jobs.expect(expected(jobs, asked, unfolded=brought is None))
+    with _inputs_named(brought, request):
+        native = sides.prepare_native(
+            jobs, ref, live, request, declared=sides.declared_inputs(request, brought),
+            forms=(ExportForm.UNFOLDED, ExportForm.DEPLOYED) if brought is None else (),
+            dynamic_batch=None if brought is None else sides.has_dynamic_batch(brought.info.inputs),
+        )  # fmt: skip
+        # A live model occupies this very thread while it runs, so everything else is begun before it.
+        running = native.start() if live is None else None
+        judged = _own_export(native, jobs) if brought is None else _brought(native, brought, request)
+        artifact, names = judged.artifact, judged.names
+        started = start_runs(jobs, artifact.path, native.feeds, names, asked, request.seed, judged.unfolded)
+        ran = (running or native.start()).result()
+    outputs = [o["name"] for o in ran.data["outputs"]]
+    pairs, plain_pairs, notes = judged.pair(outputs)
+    runs = started.finish(pairs, plain_pairs)
+    executions = _native_executions(ran) | runs.executions()
     plain_run = executions.get("referee/f64 unfolded")
     split = plain_run is not None and bool(plain_run.trace)
     if plain_run is not None and not split:
@@ -195,8 +176,69 @@ def _from_framework(
         joint=not split,
         sure=brought is None,
         notes=notes,
-        timings=(_timing("native", native), *runs.timings()),
+        timings=(_timing("native", native.job), _timing("native run", ran), *runs.timings()),
     )
+
+
+_Pairs: TypeAlias = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The ONNX file that a framework's model is held against.
+
+    Attributes:
+        artifact: The file.
+        names: The source's input name -> the file's.
+        unfolded: The same exporter's unfolded file, when the export is ours.
+        pair: From the source's output names: the pairs of output names, those of the unfolded file, and notes.
+    """
+
+    artifact: Artifact
+    names: _Pairs
+    unfolded: Path | None
+    pair: Callable[[list[str]], tuple[_Pairs, _Pairs, tuple[str, ...]]]
+
+
+def _own_export(native: NativeSide, jobs: Jobs) -> _Judged:
+    """Our own export: names correspond by position, as the exporter was told them in order."""
+    deployed, unfolded = native.export(ExportForm.DEPLOYED), native.export(ExportForm.UNFOLDED)
+
+    def pair(outputs: list[str]) -> tuple[_Pairs, _Pairs, tuple[str, ...]]:
+        return (
+            dict(zip(deployed.output_names, outputs, strict=False)),
+            dict(zip(unfolded.output_names, outputs, strict=False)),
+            tuple(dict.fromkeys((*deployed.notes, *unfolded.notes))),
+        )
+
+    names = dict(zip((s.name for s in native.inputs), deployed.input_names, strict=False))
+    return _Judged(sides.open_artifact(deployed.path, jobs.root), names, unfolded.path, pair)
+
+
+def _brought(native: NativeSide, artifact: Artifact, request: Request) -> _Judged:
+    """An artifact that the user brought: names are matched."""
+    theirs = [o.name for o in artifact.info.outputs]
+
+    def pair(outputs: list[str]) -> tuple[_Pairs, _Pairs, tuple[str, ...]]:
+        pairs = pair_outputs(outputs, theirs)
+        return pairs, {}, tuple(filter(None, [pairing_note(outputs, theirs, pairs), _batch_note(request, artifact)]))
+
+    return _Judged(artifact, pair_inputs(native.inputs, artifact.info.inputs), None, pair)
+
+
+@contextlib.contextmanager
+def _inputs_named(brought: Artifact | None, request: Request) -> Iterator[None]:
+    """Says whose inputs they were when the source does not take those that the artifact declares."""
+    try:
+        yield
+    except UsageError as error:
+        if brought is not None and not request.feeds and not request.shapes:
+            error.hint = error.hint or "give inputs that both take: --inputs, --shape"
+            declared = ", ".join(f"{i.name} {i.text()}" for i in brought.info.inputs)
+            error.message = (
+                f"the source does not take the inputs that {brought.path.name} declares ({declared}): {error.message}"
+            )
+        raise
 
 
 def _batch_note(request: Request, brought: Artifact) -> str:
@@ -212,12 +254,12 @@ def _paired(
     return tuple((s, theirs[names[s.name]]) for s in ours if names.get(s.name) in theirs)
 
 
-def _native_executions(native: NativeSide) -> dict[str, Execution]:
-    error = str(native.job.data["f64_error"])
+def _native_executions(run: JobResult) -> dict[str, Execution]:
+    error = str(run.data["f64_error"])
     return {
-        "native/f32": Execution("native/f32", native.trace("f32")),
-        "native/f64": Execution("native/f64", native.trace("f64"), error),
-        "native/f32 again": Execution("native/f32 again", native.trace("f32-repeat")),
+        "native/f32": Execution("native/f32", sides.native_trace(run, "f32")),
+        "native/f64": Execution("native/f64", sides.native_trace(run, "f64"), error),
+        "native/f32 again": Execution("native/f32 again", sides.native_trace(run, "f32-repeat")),
     }
 
 
@@ -247,14 +289,18 @@ def _from_onnx(
     own = dict(zip(outputs, outputs, strict=True))
     artifact, runs, reference, prefix = source, None, "ort/cpu plain", "source "
     notes: tuple[str, ...] = ()
-    first = start_runs(jobs, source.path, feeds, names, own, asked, request.seed, None, stored=True)
-    executions, plans, timings = first.executions(), first.plans(), first.timings()
-    if brought is not None:
+    begun = start_runs(jobs, source.path, feeds, names, asked, request.seed, stored=True)
+    if brought is None:
+        first = begun.finish(own)
+    else:
         names = pair_inputs(source.info.inputs, brought.info.inputs)
         theirs = [o.name for o in brought.info.outputs]
         pairs = pair_outputs(outputs, theirs)
         notes = tuple(filter(None, [pairing_note(outputs, theirs, pairs), sides.fixed_note(source, brought, names)]))
-        runs = start_runs(jobs, brought.path, feeds, names, pairs, asked, request.seed, None, stored=True)
+        second = start_runs(jobs, brought.path, feeds, names, asked, request.seed, stored=True)
+        first, runs = begun.finish(own), second.finish(pairs)
+    executions, plans, timings = first.executions(), first.plans(), first.timings()
+    if brought is not None and runs is not None:
         executions = {prefix + k: replace(e, name=prefix + k) for k, e in executions.items()} | runs.executions()
         artifact, reference = brought, "source ort/cpu"
         timings = (*first.timings(prefix), *runs.timings())
@@ -354,8 +400,7 @@ def _rules(accept: Sequence[str], rtol: float | None, atol: float | None) -> lad
     return ladder.Rules(tuple(accept), tolerance)
 
 
-def _timing(label: str, side: NativeSide) -> Mapping[str, Any]:
-    job = side.job
+def _timing(label: str, job: JobResult) -> Mapping[str, Any]:
     return {
         "job": label,
         "seconds": round(job.seconds, 3),

@@ -76,11 +76,11 @@ def convert(
         if live is None and converter_for(ref) == "onnx":
             artifact = sides.open_artifact(ref.name, jobs.root)
         else:
-            spec = sides.native_job(
-                ref, request, declared=sides.declared_inputs(request, None), forms=(ExportForm.DEPLOYED,),
-                dynamic_batch=None, execute=False, root=jobs.root,
+            jobs.expect([("normalize", 0)] if normalized else [])
+            native = sides.prepare_native(
+                jobs, ref, live, request, declared=sides.declared_inputs(request, None), forms=(ExportForm.DEPLOYED,),
+                feeds=False,
             )  # fmt: skip
-            native = sides.run_native(jobs, ref, spec, live)
             export = native.export(ExportForm.DEPLOYED)
             artifact, notes = sides.open_artifact(export.path, jobs.root), export.notes
             provenance |= {f"onnxeq.{k}": str(v) for k, v in native.job.data["provenance"].items()}

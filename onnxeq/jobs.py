@@ -12,18 +12,17 @@ file it produced with its size and SHA-256, has been written: no half-written jo
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,12 @@ from typing import Any
 from onnxeq import errors, fingerprint
 from onnxeq.cache import cache_root, keep_failed, limit_bytes, lookup, prune, sweep
 from onnxeq.errors import JobCrashed, JobKilled, JobTimeout, OnnxeqError, UsageError
+from onnxeq.processes import Ended, Lane, Pool
 
-__all__ = ["JobResult", "JobSpec", "Jobs", "Listener"]
+__all__ = ["JobResult", "JobSpec", "Jobs", "Lane", "Listener"]
 
 Listener = Callable[[str, str], None]
 """Called with a job's label and the step it began; the step is ``done``, ``cached`` or ``failed`` at the end."""
-
-_POLL_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -104,6 +102,7 @@ class Jobs:
         self._listen = listener or (lambda _label, _step: None)
         self._use_cache = use_cache
         self._pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="onnxeq-job")
+        self._workers = Pool(self.root / "jobs")
         self._stop = threading.Event()
         self._wrote = False
         if timeout_s is not None and not timeout_s > 0:
@@ -124,28 +123,64 @@ class Jobs:
         if kind is not None:
             self._stop.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._workers.close()
         if self._wrote:
             prune(self.root)
 
-    def start(self, spec: JobSpec) -> Future[JobResult]:
-        """Queues a job; the future raises the job's typed error."""
-        return self._pool.submit(self._run, spec)
+    def start(self, spec: JobSpec, lane: Lane | None = None) -> Future[JobResult]:
+        """Queues a job; the future raises the job's typed error.
 
-    def run_inline(self, spec: JobSpec, objects: Mapping[str, Any]) -> JobResult:
-        """Runs a job in this process, for live objects that cannot cross to another; never cached."""
+        Args:
+            spec: What to do.
+            lane: Jobs of one lane share a process and what they load in it; without one the job has its own.
+        """
+        return self._pool.submit(self._run, spec, lane)
+
+    def then(self, first: Future[JobResult], follow: Callable[[JobResult], Future[JobResult]]) -> Future[JobResult]:
+        """The job that ``follow`` starts from another one's result, without a thread that waits for it."""
+        last: Future[JobResult] = Future()
+
+        def settle(done: Future[JobResult]) -> None:
+            error = CancelledError() if done.cancelled() else done.exception()
+            last.set_result(done.result()) if error is None else last.set_exception(error)
+
+        def go_on(done: Future[JobResult]) -> None:
+            if done.cancelled() or done.exception() is not None:
+                settle(done)
+                return
+            try:
+                follow(done.result()).add_done_callback(settle)
+            except (OnnxeqError, RuntimeError) as error:  # RuntimeError: the pool takes no jobs any more
+                last.set_exception(error)
+
+        first.add_done_callback(go_on)
+        return last
+
+    def expect(self, wanted: Sequence[tuple[str, int]]) -> None:
+        """Says which jobs will follow, by kind and threads: their processes are started beside the next job."""
+        self._workers.expect(wanted)
+
+    def run_inline(self, spec: JobSpec, objects: Mapping[str, Any], shared: dict[str, Any]) -> JobResult:
+        """Runs a job in this process, for live objects that cannot cross to another; never cached.
+
+        Args:
+            spec: What to do.
+            objects: The live objects.
+            shared: What the inline jobs of one model leave for each other.
+        """
         from onnxeq import worker
 
         final = self.root / "jobs" / f"live-{uuid.uuid4().hex}"
         work = self._prepare(spec, final)
         began = time.perf_counter()
         try:
-            worker.execute(work, objects=objects, listener=lambda step: self._listen(spec.label, step))
+            worker.execute(work, objects=objects, shared=shared, listener=lambda step: self._listen(spec.label, step))
             return self._finish(spec, work, final, time.perf_counter() - began)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
 
-    def _run(self, spec: JobSpec) -> JobResult:
+    def _run(self, spec: JobSpec, lane: Lane | None) -> JobResult:
         final = self.root / "jobs" / _key(spec)
         if self._use_cache and spec.cache:
             found = lookup(final)
@@ -154,13 +189,16 @@ class Jobs:
                 return JobResult(final, found["data"], float(found["seconds"]), int(found["peak_bytes"]), cached=True)
         work = self._prepare(spec, final)
         began = time.perf_counter()
+        used = lane or Lane()
         try:
-            self._execute(spec, work)
+            self._execute(spec, work, used)
             return self._finish(spec, work, final, time.perf_counter() - began)
         except OnnxeqError:
             self._listen(spec.label, "failed")
             raise
         finally:
+            if lane is None:
+                used.close()
             shutil.rmtree(work, ignore_errors=True)
 
     def _prepare(self, spec: JobSpec, final: Path) -> Path:
@@ -178,47 +216,32 @@ class Jobs:
         (work / "job.json").write_text(json.dumps(job, indent=1, sort_keys=True))
         return work
 
-    def _execute(self, spec: JobSpec, work: Path) -> None:
-        # The worker ends itself when its standard input closes, so that it cannot outlive this process.
-        with (work / "log.txt").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "onnxeq.worker", str(work), "--attached"],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=_environment(spec.threads),
-                start_new_session=True,
-            )
-        began = time.monotonic()
-        steps = _Steps(work / "steps.jsonl", lambda step: self._listen(spec.label, step))
-        try:
-            while process.poll() is None:
-                steps.read()
-                if self._stop.is_set():
-                    raise KeyboardInterrupt
-                if self._timeout_s is not None and time.monotonic() - began > self._timeout_s:
-                    _kill(process)
-                    raise JobTimeout(
-                        f"{spec.label}: ran longer than the {self._timeout_s:g} s allowed, in step '{steps.last}'",
-                        hint=f"allow more with --timeout, or replay it: {keep_failed(self.root, work)}",
-                        step=steps.last,
-                    )
-                time.sleep(_POLL_S)
-        finally:
-            _kill(process)
-            if process.stdin:
-                process.stdin.close()
-        steps.read()
-        self._judge_exit(spec, work, process.returncode, steps.last)
+    def _execute(self, spec: JobSpec, work: Path, lane: Lane) -> None:
+        tell = functools.partial(self._listen, spec.label)
+        with lane.worker(self._workers, spec.kind, spec.threads) as worker:
+            try:
+                ended = worker.run(work, tell, self._stop, self._timeout_s)
+                self._judge(spec, work, ended)
+            except BaseException:
+                worker.end()
+                raise
 
-    def _judge_exit(self, spec: JobSpec, work: Path, status: int, step: str) -> None:
+    def _judge(self, spec: JobSpec, work: Path, ended: Ended) -> None:
+        """Raises the typed error of a job without a result."""
+        step = ended.step
+        if ended.overdue:
+            raise JobTimeout(
+                f"{spec.label}: ran longer than the {self._timeout_s:g} s allowed, in step '{step}'",
+                hint=f"allow more with --timeout, or replay it: {keep_failed(self.root, work)}",
+                step=step,
+            )
         if (work / "error.json").exists():
             error = errors.from_record(json.loads((work / "error.json").read_text()))
             if isinstance(error, JobCrashed):
                 error.hint = f"the log and a replay: {keep_failed(self.root, work)}"
             raise error
-        if status < 0:
-            name = signal.Signals(-status).name
+        if ended.status is not None and ended.status < 0:
+            name = signal.Signals(-ended.status).name
             guess = " (out of memory, unless somebody killed it)" if name == "SIGKILL" else ""
             last = _last_line(work / "log.txt")
             raise JobKilled(
@@ -226,9 +249,9 @@ class Jobs:
                 hint=f"replay it: {keep_failed(self.root, work)}",
                 step=step,
             )
-        if status != 0 or not (work / "result.json").exists():
+        if not (work / "result.json").exists():
             raise JobCrashed(
-                f"{spec.label}: its process ended with status {status} and no result in step '{step}'",
+                f"{spec.label}: its process ended with status {ended.status} and no result in step '{step}'",
                 hint=f"the log and a replay: {keep_failed(self.root, work)}",
                 step=step,
             )
@@ -255,48 +278,6 @@ def _replace(work: Path, final: Path) -> None:
             final.rename(stale)
             shutil.rmtree(stale, ignore_errors=True)
     work.rename(final)
-
-
-class _Steps:
-    """Follows a job's ``steps.jsonl`` as it grows."""
-
-    def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
-        self._path = path
-        self._tell = tell
-        self._offset = 0
-        self.last = "start"
-
-    def read(self) -> None:
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                self._offset += len(line)
-                self.last = str(json.loads(line)["step"])
-                self._tell(self.last)
-
-
-def _environment(threads: int) -> dict[str, str]:
-    env = dict(os.environ)
-    env["PYTHONSAFEPATH"] = "1"  # a folder named like a framework must not shadow it
-    env.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if threads:
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            env[name] = str(threads)
-    return env
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            if hasattr(os, "killpg"):
-                os.killpg(process.pid, signal.SIGKILL)  # its own children too
-            else:
-                process.kill()
-        process.wait()
 
 
 def _key(spec: JobSpec) -> str:

@@ -20,7 +20,8 @@ model: N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -74,12 +75,22 @@ def terms(n: float) -> float:
     return min(n, BLOCK) + n / BLOCK
 
 
+@functools.lru_cache(maxsize=6)
+def _signs(seed: int) -> tuple[Real, Mapping[str, Any]]:
+    """The signs of a seed and the generator's state behind them; every feed of a draw asks for the same ones."""
+    rng = np.random.default_rng(seed)
+    signs = rng.choice(np.array([-1.0, 1.0]), _POOL)
+    signs.flags.writeable = False
+    return signs, rng.bit_generator.state
+
+
 class _Pool:
     """Random signs, drawn once and read from random offsets: cheaper than a draw per element."""
 
     def __init__(self, seed: int) -> None:
+        self._signs, state = _signs(seed)
         self._rng = np.random.default_rng(seed)
-        self._signs = self._rng.choice(np.array([-1.0, 1.0]), _POOL)
+        self._rng.bit_generator.state = state
 
     def __call__(self, shape: tuple[int, ...]) -> Real:
         count = int(np.prod(shape))
@@ -332,6 +343,16 @@ def _bounded(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     return 2 * _ONE, 0.0
 
 
+def _elu(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """``a*(exp(x) - 1)``: near zero the difference cancels, its error is that of the exponential."""
+    x = inputs[0]
+    op = info.node.op_type
+    a = float(_attribute(info, "alpha", 1.6732632 if op == "Selu" else 1.0))
+    argument = x / a if op == "Celu" else x
+    scale = a * (float(_attribute(info, "gamma", 1.0507010)) if op == "Selu" else 1.0)
+    return 2 * _ONE, np.where(x < 0, 2 * _ONE * abs(scale) * np.exp(np.minimum(argument, 0)), 0.0)
+
+
 def _gelu(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     """``x*(1 + erf(..))/2``: the bracket cancels for negative ``x``, its error is of the size of ``x``."""
     return 2 * _ONE, _ONE * np.abs(inputs[0])
@@ -368,8 +389,9 @@ _RULES: dict[str, Callable[[NodeInfo, Sequence[Value], Real], Size]] = {
          "RMSNormalization", "SimplifiedLayerNormalization"), _normalisation),
     **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
     **dict.fromkeys(
-        ("Exp", "Log", "Erf", "Tanh", "Sigmoid", "Softplus", "Mish", "HardSwish", "Elu", "Selu", "Celu", "Pow", "Sin",
+        ("Exp", "Log", "Erf", "Tanh", "Sigmoid", "Softplus", "Mish", "HardSwish", "Pow", "Sin",
          "Cos", "Tan", "Atan", "Asin", "Acos", "Sinh", "Cosh", "Softsign", "Swish", "QuickGelu"), _bounded),
+    **dict.fromkeys(("Elu", "Selu", "Celu"), _elu),
     **dict.fromkeys(("Gelu", "FastGelu", "BiasGelu"), _gelu),
     **dict.fromkeys(("Resize", "Upsample", "GridSample", "AffineGrid"), _interpolation),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),

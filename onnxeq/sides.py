@@ -6,7 +6,8 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,7 +22,7 @@ from onnxeq.graph import inspect as onnx_file
 from onnxeq.graph.files import external_files, read
 from onnxeq.graph.inspect import ModelInfo
 from onnxeq.interface import pair_inputs
-from onnxeq.jobs import JobResult, Jobs, JobSpec
+from onnxeq.jobs import JobResult, Jobs, JobSpec, Lane
 from onnxeq.records import export_from_record, ref_to_record, spec_from_record, spec_to_record
 from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, TensorSpec
 
@@ -34,11 +35,11 @@ __all__ = [
     "Request",
     "declared_inputs",
     "has_dynamic_batch",
-    "native_job",
+    "native_trace",
     "onnx_feeds",
     "open_artifact",
+    "prepare_native",
     "resolve",
-    "run_native",
     "store_feeds",
 ]
 
@@ -113,21 +114,36 @@ class Artifact:
 
 @dataclass(frozen=True)
 class NativeSide:
-    """A finished native job."""
+    """A framework's model, loaded and exported, and how it is to be run.
+
+    Attributes:
+        ref: Its reference.
+        job: The finished job that prepared it.
+        inputs: What it takes.
+        exports: What it was exported to.
+        start: Starts the job that runs it; may be called once.
+    """
 
     ref: ModelRef
     job: JobResult
     inputs: tuple[TensorSpec, ...]
     exports: tuple[Export, ...]
+    start: Callable[[], Future[JobResult]]
 
-    def trace(self, name: str) -> tuple[dict[str, Array], ...]:
-        """One of the traces ``f32``, ``f64``, ``f32-repeat``; empty when it could not be run."""
-        folder = self.job.out / name
-        return tuple(load_feeds(folder)) if (folder / "index.json").exists() else ()
+    @property
+    def feeds(self) -> Path:
+        """The folder of the feeds."""
+        return self.job.out / "feeds"
 
     def export(self, form: ExportForm) -> Export:
         """The export of that form."""
         return next(e for e in self.exports if e.form is form)
+
+
+def native_trace(run: JobResult, name: str) -> tuple[dict[str, Array], ...]:
+    """One of the traces ``f32``, ``f64``, ``f32-repeat``; empty when it could not be run."""
+    folder = run.out / name
+    return tuple(load_feeds(folder)) if (folder / "index.json").exists() else ()
 
 
 def resolve(source: object, root: Path) -> tuple[ModelRef, object | None]:
@@ -150,7 +166,7 @@ def reads_of(model: Path) -> dict[str, Path]:
     return {"model": model, **{f"data {i}": path for i, path in enumerate(data)}}
 
 
-_TRACES = ("feeds", "f32", "f64", "f32-repeat")
+_TRACES = ("feeds",)
 """Folders that a native job writes beside its exports."""
 
 
@@ -222,11 +238,29 @@ def _spec_over(name: str, feeds: Sequence[Feed]) -> TensorSpec:
     return TensorSpec(name, dtype_name(feeds[0][name]), sizes)
 
 
-def native_job(
-    ref: ModelRef, request: Request, *, declared: tuple[TensorSpec, ...] | None, forms: Sequence[ExportForm],
-    dynamic_batch: bool | None, execute: bool, root: Path,
-) -> JobSpec:  # fmt: skip
-    """The job that loads, exports and runs a framework's model."""
+def prepare_native(
+    jobs: Jobs,
+    ref: ModelRef,
+    live: object | None,
+    request: Request,
+    *,
+    declared: tuple[TensorSpec, ...] | None,
+    forms: Sequence[ExportForm],
+    dynamic_batch: bool | None = None,
+    feeds: bool = True,
+) -> NativeSide:
+    """Loads and exports a framework's model, in a process of its own, or here when it is a live object.
+
+    Args:
+        jobs: Where to run.
+        ref: Its reference.
+        live: The live object, if it is one.
+        request: What the user asked for.
+        declared: Its inputs, when somebody declared them.
+        forms: What to export.
+        dynamic_batch: Whether feeds may have any batch size; ``None`` leaves it to the export.
+        feeds: Whether it is going to be run.
+    """
     reads: dict[str, Path] = {}
     if ref.zoo == "file":
         reads["model"] = Path(ref.name)
@@ -234,33 +268,47 @@ def native_job(
         reads["module"] = Path(ref.module)
     if ref.weights not in ("", "seeded", "pretrained"):
         reads["weights"] = Path(ref.weights)
-    if request.feeds:
-        reads["feeds"] = store_feeds(request.feeds, root)
-    params = {
+    load = {
         "ref": ref_to_record(ref),
         "converter": zoo.converter_for(ref),
         "inputs": None if declared is None else [spec_to_record(s) for s in declared],
         "seed": request.seed,
-        "batches": list(request.batches),
         "trust": request.trust,
+    }
+    params = {
+        "load": load,
         "forms": [f.value for f in forms],
         "opset": request.opset,
+        "batches": list(request.batches) if feeds else [],
         "dynamic_batch": dynamic_batch,
-        "execute": execute,
     }
+    given = {"feeds": store_feeds(request.feeds, jobs.root)} if request.feeds else {}
     # What a user's code reads and imports cannot be known, so what it made is not reused.
-    return JobSpec("native", "native", params, reads, cache=ref.zoo != "factory")
+    spec = JobSpec("native", "native", params, {**reads, **given}, cache=ref.zoo != "factory")
+    lane, shared = Lane(), dict[str, Any]()
 
+    def run(job: JobSpec) -> Future[JobResult]:
+        if live is None:
+            return jobs.start(job, lane)
+        done: Future[JobResult] = Future()
+        done.set_result(jobs.run_inline(job, {"model": live}, shared))
+        return done
 
-def run_native(jobs: Jobs, ref: ModelRef, spec: JobSpec, live: object | None) -> NativeSide:
-    """Runs the native job in its own process, or here when the model is a live object."""
     if live is None:
         zoo.require_framework(ref)
-        result = jobs.start(spec).result()
-    else:
-        result = jobs.run_inline(spec, {"model": live})
-    exports = tuple(export_from_record(e, result.out) for e in result.data["exports"])
-    return NativeSide(ref, result, tuple(spec_from_record(s) for s in result.data["inputs"]), exports)
+    prepared = run(spec).result()
+    after = {"load": load, "weights_sha256": prepared.data["provenance"]["weights_sha256"]}
+
+    def start() -> Future[JobResult]:
+        job = replace(spec, kind="native-run", params=after, inputs={**reads, "feeds": prepared.out / "feeds"})
+        done = run(job)
+        done.add_done_callback(lambda _: lane.close())
+        return done
+
+    exports = tuple(export_from_record(e, prepared.out) for e in prepared.data["exports"])
+    if not feeds:
+        lane.close()
+    return NativeSide(ref, prepared, tuple(spec_from_record(s) for s in prepared.data["inputs"]), exports, start)
 
 
 def onnx_feeds(source: Artifact, request: Request, target: Artifact | None) -> list[dict[str, Array]]:

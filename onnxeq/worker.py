@@ -1,15 +1,19 @@
-"""The process side of a job: ``python -m onnxeq.worker DIRECTORY``.
+"""The process side of a job: reads ``job.json``, runs what its kind names, writes ``result.json`` or ``error.json``.
 
-Reads ``job.json``, runs the function that its kind names, and writes ``result.json`` or ``error.json``.
-Without ``--attached`` it is a replay: a person's command, which prints what happened.
+``python -m onnxeq.worker DIRECTORY`` is a replay: a person's command, which prints what happened.
+``python -m onnxeq.worker --attached ROOT KIND`` is what the host starts (:mod:`onnxeq.processes`): it imports what
+jobs of that kind need, then takes directories from its standard input, and ends when that closes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import gc
 import importlib
 import json
 import os
+import queue
 import sys
 import threading
 import time
@@ -17,7 +21,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from onnxeq import errors, fingerprint
 
@@ -25,7 +29,8 @@ __all__ = ["KINDS", "Job", "execute", "main"]
 
 KINDS = {
     "catalogue": "onnxeq.runners.native:catalogue",
-    "native": "onnxeq.runners.native:run",
+    "native": "onnxeq.runners.native:prepare",
+    "native-run": "onnxeq.runners.native:run",
     "normalize": "onnxeq.runners.normalizer:run",
     "ort": "onnxeq.runners.ort:run",
     "referee": "onnxeq.runners.referee:run",
@@ -43,6 +48,7 @@ class Job:
         out: The folder that it writes into.
         step: Tells the host which step begins; a crash is reported with the last one.
         objects: Live objects, when the job runs in the caller's own process.
+        shared: What an earlier job left in the same process; empty in a fresh one.
         user_path: Folders from which a user's modules may be imported.
     """
 
@@ -51,13 +57,18 @@ class Job:
     out: Path
     step: Callable[[str], None]
     objects: Mapping[str, Any] = field(default_factory=dict)
+    shared: dict[str, Any] = field(default_factory=dict)
     user_path: tuple[str, ...] = ()
 
 
 def execute(
-    folder: Path, *, objects: Mapping[str, Any] | None = None, listener: Callable[[str], None] | None = None
+    folder: Path,
+    *,
+    objects: Mapping[str, Any] | None = None,
+    shared: dict[str, Any] | None = None,
+    listener: Callable[[str], None] | None = None,
 ) -> None:
-    """Runs the job in ``folder`` and writes ``result.json``.
+    """Runs the job in ``folder`` and writes ``result.json``; see :class:`Job` for the other arguments.
 
     Raises:
         onnxeq.errors.OnnxeqError: What the job raised on purpose.
@@ -80,6 +91,7 @@ def execute(
         out=folder / "out",
         step=step,
         objects=objects or {},
+        shared={} if shared is None else shared,
         user_path=tuple(record["user_path"]),
     )
     try:
@@ -97,22 +109,54 @@ def execute(
         "peak_bytes": _peak_bytes(),
         "seconds": 0.0,
     }
-    partial = folder / "result.json.part"
-    partial.write_text(json.dumps(result))
-    partial.replace(folder / "result.json")
+    _put(folder / "result.json", result)
+
+
+def _put(path: Path, record: Mapping[str, Any]) -> None:
+    """Writes a record that appears whole or not at all: the host looks for it."""
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(json.dumps(record))
+    partial.replace(path)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one job; the exit status is 0, or that of the error."""
+    """Replays one job, or serves a host; the exit status is 0, or that of the job's error."""
     arguments = sys.argv[1:] if argv is None else argv
-    attached = "--attached" in arguments
-    folder = Path(next(a for a in arguments if not a.startswith("--")))
     faulthandler.enable()
-    if attached:
-        threading.Thread(target=_end_with_host, daemon=True).start()
-    listener = None if attached else lambda step: print(f"onnxeq: {step}", file=sys.stderr)  # noqa: T201 - a replay talks
+    # The exporters make millions of objects that stay: at the default setting, looking through them again and
+    # again takes a tenth of an export.
+    gc.set_threshold(100_000, 20, 20)
+    if arguments[0] == "--attached":
+        _serve(arguments[2])
+    return _run(Path(arguments[0]), {}, lambda step: print(f"onnxeq: {step}", file=sys.stderr))  # noqa: T201 - a replay talks
+
+
+def _serve(kind: str) -> NoReturn:
+    """Does the jobs whose directories come in, one after another, until the host ends this process."""
+    directories: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            directories.put(line.rstrip("\n"))
+        os._exit(errors.EXIT_INTERRUPTED)
+
+    threading.Thread(target=listen, daemon=True).start()
+    with contextlib.suppress(Exception):  # the job itself will meet the same error and tell it
+        module = importlib.import_module(KINDS[kind].partition(":")[0])
+        getattr(module, "warm_up", lambda: None)()
+    shared: dict[str, Any] = {}
+    while True:
+        folder = Path(directories.get())
+        with (folder / "log.txt").open("ab") as log:
+            sys.stdout.flush()
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        _run(folder, shared, None)
+
+
+def _run(folder: Path, shared: dict[str, Any], listener: Callable[[str], None] | None) -> int:
     try:
-        execute(folder, listener=listener)
+        execute(folder, shared=shared, listener=listener)
     except errors.OnnxeqError as error:
         return _fail(folder, error)
     except MemoryError:
@@ -126,17 +170,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _fail(folder: Path, error: errors.OnnxeqError) -> int:
     traceback.print_exc()
-    (folder / "error.json").write_text(json.dumps(errors.to_record(error)))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    _put(folder / "error.json", errors.to_record(error))
     return error.exit_status
 
 
 def _label(folder: Path) -> str:
     return str(json.loads((folder / "job.json").read_text())["label"])
-
-
-def _end_with_host() -> None:
-    sys.stdin.buffer.read()
-    os._exit(errors.EXIT_INTERRUPTED)
 
 
 def _peak_bytes() -> int:

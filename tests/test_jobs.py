@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from onnxeq.errors import JobCrashed, JobKilled, JobTimeout, OnnxeqError, UsageError
-from onnxeq.jobs import Jobs, JobSpec
+from onnxeq.errors import CannotRun, JobCrashed, JobKilled, JobTimeout, OnnxeqError, UsageError
+from onnxeq.jobs import Jobs, JobSpec, Lane
 
 FACTORIES = """
 import os, signal, sys, time
@@ -43,8 +44,8 @@ def spec(path: Path, name: str, **params: object) -> JobSpec:
         "seed": 0,
         "module": str(path),
     }
-    every = {"ref": ref, "converter": "factory", "inputs": None, "seed": 0, "batches": [1], "trust": False}
-    every |= {"forms": [], "opset": None, "dynamic_batch": None, "execute": False}
+    load = {"ref": ref, "converter": "factory", "inputs": None, "seed": 0, "trust": False}
+    every = {"load": load, "forms": [], "opset": None, "dynamic_batch": None, "batches": []}
     return JobSpec("native", "native", every | params, {"module": path})
 
 
@@ -119,6 +120,50 @@ def test_a_finished_job_is_found_again_until_a_byte_is_wrong(fresh_cache: Path, 
         whole = produced.read_bytes()
         produced.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         assert not jobs.start(job).result().cached
+
+
+NEVER_THE_SAME = """
+import torch
+
+def drawn():
+    torch.seed()
+    return torch.nn.Linear(4, 4)
+"""
+
+
+@pytest.mark.torch
+def test_jobs_of_a_lane_share_what_they_load(tmp_path: Path, fresh_cache: Path) -> None:
+    """The job that runs a model finds the one that its lane's first job loaded; loaded once more, a model that
+    draws other weights each time is refused.
+    """
+    path = tmp_path / "never.py"
+    path.write_text(NEVER_THE_SAME)
+    inputs = [{"name": "input", "dtype": "float32", "shape": [1, 4]}]
+    prepare = spec(path, "drawn", batches=[1])
+    load = {**prepare.params["load"], "inputs": inputs}
+    prepare = replace(prepare, params={**prepare.params, "load": load})
+    lane = Lane()
+    with Jobs() as jobs:
+        first = jobs.start(prepare, lane).result()
+        params = {"load": load, "weights_sha256": first.data["provenance"]["weights_sha256"]}
+        run = JobSpec("native-run", "native", params, {"module": path, "feeds": first.out / "feeds"}, cache=False)
+        assert jobs.start(run, lane).result().data["outputs"][0]["shape"] == [1, 4]
+        with pytest.raises(CannotRun, match="other weights each time"):
+            jobs.start(run).result()
+
+
+def test_what_is_expected_is_started_ahead_and_used(fresh_cache: Path, conv_file: Path) -> None:
+    """A process that was started ahead takes the job of its kind, and ends with the host if it got none."""
+    job = JobSpec("normalize", "n", {"opset": None}, {"model": conv_file}, threads=1)
+    with Jobs() as jobs:
+        jobs.expect([("normalize", 1), ("referee", 1)])
+        jobs.start(job).result()
+        ahead = running(f"{fresh_cache}/jobs")
+        assert len(ahead) == 2  # the one that ran is gone
+        moved = replace(job, params={"opset": 17})
+        jobs.start(moved).result()
+        assert len(set(ahead) & set(running(f"{fresh_cache}/jobs"))) == 1  # one was used, none was started
+    assert wait_for(lambda: not running(f"{fresh_cache}/jobs"))
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""The native side of a check: load in the framework, export, run in float32 and float64. One job."""
+"""The native side of a check: load in the framework, export, run in float32 and float64.
+
+Two jobs of one process: what runs the export needs to wait for the first only.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -18,47 +22,91 @@ import numpy as np
 from onnxeq import inputs as inputs_
 from onnxeq.arrays import dtype_name, load_feeds, save_feeds
 from onnxeq.errors import BadInputs, CannotRun, FrameworkMissing, OnnxeqError, UnknownZoo, UsageError
-from onnxeq.protocols import Converter, LoadRequest, Native
+from onnxeq.protocols import Converter, LoadRequest, Native, Progress
 from onnxeq.records import export_to_record, ref_from_record, spec_from_record, spec_to_record
 from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, Precision, TensorSpec, ValueRange
 from onnxeq.worker import Job
 from onnxeq.zoo import CONVERTER_GROUP
 
-__all__ = ["catalogue", "load_converter", "run"]
+__all__ = ["catalogue", "load_converter", "prepare", "run"]
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Loads the model; exports it when forms are asked for; runs it on every feed in both precisions.
+def prepare(job: Job) -> dict[str, Any]:
+    """Loads the model, exports it when forms are asked for, and settles what it is fed with.
 
-    Writes ``feeds``, ``f32``, ``f64`` and ``f32-repeat`` traces and the exports into ``job.out``.
+    Writes the exports and, with ``batches`` set, ``feeds`` into ``job.out``, and leaves the loaded model to the
+    :func:`run` that follows in the same process.
 
     Raises:
         onnxeq.errors.OnnxeqError: What the converter says, or inputs that do not fit.
     """
     params = job.params
-    ref = ref_from_record(params["ref"])
-    declared = params.get("inputs")
-    specs = None if declared is None else tuple(spec_from_record(s) for s in declared)
     with _the_models_own_errors():
-        job.step("load")
-        native, example = _load(job, ref, specs)
+        steps = _Steps(job.step)
+        native, example = _load(job, steps)
+        job.shared[_LOADED] = _Loaded(params["load"], native, steps)
         exports: tuple[Export, ...] = ()
         if forms := tuple(ExportForm(f) for f in params["forms"]):
             job.step("export")
-            exports = native.export(job.out, forms, params.get("opset"))
-        result: dict[str, Any] = {
+            exports = native.export(job.out, forms, params["opset"])
+        batches: list[int] = []
+        if params["batches"]:
+            job.step("inputs")
+            feeds = _feeds(job, native, exports, example)
+            save_feeds(job.out / "feeds", feeds)
+            batches = [inputs_.batch_size(feed) for feed in feeds]
+        return {
             "provenance": dict(native.provenance),
             "exports": [export_to_record(e, job.out) for e in exports],
             "inputs": [spec_to_record(s) for s in native.signature.inputs],
+            "batches": batches,
         }
-        if params["execute"]:
-            job.step("inputs")
-            result |= _execute(job, native, _feeds(job, native, exports, example))
-    return result
 
 
-def _execute(job: Job, native: Native, feeds: list[dict[str, Array]]) -> dict[str, Any]:
-    save_feeds(job.out / "feeds", feeds)
+def run(job: Job) -> dict[str, Any]:
+    """Runs the model on ``job.inputs['feeds']`` in float32 and float64.
+
+    Writes the traces ``f32``, ``f64`` and ``f32-repeat`` into ``job.out``.
+
+    Raises:
+        onnxeq.errors.OnnxeqError: What the converter says, or a model that is another one at every loading.
+    """
+    with _the_models_own_errors():
+        loaded: _Loaded | None = job.shared.get(_LOADED)
+        if loaded is not None and loaded.params == job.params["load"]:
+            loaded.steps.tell = job.step
+            native = loaded.native
+        else:
+            native, _ = _load(job, _Steps(job.step))
+            if native.provenance["weights_sha256"] != job.params["weights_sha256"]:
+                hint = "seed what it draws, or save the model to a file and check that"
+                raise CannotRun("the model has other weights each time that it is loaded", hint=hint)
+        return _execute(job, native, load_feeds(job.inputs["feeds"]))
+
+
+_LOADED = "native"
+
+
+class _Steps:
+    """Tells the steps of whichever job runs: a model outlives the job that loaded it."""
+
+    def __init__(self, tell: Progress) -> None:
+        self.tell = tell
+
+    def __call__(self, step: str) -> None:
+        self.tell(step)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A model that waits for the next job of its process; ``params`` say what it is."""
+
+    params: Mapping[str, Any]
+    native: Native
+    steps: _Steps
+
+
+def _execute(job: Job, native: Native, feeds: Sequence[Feed]) -> dict[str, Any]:
     job.step("run native/f32")
     single = [native.run(feed, Precision.F32) for feed in feeds]
     again = [native.run(feeds[0], Precision.F32)]
@@ -72,21 +120,20 @@ def _execute(job: Job, native: Native, feeds: list[dict[str, Array]]) -> dict[st
         # Without float64 the float32 rungs still tell something; the ladder says what is missing.
         double_error = error.line()
     outputs = [{"name": n, "dtype": dtype_name(a), "shape": list(a.shape)} for n, a in single[0].items()]
-    return {
-        "inputs": [spec_to_record(s) for s in native.signature.inputs],
-        "outputs": outputs,
-        "batches": [inputs_.batch_size(feed) for feed in feeds],
-        "f64_error": double_error,
-    }
+    return {"outputs": outputs, "f64_error": double_error}
 
 
-def _load(job: Job, ref: ModelRef, specs: tuple[TensorSpec, ...] | None) -> tuple[Native, list[Feed]]:
-    request = LoadRequest(ref, specs, int(job.params["seed"]), bool(job.params["trust"]))
+def _load(job: Job, progress: Progress) -> tuple[Native, list[Feed]]:
+    progress("load")
+    params = job.params["load"]
+    ref = ref_from_record(params["ref"])
+    specs = None if params["inputs"] is None else tuple(spec_from_record(s) for s in params["inputs"])
+    request = LoadRequest(ref, specs, int(params["seed"]), bool(params["trust"]))
     if "model" in job.objects:
         model = job.objects["model"]
-        return _owner(model).wrap(model, request, job.step), []
+        return _owner(model).wrap(model, request, progress), []
     if ref.zoo != "factory":
-        return load_converter(job.params["converter"]).load(request, job.step), []
+        return load_converter(params["converter"]).load(request, progress), []
     module = _user_module(ref, job.user_path)
     factory = getattr(module, ref.name, None)
     if not callable(factory):
@@ -104,20 +151,22 @@ def _load(job: Job, ref: ModelRef, specs: tuple[TensorSpec, ...] | None) -> tupl
         example = [_example_feed(maker(ref.name))]
         specs = _specs_of(example[0])
         request = LoadRequest(ref, specs, request.seed, request.trust)
-    return _owner(model).wrap(model, request, job.step), example
+    return _owner(model).wrap(model, request, progress), example
 
 
 def _feeds(job: Job, native: Native, exports: tuple[Export, ...], example: list[Feed]) -> list[dict[str, Array]]:
     specs = native.signature.inputs
     if "feeds" in job.inputs:
         return [inputs_.check_feed(feed, specs) for feed in load_feeds(job.inputs["feeds"])]
-    dynamic = job.params.get("dynamic_batch")
+    dynamic = job.params["dynamic_batch"]
     if dynamic is None:
         dynamic = bool(exports) and all(e.dynamic_batch for e in exports)
     if exports:
         specs = _with_index_ranges(specs, exports[0])
     given = [inputs_.check_feed({_rename(k, specs): v for k, v in feed.items()}, specs) for feed in example]
-    made = inputs_.generate(specs, seed=job.params["seed"], batches=job.params["batches"], dynamic_batch=dynamic)
+    made = inputs_.generate(
+        specs, seed=job.params["load"]["seed"], batches=job.params["batches"], dynamic_batch=dynamic
+    )
     return given + made
 
 

@@ -61,12 +61,14 @@ def calibrate(model: nn.Module, calling: Calling, generator: torch.Generator) ->
     pass_ = _Pass(model, generator)
     with _one_thread():
         with pass_.attached(), pass_.mode:
-            heads = {n: pass_.mode.tag(t) for n, t in flatten(model(*args, **kwargs)).items()}
+            outputs = flatten(model(*args, **kwargs))
+            heads = {n: pass_.mode.tag(t) for n, t in outputs.items()}
+            linear = [pass_.ends_with_layer(t) for t in outputs.values()] == [True]
         if batch == 1:
             return ("the model takes one input at a time: its outputs were not scaled to differ between inputs",)
         # Other inputs than those that the layers were fitted to, which differ less than unseen ones.
         args, kwargs = calling.bind(_feed(model, calling, generator)[1])
-        return _scale_outputs(pass_.order, heads, lambda: flatten(model(*args, **kwargs)), batch)
+        return _scale_outputs(pass_.order, heads, lambda: flatten(model(*args, **kwargs)), batch, linear=linear)
 
 
 def spread(tensor: torch.Tensor) -> float:
@@ -164,6 +166,16 @@ class _Pass:
             for handle in handles:
                 handle.remove()
 
+    def ends_with_layer(self, output: torch.Tensor) -> bool:
+        """Whether ``output`` came straight out of a Linear or convolution of its own, so that it scales with it."""
+        index = self.mode.tag(output)
+        if index < 0 or not self.mode.is_fresh(output):
+            return False
+        module = self.order[index]
+        if not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) or sum(m is module for m in self.order) > 1:
+            return False
+        return all(self.uses[id(p)] == 1 for p in module.parameters())
+
     def _note(self, module: nn.Module, _: Any, result: Any) -> None:
         if isinstance(result, torch.Tensor):
             self.order.append(module)
@@ -197,17 +209,17 @@ class _Pass:
         if isinstance(out, torch.Tensor):
             self.mode.set_tag(out, len(self.order) - 1)
             bias = _bias_of(module)
-            if first and bias is not None and self.uses[id(bias)] == 1:
-                self.mode.watch(out, bias)
+            movable = first and bias is not None and self.uses[id(bias)] == 1
+            self.mode.watch(out, bias if movable else None)
         return (out, *result[1:]) if isinstance(result, tuple) else out
 
     def _fit(self, module: nn.Module, out: torch.Tensor) -> torch.Tensor:
         channel = 1 if isinstance(module, nn.modules.conv._ConvNd) and out.ndim > 2 else out.ndim - 1
         rest = [axis for axis in range(out.ndim) if axis != channel]
-        mean = out.mean(dim=rest, keepdim=True)
+        var, mean = torch.var_mean(out, dim=rest, correction=0, keepdim=True)
         count = out.numel() // max(1, out.shape[channel])
-        centred = float((out - mean).square().mean().sqrt()) * math.sqrt(count / max(1, count - 1))
-        total = float(out.square().mean().sqrt())
+        centred = math.sqrt(float(var.mean()) * count / max(1, count - 1))
+        total = math.sqrt(float((var + mean.square()).mean()))
         size = max(centred, total / _MOST_GAIN)
         if not math.isfinite(size) or size == 0:
             return out
@@ -229,8 +241,13 @@ def _scale_outputs(
     heads: dict[str, int],
     run: Callable[[], dict[str, torch.Tensor]],
     batch: int,
+    *,
+    linear: bool,
 ) -> tuple[str, ...]:
-    """Rule 5: each layer that an output comes from last is scaled, and kept so if the output follows."""
+    """Rule 5: each layer that an output comes from last is scaled, and kept so if the output follows.
+
+    It need not be looked at again when it is the only output and ``linear`` in its layer.
+    """
     measured = {n: spread(t) for n, t in run().items() if _is_batched(t, batch)}
     for index in sorted({heads[n] for n in measured if heads[n] >= 0}):
         mine = [n for n in measured if heads[n] == index and measured[n] > 0]
@@ -241,6 +258,8 @@ def _scale_outputs(
             continue
         factor = rounded_float(1 / typical, bits=3)
         kept = _scale(order[index], factor)
+        if linear:
+            break
         after = {n: spread(t) for n, t in run().items() if n in measured}
         follows = all(0.5 < after[n] / (measured[n] * factor) < 2 for n in mine)
         if follows:
@@ -321,7 +340,7 @@ class _TaggingMode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped
     def __init__(self) -> None:
         super().__init__()
         self._tags: dict[int, int] = {}
-        self._fresh: dict[int, torch.Tensor] = {}
+        self._fresh: dict[int, torch.Tensor | None] = {}
 
     def tag(self, tensor: torch.Tensor) -> int:
         """The index of the latest layer that ``tensor`` depends on; -1 for none."""
@@ -331,9 +350,13 @@ class _TaggingMode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped
         """Says that ``tensor`` is the output of layer ``index``."""
         self._tags[tensor.untyped_storage()._cdata] = index
 
-    def watch(self, tensor: torch.Tensor, bias: torch.Tensor) -> None:
-        """Says that ``tensor`` came straight out of a layer with this bias (rule 4)."""
+    def watch(self, tensor: torch.Tensor, bias: torch.Tensor | None) -> None:
+        """Says that ``tensor`` came straight out of a layer, with this bias if it may be moved (rule 4)."""
         self._fresh[tensor.untyped_storage()._cdata] = bias
+
+    def is_fresh(self, tensor: torch.Tensor) -> bool:
+        """Whether nothing has been computed from the layer's output in place, or viewed."""
+        return tensor.untyped_storage()._cdata in self._fresh
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
