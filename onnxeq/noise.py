@@ -20,11 +20,12 @@ model: N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., 
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
+from onnxeq.perturbation import Signs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["AMPLITUDE", "BLOCK", "UNIT_ROUNDOFF", "ConstantFloor", "RoundingNoise", "terms"]
 
 Real: TypeAlias = "NDArray[np.float64]"
-Size: TypeAlias = "tuple[float, Real | float]"
+Size: TypeAlias = "tuple[Real | float, Real | float]"
 """A perturbation's root mean square in units of ``u``: relative to the value, and absolute."""
 
 UNIT_ROUNDOFF: dict[str, float] = {
@@ -56,55 +57,21 @@ AMPLITUDE = 6.0
 """Rounding draws are made this many times larger, and scaled back: an integer output that flips under
 them is within the limit's reach of a discontinuity, and float outputs respond linearly."""
 
-_POOL = 2**20 + 7
-
 # Operators that only move, select or compare values: what they return was rounded before.
 _EXACT = frozenset(
     "Identity Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Concat Gather GatherElements GatherND "
-    "Scatter ScatterElements ScatterND Pad Expand Tile Where Relu MaxPool GlobalMaxPool Max Min Clip Abs Neg Sign "
+    "Scatter Pad Expand Tile Where Relu MaxPool GlobalMaxPool Max Min Clip Abs Neg Sign "
     "Ceil Floor Round Shape Size Constant ConstantOfShape Cast CastLike Dropout DepthToSpace SpaceToDepth "
     "ReduceMax ReduceMin ArgMax ArgMin TopK NonZero Not And Or Xor Equal Less Greater LessOrEqual GreaterOrEqual "
     "If Loop Scan SequenceConstruct SequenceAt SequenceInsert SequenceErase SequenceEmpty SequenceLength "
     "SplitToSequence ConcatFromSequence Optional OptionalGetElement OptionalHasElement Trilu EyeLike Range "
-    "OneHot Compress ReverseSequence Unique NonMaxSuppression LeakyRelu QuantizeLinear MaxUnpool Hardmax".split()
+    "OneHot Compress ReverseSequence Unique NonMaxSuppression QuantizeLinear MaxUnpool Hardmax".split()
 )
 
 
 def terms(n: float) -> float:
     """The length of the longest chain of additions when ``n`` terms are summed in blocks."""
     return min(n, BLOCK) + n / BLOCK
-
-
-@functools.lru_cache(maxsize=6)
-def _signs(seed: int) -> tuple[Real, Mapping[str, Any]]:
-    """The signs of a seed and the generator's state behind them; every feed of a draw asks for the same ones."""
-    rng = np.random.default_rng(seed)
-    signs = rng.choice(np.array([-1.0, 1.0]), _POOL)
-    signs.flags.writeable = False
-    return signs, rng.bit_generator.state
-
-
-class _Pool:
-    """Random signs, drawn once and read from random offsets: cheaper than a draw per element."""
-
-    def __init__(self, seed: int) -> None:
-        self._signs, state = _signs(seed)
-        self._rng = np.random.default_rng(seed)
-        self._rng.bit_generator.state = state
-
-    def __call__(self, shape: tuple[int, ...]) -> Real:
-        count = int(np.prod(shape))
-        start = int(self._rng.integers(_POOL))
-        if start + count <= _POOL:
-            return self._signs[start : start + count].reshape(shape)
-        signs = np.empty(count)
-        done = 0
-        while done < count:
-            piece = self._signs[start : start + count - done]
-            signs[done : done + piece.size] = piece
-            done += piece.size
-            start = int(self._rng.integers(_POOL // 2))
-        return signs.reshape(shape)
 
 
 class ConstantFloor:
@@ -115,13 +82,13 @@ class ConstantFloor:
     """
 
     def __init__(self, seed: int, *, stored: bool = False) -> None:
-        self._pool = _Pool(seed)
+        self._signs = Signs(seed)
         self._stored = stored
 
     def constant(self, name: str, value: Real, dtype: str) -> Real:
         """The constant, moved by ``u`` of float32, or of its own type with ``stored``."""
         u = UNIT_ROUNDOFF.get(dtype, 2.0**-24) if self._stored else 2.0**-24
-        signs = self._pool(value.shape)
+        signs = self._signs(value.shape)
         if value.size <= 64:
             mantissa, _ = np.frexp(value)
             signs = np.where(mantissa * 4096 == np.rint(mantissa * 4096), 0.0, signs)
@@ -140,7 +107,7 @@ class RoundingNoise:
     """Perturbs every computed float value by the size of its kernel's rounding, :data:`AMPLITUDE` times."""
 
     def __init__(self, seed: int, amplitude: float = AMPLITUDE) -> None:
-        self._pool = _Pool(seed)
+        self._signs = Signs(seed)
         self._amplitude = amplitude
 
     def constant(self, name: str, value: Real, dtype: str) -> Real:
@@ -159,19 +126,15 @@ class RoundingNoise:
                 continue
             u = UNIT_ROUNDOFF.get(dtype, 2.0**-24) * self._amplitude
             relative, absolute = _size_of(op, info, inputs, value)
-            # In place: this runs after every node, and memory traffic is what it costs.
-            new = np.multiply(self._pool(value.shape), u * relative)
-            new += 1.0
+            if isinstance(relative, np.ndarray):  # a factor of its own for each element
+                relative, absolute = 0.0, np.hypot(relative * value, absolute)
+            size = np.multiply(absolute, u, dtype=np.float64)
+            if not np.isfinite(size).all():  # values that overflowed have no rounding of their own
+                size = np.nan_to_num(size, nan=0.0, posinf=0.0)
             with np.errstate(all="ignore"):
-                new *= value
-                if np.ndim(absolute) or absolute:
-                    size = np.asarray(absolute)
-                    if not np.isfinite(size).all():  # values that overflowed have no rounding of their own
-                        size = np.nan_to_num(size, nan=0.0, posinf=0.0)
-                    shift = self._pool(value.shape) * size
-                    shift *= u
-                    new += shift
-            moved.append(new)
+                # A kernel's own fresh result is nobody else's; what is a view, or was handed through, may be.
+                fresh = value.base is None and not any(value is other for other in inputs)
+                moved.append(self._signs.move(value, u * relative, np.asarray(size), in_place=fresh))
         return moved
 
 
@@ -204,7 +167,8 @@ def _conv(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     x, w = inputs[0], inputs[1]
     group = int(_attribute(info, "group", 1))
     axes = tuple(range(2, x.ndim))
-    power = np.mean(np.square(x), axis=axes) if axes else np.square(x)  # [N, C]
+    flat = x.reshape(*x.shape[:2], -1)
+    power = np.einsum("ncs,ncs->nc", flat, flat) / max(1, flat.shape[2])
     if info.node.op_type == "ConvTranspose":
         taps = np.sum(np.square(w), axis=axes)  # [C, M/group]
         taps = taps.reshape(group, w.shape[0] // group, -1).transpose(0, 2, 1).reshape(-1, w.shape[0] // group)
@@ -371,6 +335,29 @@ def _interpolation(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     return 2 * _ONE, slope * max(x.shape[2:], default=1)
 
 
+def _scatter(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """With a reduction, each of an element's ``h`` updates rounds what was gathered so far; else nothing does."""
+    how = _attribute(info, "reduction", b"none")
+    if how not in (b"add", b"mul"):
+        return 0.0, 0.0
+    data, indices, updates = (np.asarray(v) for v in inputs)
+    if info.node.op_type == "ScatterND":
+        flat = indices.reshape(-1, indices.shape[-1]).T
+        where: tuple[Any, ...] = tuple(flat)
+        updates = updates.reshape(flat.shape[1], *updates.shape[indices.ndim - 1 :])
+    else:
+        axis = int(_attribute(info, "axis", 0)) % data.ndim
+        grid = list(np.indices(indices.shape, sparse=True))
+        grid[axis] = indices
+        where = tuple(grid)
+    hits, squares = np.zeros(data.shape), np.square(data)
+    np.add.at(hits, where, 1.0)
+    np.add.at(squares, where, np.square(updates))
+    if how == b"mul":
+        return _ONE * np.sqrt(hits), 0.0
+    return 0.0, _ONE * np.sqrt(hits * squares)
+
+
 def _recurrent(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     """Gates are dot products over the input and the hidden state; their error is carried along the sequence."""
     n = inputs[1].shape[-1] + inputs[2].shape[-1]
@@ -395,6 +382,7 @@ _RULES: dict[str, Callable[[NodeInfo, Sequence[Value], Real], Size]] = {
     **dict.fromkeys(("Gelu", "FastGelu", "BiasGelu"), _gelu),
     **dict.fromkeys(("Resize", "Upsample", "GridSample", "AffineGrid"), _interpolation),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
+    **dict.fromkeys(("ScatterElements", "ScatterND"), _scatter),
     "Einsum": _einsum,
     "CumSum": _cumsum,
     "BatchNormalization": _batch_norm,
