@@ -45,6 +45,10 @@ class ArtifactRuns:
             if name == "normalize":
                 continue
             found[name] = Execution(name, self._trace(name, "trace"), outcome.error)
+        along = self.outcomes[_NORMALIZED].job
+        if along is not None and "normalized_error" in along.data:  # the referee ran it along with the artifact
+            error = str(along.data["normalized_error"])
+            found[_NORMALIZED] = Execution(_NORMALIZED, self._trace(_NORMALIZED, "normalized"), error)
         for folder, name in _REPEATS.items():
             found[name] = Execution(name, self._trace("ort/cpu", folder), self.outcomes["ort/cpu"].error)
         return found
@@ -58,7 +62,7 @@ class ArtifactRuns:
         """The rungs that lie within the artifact."""
         cuda = next(p for p in self.providers if p.name == "cuda")
         return (
-            RungPlan("normalize", "referee/f64", "referee/f64 normalized"),
+            RungPlan("normalize", "referee/f64", _NORMALIZED),
             RungPlan("kernels", "referee/f64", "ort/cpu plain"),
             RungPlan("optimizer", "ort/cpu plain", "ort/cpu"),
             RungPlan("provider", "ort/cpu", "ort/cuda no-tf32", asked=cuda.asked, why_not=cuda.why_not),
@@ -87,7 +91,7 @@ class ArtifactRuns:
                 "cached": o.job.cached,
             }
             for name, o in self.outcomes.items()
-            if o.job is not None
+            if o.job is not None and not (name == _NORMALIZED and o.job == self.outcomes["referee/f64"].job)
         )
 
     def _trace(self, name: str, folder: str) -> tuple[dict[str, Array], ...]:
@@ -113,6 +117,8 @@ class StartedRuns:
     def finish(self, outputs: Mapping[str, str], unfolded: Mapping[str, str] | None = None) -> ArtifactRuns:
         """Waits for all of them.
 
+        Where the referee has run the normalised graph along with the artifact, its trace lies beside the artifact's.
+
         Args:
             outputs: ONNX output name -> the source's output name.
             unfolded: The same of the unfolded export.
@@ -123,13 +129,14 @@ class StartedRuns:
 
 
 _UNFOLDED = "referee/f64 unfolded"
+_NORMALIZED = "referee/f64 normalized"
 
 
 def expected(jobs: Jobs, providers: Sequence[Provider], *, unfolded: bool) -> list[tuple[str, int]]:
     """Kind and threads of the jobs that :func:`start_runs` will start, for :meth:`onnxeq.jobs.Jobs.expect`."""
     threads = _threads(jobs)
     usable = sum(1 if p.name == "cpu" else 2 for p in providers if not p.why_not)
-    cpu = [("referee", threads)] * (2 + unfolded)
+    cpu = [("referee", threads)] * (1 + unfolded)
     return [("normalize", threads), *cpu, *[("ort", 0)] * (1 + usable)]
 
 
@@ -165,23 +172,29 @@ def start_runs(
     common = {"names": dict(names), "seed": seed}
     own = reads_of(model)
 
-    def referee(label: str, reads: Mapping[str, Path], **params: Any) -> Future[JobResult]:
-        return jobs.start(JobSpec("referee", label, {**common, **params}, {**reads, "feeds": feeds}, threads=threads))
+    def referee(label: str, reads: Mapping[str, Path], *, urgent: bool = False, **params: Any) -> Future[JobResult]:
+        spec = JobSpec("referee", label, {**common, **params}, {**reads, "feeds": feeds}, threads=threads)
+        return jobs.start(spec, urgent=urgent)
 
     def ort(label: str, provider: str, **params: Any) -> Future[JobResult]:
         return jobs.start(JobSpec("ort", label, {**common, "provider": provider, **params}, {**own, "feeds": feeds}))
 
-    # The longest first; the normaliser before the rest, as one waits for it.
-    started = {"referee/f64": referee("referee/f64", own, rounding=True, floor=True, stored=stored)}
-    started["normalize"] = jobs.start(JobSpec("normalize", "normalize", {}, own, threads=threads))
+    # The normaliser first, since the longest waits for it: where little changes, the referee runs both graphs as one.
+    started = {"normalize": jobs.start(JobSpec("normalize", "normalize", {}, own, threads=threads))}
 
-    def normalized(done: JobResult) -> Future[JobResult]:
-        if not done.data["changed"]:
-            # The same graph and constants: running them again would give the same bits.
+    def base(done: JobResult | None) -> Future[JobResult]:
+        reads = {**own, "normalized": _written(done)} if done is not None and _little_changed(done) else own
+        return referee("referee/f64", reads, urgent=True, rounding=True, floor=True, stored=stored)
+
+    def normalized(done: JobResult | None) -> Future[JobResult]:
+        if done is None:
+            return started["normalize"]
+        if not done.data["changed"] or _little_changed(done):
             return started["referee/f64"]
-        return referee("referee/f64 normalized", reads_of(done.out / done.data["path"]))
+        return referee(_NORMALIZED, reads_of(_written(done)))
 
-    started["referee/f64 normalized"] = jobs.then(started["normalize"], normalized)
+    started["referee/f64"] = jobs.then(started["normalize"], base)
+    started[_NORMALIZED] = jobs.then(started["normalize"], normalized)
     if unfolded is not None:
         started[_UNFOLDED] = referee(_UNFOLDED, reads_of(unfolded))
     started["ort/cpu"] = ort("ort/cpu", "cpu", optimize=True, tf32=False, repeats=True)
@@ -191,6 +204,15 @@ def start_runs(
         started["ort/cuda no-tf32"] = ort("ort/cuda no-tf32", "cuda", optimize=True, tf32=False, device=cuda.device)
         started["ort/cuda"] = ort("ort/cuda", "cuda", optimize=True, tf32=True, device=cuda.device)
     return StartedRuns(started, tuple(providers))
+
+
+def _written(normalize: JobResult) -> Path:
+    return normalize.out / str(normalize.data["path"])
+
+
+def _little_changed(normalize: JobResult) -> bool:
+    """Whether less than half of the graph has to be computed again; more is better run beside the rest."""
+    return bool(normalize.data["changed"]) and 2 * int(normalize.data["recomputed"]) < int(normalize.data["nodes"])
 
 
 def _outcome(future: Future[JobResult]) -> _Outcome:

@@ -21,6 +21,7 @@ import signal
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -75,6 +76,13 @@ class JobResult:
         return self.folder / "out"
 
 
+@dataclass(frozen=True)
+class _Queued:
+    spec: JobSpec
+    lane: Lane | None
+    future: Future[JobResult]
+
+
 class Jobs:
     """Runs jobs side by side and keeps their results.
 
@@ -103,6 +111,7 @@ class Jobs:
         self._use_cache = use_cache
         self._pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="onnxeq-job")
         self._workers = Pool(self.root / "jobs")
+        self._queue: deque[_Queued] = deque()
         self._stop = threading.Event()
         self._wrote = False
         if timeout_s is not None and not timeout_s > 0:
@@ -122,22 +131,45 @@ class Jobs:
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
         if kind is not None:
             self._stop.set()
+            for queued in tuple(self._queue):
+                queued.future.cancel()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._workers.close()
         if self._wrote:
             prune(self.root)
 
-    def start(self, spec: JobSpec, lane: Lane | None = None) -> Future[JobResult]:
+    def start(self, spec: JobSpec, lane: Lane | None = None, *, urgent: bool = False) -> Future[JobResult]:
         """Queues a job; the future raises the job's typed error.
 
         Args:
             spec: What to do.
             lane: Jobs of one lane share a process and what they load in it; without one the job has its own.
+            urgent: Whether it goes before those that wait.
         """
-        return self._pool.submit(self._run, spec, lane)
+        queued = _Queued(spec, lane, Future())
+        (self._queue.appendleft if urgent else self._queue.append)(queued)
+        self._pool.submit(self._next)
+        return queued.future
 
-    def then(self, first: Future[JobResult], follow: Callable[[JobResult], Future[JobResult]]) -> Future[JobResult]:
-        """The job that ``follow`` starts from another one's result, without a thread that waits for it."""
+    def _next(self) -> None:
+        """Runs the job whose turn it is: there is one for each call."""
+        queued = self._queue.popleft()
+        if not queued.future.set_running_or_notify_cancel():
+            return
+        try:
+            result = self._run(queued.spec, queued.lane)
+        except BaseException as error:  # the future carries it to whoever waits
+            queued.future.set_exception(error)
+        else:
+            queued.future.set_result(result)
+
+    def then(
+        self, first: Future[JobResult], follow: Callable[[JobResult | None], Future[JobResult]]
+    ) -> Future[JobResult]:
+        """The job that ``follow`` starts when another has ended, without a thread that waits for it.
+
+        ``follow`` is given the first job's result, or ``None`` when that failed.
+        """
         last: Future[JobResult] = Future()
 
         def settle(done: Future[JobResult]) -> None:
@@ -145,13 +177,14 @@ class Jobs:
             last.set_result(done.result()) if error is None else last.set_exception(error)
 
         def go_on(done: Future[JobResult]) -> None:
-            if done.cancelled() or done.exception() is not None:
-                settle(done)
+            error = CancelledError() if done.cancelled() else done.exception()
+            if error is not None and not isinstance(error, OnnxeqError):  # interrupted
+                last.set_exception(error)
                 return
             try:
-                follow(done.result()).add_done_callback(settle)
-            except (OnnxeqError, RuntimeError) as error:  # RuntimeError: the pool takes no jobs any more
-                last.set_exception(error)
+                follow(done.result() if error is None else None).add_done_callback(settle)
+            except (OnnxeqError, RuntimeError) as refused:  # RuntimeError: the pool takes no jobs any more
+                last.set_exception(refused)
 
         first.add_done_callback(go_on)
         return last

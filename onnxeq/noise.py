@@ -57,6 +57,9 @@ AMPLITUDE = 6.0
 """Rounding draws are made this many times larger, and scaled back: an integer output that flips under
 them is within the limit's reach of a discontinuity, and float outputs respond linearly."""
 
+_LARGE = 2**16
+"""Elements from which on a result is overwritten: of smaller ones the executor may hold an exact twin."""
+
 # Operators that only move, select or compare values: what they return was rounded before.
 _EXACT = frozenset(
     "Identity Reshape Flatten Squeeze Unsqueeze Transpose Slice Split Concat Gather GatherElements GatherND "
@@ -119,6 +122,8 @@ class RoundingNoise:
         op = info.node.op_type
         if info.exact or info.composite or op in _EXACT:
             return outputs
+        if op in _RECURRENT:
+            outputs = self._rounded_sequence(info, inputs, outputs)
         moved: list[Value] = []
         for value, dtype in zip(outputs, info.dtypes, strict=True):
             if not isinstance(value, np.ndarray) or value.dtype != np.float64 or value.size == 0:
@@ -132,10 +137,37 @@ class RoundingNoise:
             if not np.isfinite(size).all():  # values that overflowed have no rounding of their own
                 size = np.nan_to_num(size, nan=0.0, posinf=0.0)
             with np.errstate(all="ignore"):
-                # A kernel's own fresh result is nobody else's; what is a view, or was handed through, may be.
-                fresh = value.base is None and not any(value is other for other in inputs)
+                # A kernel's own large result is nobody else's; what is a view, or was handed through, may be.
+                fresh = value.size > _LARGE and value.base is None and not any(value is other for other in inputs)
                 moved.append(self._signs.move(value, u * relative, np.asarray(size), in_place=fresh))
         return moved
+
+    def _rounded_sequence(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
+        """What the layer gives when its gates' sums round: the sequence is moved by as much, relatively.
+
+        Terms that are moved independently by ``d`` move their sum by ``d*sqrt(q)``, as rounding does; how far that
+        goes depends on which gates are saturated, which only the layer itself knows.
+        """
+        from onnxeq.referee.attributes import decode_all
+        from onnxeq.referee.registry import Call, find
+
+        operator = find(info.node.domain, info.node.op_type, info.opset)
+        x = np.asarray(inputs[0])
+        if operator is None or x.size == 0:
+            return outputs
+        u = UNIT_ROUNDOFF.get(info.dtypes[0] or "float32", 2.0**-24) * self._amplitude
+        size = u * (1 / 3 + terms(x.shape[-1]) / 6) ** 0.5
+        call = Call(info.node, info.opset, decode_all(info.node.attribute), len(outputs), _no_graph)
+        given = operator.run(call, x * (1.0 + size * self._signs(x.shape)), *inputs[1:])
+        moved = list(given) if isinstance(given, tuple) else [given]
+        return [new if old is not None else old for old, new in zip(outputs, moved, strict=False)]
+
+
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+
+
+def _no_graph(graph: Any, values: Any) -> Any:
+    raise NotImplementedError("a recurrent layer has no sub-graph")
 
 
 _ONE = (1 / 3) ** 0.5
@@ -286,14 +318,16 @@ def _normalisation(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
         axis = int(_attribute(info, "axis", -1))
         axes = tuple(range(axis % x.ndim, x.ndim))
     mean = x.mean(axes, keepdims=True)
-    deviation = x.std(axes, keepdims=True)
+    # Instances of few or equal elements have no deviation of their own; the epsilon is what they are divided by.
+    deviation = np.sqrt(x.var(axes, keepdims=True) + float(_attribute(info, "epsilon", 1e-5)))
     n = float(np.prod([x.shape[a] for a in axes]))
     # Kernels sum an image's statistics in LANES accumulators whose rounding errors are independent, so that the
     # relative error falls by LANES: in a chain, which enters by its square root, by LANES squared.
     chain = max(terms(n), n / LANES**2)
-    lift = np.abs(mean) / np.where(deviation > 0, deviation, 1.0)
+    lift = np.abs(mean) / deviation
     spread = float(np.sqrt(np.mean(np.square(y))))
-    return ((1 + chain / 3) / 3) ** 0.5, _ONE * spread * (1 + lift * (1 + chain / 3) ** 0.5)
+    scale = float(np.sqrt(np.mean(np.square(inputs[1])))) if len(inputs) > 1 and inputs[1] is not None else 1.0
+    return ((1 + chain / 3) / 3) ** 0.5, _ONE * (spread + scale * lift * (1 + chain / 3) ** 0.5)
 
 
 def _softmax(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
@@ -315,6 +349,11 @@ def _elu(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     argument = x / a if op == "Celu" else x
     scale = a * (float(_attribute(info, "gamma", 1.0507010)) if op == "Selu" else 1.0)
     return 2 * _ONE, np.where(x < 0, 2 * _ONE * abs(scale) * np.exp(np.minimum(argument, 0)), 0.0)
+
+
+def _sigmoid(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """Kernels approximate it as ``1/2`` and an odd function, so that far below zero the error stays a rounding of 1."""
+    return 2 * _ONE, 2 * _ONE * np.where(inputs[0] < 0, 1.0, 0.0)
 
 
 def _gelu(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
@@ -347,7 +386,7 @@ def _scatter(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
         updates = updates.reshape(flat.shape[1], *updates.shape[indices.ndim - 1 :])
     else:
         axis = int(_attribute(info, "axis", 0)) % data.ndim
-        grid = list(np.indices(indices.shape, sparse=True))
+        grid: list[Any] = list(np.indices(indices.shape, sparse=True))
         grid[axis] = indices
         where = tuple(grid)
     hits, squares = np.zeros(data.shape), np.square(data)
@@ -376,13 +415,14 @@ _RULES: dict[str, Callable[[NodeInfo, Sequence[Value], Real], Size]] = {
          "RMSNormalization", "SimplifiedLayerNormalization"), _normalisation),
     **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
     **dict.fromkeys(
-        ("Exp", "Log", "Erf", "Tanh", "Sigmoid", "Softplus", "Mish", "HardSwish", "Pow", "Sin",
-         "Cos", "Tan", "Atan", "Asin", "Acos", "Sinh", "Cosh", "Softsign", "Swish", "QuickGelu"), _bounded),
+        ("Exp", "Log", "Erf", "Tanh", "Softplus", "Mish", "HardSwish", "Pow", "Sin",
+         "Cos", "Tan", "Atan", "Asin", "Acos", "Sinh", "Cosh", "Softsign"), _bounded),
     **dict.fromkeys(("Elu", "Selu", "Celu"), _elu),
-    **dict.fromkeys(("Gelu", "FastGelu", "BiasGelu"), _gelu),
+    **dict.fromkeys(("Gelu", "FastGelu", "BiasGelu", "Swish", "QuickGelu"), _gelu),
     **dict.fromkeys(("Resize", "Upsample", "GridSample", "AffineGrid"), _interpolation),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
     **dict.fromkeys(("ScatterElements", "ScatterND"), _scatter),
+    "Sigmoid": _sigmoid,
     "Einsum": _einsum,
     "CumSum": _cumsum,
     "BatchNormalization": _batch_norm,

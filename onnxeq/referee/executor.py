@@ -90,7 +90,7 @@ class Executor:
         self._library = Library(functions, base_dir)
         self._opsets = opset_map(model.opset_import)
         self._graph = model.graph
-        self._plans: dict[tuple[str, ...], Plan] = {}
+        self._plans: dict[tuple[tuple[str, ...], frozenset[str]], Plan] = {}
         self._bodies: dict[tuple[FunctionKey, tuple[tuple[str, int], ...], tuple[bool, ...]], Plan] = {}
         self._lifted: dict[str, Entry] = {}
         self._lifted_bytes = 0
@@ -112,18 +112,38 @@ class Executor:
             onnxeq.errors.CannotRun: An implementation failed; names the node and its input shapes.
             onnxeq.errors.UnusableModel: ``outputs`` names a value that does not exist.
         """
-        plan = self._plan(outputs)
+        entries = self.run_entries(feed, outputs=outputs, hook=hook)
+        return {name: lift(entry.value) for name, entry in entries.items()}
+
+    def run_entries(
+        self,
+        feed: Feed,
+        *,
+        outputs: Sequence[str] | None = None,
+        hook: Hook | None = None,
+        known: Mapping[str, Entry] | None = None,
+    ) -> dict[str, Entry]:
+        """As :meth:`run`, with everything that a run knows of a value beside it.
+
+        Args:
+            feed: The inputs.
+            outputs: What to compute.
+            hook: Watches or changes the run.
+            known: Values that are not computed but taken: entries of another run, by their name here.
+        """
+        given = dict(known or {})
+        plan = self._plan(outputs, frozenset(given))
         self._check_feed(feed)
         values = {name: Entry(lift(v), self._declared[name].dtype, Kind.DATA) for name, v in feed.items()}
         with np.errstate(all="ignore"):  # overflow to inf and 0/0 are legal results
-            entries = self._run_frame(Frame(plan, Run(hook), values))
-        return {name: lift(entry.value) for name, entry in zip(plan.outputs, entries, strict=True)}
+            entries = self._run_frame(Frame(plan, Run(hook), values | given))
+        return dict(zip(plan.outputs, entries, strict=True))
 
-    def _plan(self, outputs: Sequence[str] | None) -> Plan:
+    def _plan(self, outputs: Sequence[str] | None, known: frozenset[str] = frozenset()) -> Plan:
         names = tuple(spec.name for spec in self.outputs) if outputs is None else tuple(outputs)
-        if names not in self._plans:
-            self._plans[names] = plan_graph(self._graph, self._opsets, self._library, keep=names)
-        return self._plans[names]
+        if (names, known) not in self._plans:
+            self._plans[names, known] = plan_graph(self._graph, self._opsets, self._library, keep=names, known=known)
+        return self._plans[names, known]
 
     def _check_feed(self, feed: Feed) -> None:
         hint = f"Its inputs: {', '.join(f'{spec.name} {spec.text()}' for spec in self.inputs)}."

@@ -77,7 +77,10 @@ class Hook(Protocol):
         """
 
     def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
-        """Called after each node; returns the outputs to go on with. Must not change arrays in place."""
+        """Called after each node; returns the outputs to go on with.
+
+        Must not change arrays in place, but for a large output of its own memory that is none of the inputs.
+        """
 
 
 class Kind(enum.IntEnum):

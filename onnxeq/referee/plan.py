@@ -117,6 +117,7 @@ def plan_graph(
     *,
     outer: frozenset[str] = frozenset(),
     keep: Sequence[str] | None = None,
+    known: frozenset[str] = frozenset(),
 ) -> Plan:
     """Plans a graph.
 
@@ -126,6 +127,7 @@ def plan_graph(
         library: The model's functions and folder.
         outer: Names that are visible from the scopes around it.
         keep: The values to compute; nodes that do not contribute are left out. Default: its outputs.
+        known: Values that need not be computed, because the caller has them.
 
     Raises:
         UnusableModel: A name is given twice or never, or the nodes form a cycle.
@@ -140,7 +142,7 @@ def plan_graph(
         value.name: value.type.tensor_type.elem_type for value in graph.input if value.type.HasField("tensor_type")
     }
     outputs = tuple(value.name for value in graph.output) if keep is None else tuple(keep)
-    return _plan(graph.node, inputs, outputs, types, initializers, opsets, library, outer)
+    return _plan(graph.node, inputs, outputs, types, initializers, opsets, library, outer, known)
 
 
 def plan_function(
@@ -173,12 +175,14 @@ def _plan(
     opsets: Mapping[str, int],
     library: Library,
     outer: frozenset[str],
+    known: frozenset[str] = frozenset(),
 ) -> Plan:
     given = set(inputs) | set(initializers)
     if len(set(inputs)) != len(inputs):
         twice = next(name for name, count in Counter(inputs).items() if count > 1)
         raise UnusableModel(f"input {twice!r} is defined twice")
-    makers = _makers(nodes, given)
+    makers = {name: i for name, i in _makers(nodes, given).items() if name not in known}
+    given |= known
     captured = [_captures(node) for node in nodes]
     reads = [[name for name in node.input if name] + sorted(captured[i]) for i, node in enumerate(nodes)]
     _check_defined(nodes, reads, outputs, given | outer | set(makers))

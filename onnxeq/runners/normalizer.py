@@ -8,6 +8,7 @@ import onnx
 
 from onnxeq.graph.inspect import load
 from onnxeq.graph.normalize import normalize, write
+from onnxeq.graph.same_values import values_to_take_over
 from onnxeq.worker import Job
 
 __all__ = ["run"]
@@ -19,10 +20,12 @@ def run(job: Job) -> dict[str, Any]:
     result = normalize(job.inputs["model"], opset=job.params.get("opset"))
     job.step("write")
     write(result.model, job.out / "normalized.onnx")
+    source = load(job.inputs["model"])
     return {
         "path": "normalized.onnx",
         "nodes": len(result.model.graph.node),
-        "changed": _computes(result.model) != _computes(load(job.inputs["model"])),
+        "changed": _computes(result.model) != _computes(source),
+        "recomputed": values_to_take_over(source, result.model)[1],
         "steps": [
             {
                 "name": s.name,

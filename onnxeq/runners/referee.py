@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 
 from onnxeq.arrays import load_feeds, save_feeds
-from onnxeq.errors import UnsupportedOperator
+from onnxeq.errors import OnnxeqError, UnsupportedOperator
 from onnxeq.graph.inspect import load
+from onnxeq.graph.same_values import values_to_take_over
 from onnxeq.inputs import adapt
 from onnxeq.measure import participation
 from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise
 from onnxeq.referee import Executor, Hook
+from onnxeq.referee.elements import lift
+from onnxeq.referee.frames import Entry
 from onnxeq.runners.ort import flatten
 from onnxeq.types import Array, Feed
 from onnxeq.worker import Job
@@ -38,7 +42,8 @@ def run(job: Job) -> dict[str, Any]:
 
     Writes ``out/trace``; with ``rounding`` and ``floor`` set, ``out/rounding`` and ``out/floor``: for each
     output element the root mean square of its movement under the draws (float outputs), or the share of
-    draws in which it changed (others).
+    draws in which it changed (others). With ``job.inputs['normalized']`` also ``out/normalized``, the trace of
+    that model, in which only what differs is computed again.
 
     Raises:
         UnsupportedOperator: Naming every operator that has no validated float64 semantics.
@@ -48,27 +53,65 @@ def run(job: Job) -> dict[str, Any]:
     feeds = [{names.get(k, k): v for k, v in feed.items()} for feed in load_feeds(job.inputs["feeds"])]
     job.step("load")
     model = load(job.inputs["model"])
-    executor = Executor(model, base_dir=job.inputs["model"].parent)
-    if executor.missing:
-        shown = ", ".join(executor.missing[:3]) + (
-            f" and {len(executor.missing) - 3} more" if len(executor.missing) > 3 else ""
-        )
-        raise UnsupportedOperator(f"no validated float64 semantics for {shown}")
+    executor = _executor(model, job.inputs["model"])
     dtypes = {s.name: s.dtype for s in executor.inputs}
     feeds = [adapt(feed, dtypes) for feed in feeds]
-    job.step("run")
-    trace = [_run(executor, feed) for feed in feeds]
+    result: dict[str, Any] = {"nodes": len(model.graph.node), "initializers": len(model.graph.initializer)}
+    if "normalized" in job.inputs:
+        job.step("run, and what normalisation changed")
+        trace, changed, error = _run_both(model, executor, job.inputs["normalized"], feeds)
+        result["normalized_error"] = error
+        if changed:
+            save_feeds(job.out / "normalized", changed)
+    else:
+        job.step("run")
+        trace = [_run(executor, feed) for feed in feeds]
     save_feeds(job.out / "trace", trace)
     if params.get("rounding"):
         _spread(job, "rounding", executor, feeds, trace, RoundingNoise, AMPLITUDE)
     if params.get("floor"):
         floor = partial(ConstantFloor, stored=bool(params.get("stored")))
         _spread(job, "floor", executor, feeds, trace, floor, 1.0)
-    return {
-        "nodes": len(model.graph.node),
-        "initializers": len(model.graph.initializer),
-        "live": _live_outputs(model),
-    }
+    return {**result, "live": _live_outputs(model)}
+
+
+def _executor(model: onnx.ModelProto, path: Path) -> Executor:
+    executor = Executor(model, base_dir=path.parent)
+    if executor.missing:
+        shown = ", ".join(executor.missing[:3]) + (
+            f" and {len(executor.missing) - 3} more" if len(executor.missing) > 3 else ""
+        )
+        raise UnsupportedOperator(f"no validated float64 semantics for {shown}")
+    return executor
+
+
+def _run_both(
+    model: onnx.ModelProto, executor: Executor, path: Path, feeds: Sequence[Feed]
+) -> tuple[Trace, Trace, str]:
+    """The traces of a model and of its normalised form; the second empty, with the reason, if it cannot be run."""
+    normalized = load(path)
+    own = [spec.name for spec in executor.outputs]
+    take, _ = values_to_take_over(model, normalized)
+    try:
+        other = _executor(normalized, path)
+    except OnnxeqError as error:
+        return [_run(executor, feed) for feed in feeds], [], error.line()
+    trace: Trace = []
+    changed: Trace = []
+    reason = ""
+    for feed in feeds:
+        entries = executor.run_entries(feed, outputs=list(dict.fromkeys([*own, *take.values()])))
+        trace.append(_values({name: entries[name] for name in own}))
+        if not reason:
+            try:
+                changed.append(_values(other.run_entries(feed, known={n: entries[m] for n, m in take.items()})))
+            except OnnxeqError as error:
+                reason = error.line()
+    return trace, [] if reason else changed, reason
+
+
+def _values(entries: Mapping[str, Entry]) -> dict[str, Array]:
+    return flatten(list(entries), [lift(entry.value) for entry in entries.values()])
 
 
 def _draws(first: Trace) -> int:
