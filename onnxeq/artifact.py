@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -134,14 +133,10 @@ _NORMALIZED = "referee/f64 normalized"
 
 def expected(jobs: Jobs, providers: Sequence[Provider], *, unfolded: bool) -> list[tuple[str, int]]:
     """Kind and threads of the jobs that :func:`start_runs` will start, for :meth:`onnxeq.jobs.Jobs.expect`."""
-    threads = _threads(jobs)
+    threads = jobs.threads_each
     usable = sum(1 if p.name == "cpu" else 2 for p in providers if not p.why_not)
     cpu = [("referee", threads)] * (1 + unfolded)
     return [("normalize", threads), *cpu, *[("ort", 0)] * (1 + usable)]
-
-
-def _threads(jobs: Jobs) -> int:
-    return max(1, (os.cpu_count() or 1) // jobs.parallel)
 
 
 def start_runs(
@@ -168,7 +163,7 @@ def start_runs(
         stored: Whether constants are perturbed by the unit of the type they are stored in (an ONNX
             source) and not by float32's (a framework's model).
     """
-    threads = _threads(jobs)
+    threads = jobs.threads_each
     common = {"names": dict(names), "seed": seed}
     own = reads_of(model)
 

@@ -125,6 +125,11 @@ class Jobs:
             raise UsageError(f"the cache {self.root} cannot be made: {error.strerror}", hint=hint) from error
         sweep(self.root / "jobs")
 
+    @property
+    def threads_each(self) -> int:
+        """How many threads a job may use when as many as can run side by side."""
+        return max(1, (os.cpu_count() or 1) // self.parallel)
+
     def __enter__(self) -> Jobs:
         return self
 

@@ -317,9 +317,13 @@ def _normalisation(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     else:
         axis = int(_attribute(info, "axis", -1))
         axes = tuple(range(axis % x.ndim, x.ndim))
+    if info.node.op_type == "MeanVarianceNormalization":
+        axes, epsilon = tuple(int(a) for a in _attribute(info, "axes", (0, 2, 3))), 1e-18
+    else:
+        epsilon = float(_attribute(info, "epsilon", 1e-5))
     mean = x.mean(axes, keepdims=True)
     # Instances of few or equal elements have no deviation of their own; the epsilon is what they are divided by.
-    deviation = np.sqrt(x.var(axes, keepdims=True) + float(_attribute(info, "epsilon", 1e-5)))
+    deviation = np.sqrt(x.var(axes, keepdims=True) + epsilon)
     n = float(np.prod([x.shape[a] for a in axes]))
     # Kernels sum an image's statistics in LANES accumulators whose rounding errors are independent, so that the
     # relative error falls by LANES: in a chain, which enters by its square root, by LANES squared.
@@ -334,6 +338,12 @@ def _softmax(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     """``exp(x - max)`` turns the absolute rounding of its argument into a relative error of the result."""
     argument = float(np.sqrt(np.mean(np.square(inputs[0] - np.max(inputs[0])))))
     return _ONE * (3 + min(argument, 100.0)), 0.0
+
+
+def _log_softmax(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """``x - max - log(sum)``: the sum is one or more, so that where the result is near zero its rounding is not."""
+    n = y.shape[int(_attribute(info, "axis", -1))] if y.ndim else 1
+    return 2 * _ONE, ((1 + terms(n) / 3) / 3) ** 0.5
 
 
 def _bounded(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
@@ -361,6 +371,18 @@ def _gelu(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     return 2 * _ONE, _ONE * np.abs(inputs[0])
 
 
+def _lrn(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """``x * s^-beta``: kernels slide the sum ``s`` along the channels, so that what leaves it leaves its rounding."""
+    size, beta = int(_attribute(info, "size", 1)), float(_attribute(info, "beta", 0.75))
+    squares = np.square(inputs[0]) * (float(_attribute(info, "alpha", 1e-4)) / size)
+    sums = np.cumsum(np.pad(squares, [(0, 0), (size, size)] + [(0, 0)] * (y.ndim - 2)), axis=1)
+    last = size + size // 2  # of the first channel's window
+    window = sums[:, last : last + y.shape[1]] - sums[:, last - size : last - size + y.shape[1]]
+    total = float(_attribute(info, "bias", 1.0)) + window
+    slid = np.sqrt(np.cumsum(np.square(total), axis=1)) / total
+    return _ONE * (2 + abs(beta) * (slid + np.abs(np.log(total)))), 0.0
+
+
 def _interpolation(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     """Coordinates are float32 as well: an error of ``u*size`` pixels moves along the local slope."""
     default = b"nearest" if info.node.op_type in ("Resize", "Upsample") else b"linear"
@@ -372,6 +394,17 @@ def _interpolation(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
         default=0.0,
     )
     return 2 * _ONE, slope * max(x.shape[2:], default=1)
+
+
+def _variadic(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """Every partial sum rounds, also one whose terms cancel later."""
+    partial = np.zeros(y.shape)
+    squares = np.zeros(y.shape)
+    for index, value in enumerate(inputs):
+        partial = partial + value
+        if index:
+            squares += np.square(partial)
+    return _ONE, _ONE * np.sqrt(squares) / (len(inputs) if info.node.op_type == "Mean" else 1)
 
 
 def _scatter(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
@@ -401,7 +434,9 @@ def _recurrent(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     """Gates are dot products over the input and the hidden state; their error is carried along the sequence."""
     n = inputs[1].shape[-1] + inputs[2].shape[-1]
     chain = terms(n)
-    return ((1 + chain / 3) / 3) ** 0.5, float(np.sqrt(np.mean(np.square(y)) * chain / 6))
+    # The plain cell's tanh is made from the exponential: near zero its error is a rounding of 1.
+    tanh = _ONE if info.node.op_type == "RNN" else 0.0
+    return ((1 + chain / 3) / 3) ** 0.5, float(np.sqrt(np.mean(np.square(y)) * chain / 6 + tanh**2))
 
 
 _RULES: dict[str, Callable[[NodeInfo, Sequence[Value], Real], Size]] = {
@@ -413,7 +448,8 @@ _RULES: dict[str, Callable[[NodeInfo, Sequence[Value], Real], Size]] = {
     **dict.fromkeys(
         ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "MeanVarianceNormalization",
          "RMSNormalization", "SimplifiedLayerNormalization"), _normalisation),
-    **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
+    "Softmax": _softmax,
+    "LogSoftmax": _log_softmax,
     **dict.fromkeys(
         ("Exp", "Log", "Erf", "Tanh", "Softplus", "Mish", "HardSwish", "Pow", "Sin",
          "Cos", "Tan", "Atan", "Asin", "Acos", "Sinh", "Cosh", "Softsign"), _bounded),
@@ -422,7 +458,9 @@ _RULES: dict[str, Callable[[NodeInfo, Sequence[Value], Real], Size]] = {
     **dict.fromkeys(("Resize", "Upsample", "GridSample", "AffineGrid"), _interpolation),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
     **dict.fromkeys(("ScatterElements", "ScatterND"), _scatter),
+    **dict.fromkeys(("Sum", "Mean"), _variadic),
     "Sigmoid": _sigmoid,
+    "LRN": _lrn,
     "Einsum": _einsum,
     "CumSum": _cumsum,
     "BatchNormalization": _batch_norm,

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Ended", "Lane", "Pool", "Worker"]
+__all__ = ["Ended", "Lane", "Pool", "Worker", "start_early"]
 
 _POLL_S = 0.02
 
@@ -114,6 +114,16 @@ class Worker:
         self._early.close()
 
 
+_early_starters: list[Worker] = []
+
+
+def start_early(root: Path, kind: str) -> None:
+    """Starts a worker before there is a :class:`Pool`, so that it imports its modules while the host does; the
+    next pool takes it over.
+    """
+    _early_starters.append(Worker(root, kind, 0))
+
+
 class Pool:
     """The workers of one host: those that run, those that wait, and how to get one.
 
@@ -125,8 +135,9 @@ class Pool:
         self._root = root
         self._lock = threading.Lock()
         self._expected: list[tuple[str, int]] = []
-        self._waiting: list[Worker] = []
-        self._all: list[Worker] = []
+        self._waiting: list[Worker] = _early_starters.copy()
+        _early_starters.clear()
+        self._all: list[Worker] = self._waiting.copy()
         self._closed = False
 
     def expect(self, wanted: Sequence[tuple[str, int]]) -> None:

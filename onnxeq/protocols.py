@@ -31,12 +31,15 @@ class LoadRequest:
             match by name first, else by position); ``None`` when nobody said.
         seed: Seed of everything random that the caller did not seed otherwise.
         trust: Whether code stored in a model file may run.
+        threads: How many threads the float64 run may use, since other jobs run beside it; 0 for the framework's
+            own choice. The float32 run is as the model's users run it.
     """
 
     ref: ModelRef
     inputs: tuple[TensorSpec, ...] | None = None
     seed: int = 0
     trust: bool = False
+    threads: int = 0
 
 
 class Native(Protocol):

@@ -274,6 +274,7 @@ def prepare_native(
         "inputs": None if declared is None else [spec_to_record(s) for s in declared],
         "seed": request.seed,
         "trust": request.trust,
+        "threads": jobs.threads_each,
     }
     params = {
         "load": load,

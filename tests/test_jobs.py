@@ -44,7 +44,7 @@ def spec(path: Path, name: str, **params: object) -> JobSpec:
         "seed": 0,
         "module": str(path),
     }
-    load = {"ref": ref, "converter": "factory", "inputs": None, "seed": 0, "trust": False}
+    load = {"ref": ref, "converter": "factory", "inputs": None, "seed": 0, "trust": False, "threads": 0}
     every = {"load": load, "forms": [], "opset": None, "dynamic_batch": None, "batches": []}
     return JobSpec("native", "native", every | params, {"module": path})
 

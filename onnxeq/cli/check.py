@@ -41,6 +41,12 @@ def check(
     quiet: o.Quiet = False,
 ) -> None:
     """Say whether SOURCE and its ONNX form are equivalent and, if not, on which rung they part."""
+    from onnxeq.cache import cache_root
+    from onnxeq.processes import start_early
+
+    if not source.endswith(".onnx"):
+        start_early(cache_root() / "jobs", "native")
+
     from rich.console import Console
 
     from onnxeq import inputs as inputs_

@@ -243,15 +243,18 @@ def write(
         The file.
     """
     path = Path(path)
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    large = sum(len(t.raw_data) for t in stored_tensors(model)) > inline_bytes
+    if provenance or large:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        model = copy
     if provenance:
-        merged = {p.key: p.value for p in copy.metadata_props} | dict(provenance)
-        onnx.helper.set_model_props(copy, merged)
+        merged = {p.key: p.value for p in model.metadata_props} | dict(provenance)
+        onnx.helper.set_model_props(model, merged)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if sum(len(t.raw_data) for t in stored_tensors(copy)) > inline_bytes:
-        _write_data(copy, path)
-    _replace(path, copy.SerializeToString())
+    if large:
+        _write_data(model, path)
+    _replace(path, model.SerializeToString())
     return path
 
 

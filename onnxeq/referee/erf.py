@@ -74,4 +74,4 @@ def erf(x: NDArray[np.float64]) -> NDArray[np.float64]:
         erf_into(flat[start:stop], target[start:stop])
 
     in_blocks(flat.size, BLOCK, work)
-    return result
+    return result.reshape(x.shape)  # a contiguous copy of a scalar has one axis

@@ -11,7 +11,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -128,7 +128,7 @@ def _load(job: Job, progress: Progress) -> tuple[Native, list[Feed]]:
     params = job.params["load"]
     ref = ref_from_record(params["ref"])
     specs = None if params["inputs"] is None else tuple(spec_from_record(s) for s in params["inputs"])
-    request = LoadRequest(ref, specs, int(params["seed"]), bool(params["trust"]))
+    request = LoadRequest(ref, specs, int(params["seed"]), bool(params["trust"]), int(params["threads"]))
     if "model" in job.objects:
         model = job.objects["model"]
         return _owner(model).wrap(model, request, progress), []
@@ -150,7 +150,7 @@ def _load(job: Job, progress: Progress) -> tuple[Native, list[Feed]]:
     if specs is None and callable(maker := getattr(module, "example_inputs", None)):
         example = [_example_feed(maker(ref.name))]
         specs = _specs_of(example[0])
-        request = LoadRequest(ref, specs, request.seed, request.trust)
+        request = replace(request, inputs=specs)
     return _owner(model).wrap(model, request, progress), example
 
 

@@ -53,7 +53,7 @@ def load(request: LoadRequest, progress: Progress) -> Native:
     if ref.weights == "seeded":
         progress("seed")
         _note(described, seeding.seed_weights(model, calling, ref.seed))
-    return native.TorchNative(model, calling, described, progress)
+    return native.TorchNative(model, calling, described, progress, request.threads)
 
 
 def wrap(model: object, request: LoadRequest, progress: Progress) -> Native:
@@ -83,7 +83,7 @@ def wrap(model: object, request: LoadRequest, progress: Progress) -> Native:
         kind = f"seeded:{ref.seed}"
         _note(described, seeding.seed_weights(mine, calling, ref.seed))
     described["weights"] = kind
-    return native.TorchNative(mine, calling, described, progress)
+    return native.TorchNative(mine, calling, described, progress, request.threads)
 
 
 def owns(model: object) -> bool:

@@ -34,15 +34,22 @@ class TorchNative:
         calling: How it is called.
         described: What ``provenance`` says besides versions and the weights' fingerprint.
         progress: Told each step as it begins.
+        threads: How many the float64 run may use; 0 for torch's own choice.
     """
 
     def __init__(
-        self, model: torch.nn.Module, calling: Calling, described: Mapping[str, str], progress: Progress
+        self,
+        model: torch.nn.Module,
+        calling: Calling,
+        described: Mapping[str, str],
+        progress: Progress,
+        threads: int = 0,
     ) -> None:
         self._model = model
         self._calling = calling
         self._described = dict(described)
         self._progress = progress
+        self._threads = threads
         self._outputs: tuple[TensorSpec, ...] = ()
 
     @property
@@ -107,8 +114,13 @@ class TorchNative:
         # Under no_grad composite operators are taken apart before the mode sees them, so the scalars
         # inside them are rounded too; under inference_mode they would not be.
         model = self._double  # made outside the mode, which would lift what is being copied
-        with torch.no_grad(), Float64Mode():
-            return flatten(model(*args, **kwargs))
+        usual = torch.get_num_threads()
+        try:
+            torch.set_num_threads(self._threads or usual)
+            with torch.no_grad(), Float64Mode():
+                return flatten(model(*args, **kwargs))
+        finally:
+            torch.set_num_threads(usual)
 
     @functools.cached_property
     def _double(self) -> torch.nn.Module:

@@ -53,7 +53,7 @@ def gelu(x: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
         np.multiply(value, 0.5, out=target[start:stop])
 
     in_blocks(flat.size, BLOCK, work)
-    return result
+    return result.reshape(x.shape)  # a contiguous copy of a scalar has one axis
 
 
 def gelu_tanh(x: NDArray[Any]) -> NDArray[Any]:
