@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from onnxeq.errors import OnnxeqError
 from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.ladder import Execution, RungPlan, Units
 from onnxeq.providers import Provider
+from onnxeq.reduced import KINDS
 from onnxeq.sides import reads_of
 from onnxeq.types import Array
 
@@ -31,11 +32,15 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class ArtifactRuns:
-    """The finished executions of one artifact, outputs under the source's names."""
+    """The finished executions of one artifact, outputs under the source's names.
+
+    ``precision`` is the job that measures the units of reduced precisions, for when they are wanted.
+    """
 
     outcomes: Mapping[str, _Outcome]
     outputs: Mapping[str, Mapping[str, str]]
     providers: tuple[Provider, ...]
+    precision: JobSpec
 
     def executions(self) -> dict[str, Execution]:
         """Execution name -> trace, or why there is none."""
@@ -55,7 +60,20 @@ class ArtifactRuns:
     def units(self) -> Units:
         """The rounding noise and the constant floor, measured on the artifact itself."""
         error = self.outcomes["referee/f64"].error
-        return Units(self._trace("referee/f64", "rounding"), self._trace("referee/f64", "floor"), error)
+        return Units(
+            self._trace("referee/f64", "rounding"),
+            self._trace("referee/f64", "floor"),
+            error,
+            {kind: unit for kind in KINDS if (unit := self._trace("referee/f64", kind))},
+        )
+
+    def reduced_units(self, jobs: Jobs) -> Units:
+        """The units, with those of every reduced precision, which are measured now if they were not."""
+        units = self.units()
+        if units.missing or set(units.reduced) == set(KINDS):
+            return units
+        measured = replace(self, outcomes={**self.outcomes, "referee/f64": _outcome(jobs.start(self.precision))})
+        return replace(units, reduced=measured.units().reduced)
 
     def plans(self) -> tuple[RungPlan, ...]:
         """The rungs that lie within the artifact."""
@@ -108,10 +126,12 @@ class StartedRuns:
     Attributes:
         futures: Execution name -> its job; ``normalize`` is the normaliser's.
         providers: What was asked for.
+        precision: See :class:`ArtifactRuns`.
     """
 
     futures: Mapping[str, Future[JobResult]]
     providers: tuple[Provider, ...]
+    precision: JobSpec
 
     def finish(self, outputs: Mapping[str, str], unfolded: Mapping[str, str] | None = None) -> ArtifactRuns:
         """Waits for all of them.
@@ -124,7 +144,7 @@ class StartedRuns:
         """
         outcomes = {name: _outcome(future) for name, future in self.futures.items()}
         pairs = dict.fromkeys(outcomes, outputs)
-        return ArtifactRuns(outcomes, pairs | {_UNFOLDED: unfolded or {}}, self.providers)
+        return ArtifactRuns(outcomes, pairs | {_UNFOLDED: unfolded or {}}, self.providers, self.precision)
 
 
 _UNFOLDED = "referee/f64 unfolded"
@@ -149,6 +169,7 @@ def start_runs(
     unfolded: Path | None = None,
     *,
     stored: bool = False,
+    reduced: Sequence[str] = (),
 ) -> StartedRuns:
     """Starts an artifact in every way that the ladder needs, side by side.
 
@@ -162,6 +183,7 @@ def start_runs(
         unfolded: The unfolded export, when there is one.
         stored: Whether constants are perturbed by the unit of the type they are stored in (an ONNX
             source) and not by float32's (a framework's model).
+        reduced: The reduced precisions that are accepted.
     """
     threads = jobs.threads_each
     common = {"names": dict(names), "seed": seed}
@@ -179,7 +201,9 @@ def start_runs(
 
     def base(done: JobResult | None) -> Future[JobResult]:
         reads = {**own, "normalized": _written(done)} if done is not None and _little_changed(done) else own
-        return referee("referee/f64", reads, urgent=True, rounding=True, floor=True, stored=stored)
+        return referee(
+            "referee/f64", reads, urgent=True, rounding=True, floor=True, stored=stored, reduced=list(reduced)
+        )
 
     def normalized(done: JobResult | None) -> Future[JobResult]:
         if done is None:
@@ -198,7 +222,10 @@ def start_runs(
     if not cuda.why_not:
         started["ort/cuda no-tf32"] = ort("ort/cuda no-tf32", "cuda", optimize=True, tf32=False, device=cuda.device)
         started["ort/cuda"] = ort("ort/cuda", "cuda", optimize=True, tf32=True, device=cuda.device)
-    return StartedRuns(started, tuple(providers))
+    precision = JobSpec(
+        "referee", "precision", {**common, "reduced": list(KINDS)}, {**own, "feeds": feeds}, threads=threads
+    )
+    return StartedRuns(started, tuple(providers), precision)
 
 
 def _written(normalize: JobResult) -> Path:

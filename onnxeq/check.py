@@ -84,10 +84,10 @@ def check(
         ref, live = sides.resolve(source, jobs.root)
         brought = None if target is None else sides.open_artifact(target, jobs.root)
         if live is None and converter_for(ref) == "onnx":
-            found = _from_onnx(jobs, ref, brought, request, asked)
+            found = _from_onnx(jobs, ref, brought, request, asked, rules.accept)
         else:
-            found = _from_framework(jobs, ref, live, brought, request, asked)
-    return _conclude(found, rules)
+            found = _from_framework(jobs, ref, live, brought, request, asked, rules.accept)
+        return _conclude(jobs, found, rules)
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ def _from_framework(
     brought: Artifact | None,
     request: Request,
     asked: Sequence[Provider],
+    accept: Sequence[str],
 ) -> _Evidence:
     """A framework's model against its own export, or against an artifact that the user brought."""
     jobs.expect(expected(jobs, asked, unfolded=brought is None))
@@ -148,7 +149,9 @@ def _from_framework(
         running = native.start() if live is None else None
         judged = _own_export(native, jobs) if brought is None else _brought(native, brought, request)
         artifact, names = judged.artifact, judged.names
-        started = start_runs(jobs, artifact.path, native.feeds, names, asked, request.seed, judged.unfolded)
+        started = start_runs(
+            jobs, artifact.path, native.feeds, names, asked, request.seed, judged.unfolded, reduced=accept
+        )
         ran = (running or native.start()).result()
     outputs = [o["name"] for o in ran.data["outputs"]]
     pairs, plain_pairs, notes = judged.pair(outputs)
@@ -278,7 +281,12 @@ def _framework_plans(split: bool) -> tuple[RungPlan, ...]:
 
 
 def _from_onnx(
-    jobs: Jobs, ref: ModelRef, brought: Artifact | None, request: Request, asked: Sequence[Provider]
+    jobs: Jobs,
+    ref: ModelRef,
+    brought: Artifact | None,
+    request: Request,
+    asked: Sequence[Provider],
+    accept: Sequence[str],
 ) -> _Evidence:
     """An ONNX file on its own, or against another one."""
     source = sides.open_artifact(ref.name, jobs.root)
@@ -289,7 +297,7 @@ def _from_onnx(
     own = dict(zip(outputs, outputs, strict=True))
     artifact, runs, reference, prefix = source, None, "ort/cpu plain", "source "
     notes: tuple[str, ...] = ()
-    begun = start_runs(jobs, source.path, feeds, names, asked, request.seed, stored=True)
+    begun = start_runs(jobs, source.path, feeds, names, asked, request.seed, stored=True, reduced=accept)
     if brought is None:
         first = begun.finish(own)
     else:
@@ -297,7 +305,7 @@ def _from_onnx(
         theirs = [o.name for o in brought.info.outputs]
         pairs = pair_outputs(outputs, theirs)
         notes = tuple(filter(None, [pairing_note(outputs, theirs, pairs), sides.fixed_note(source, brought, names)]))
-        second = start_runs(jobs, brought.path, feeds, names, asked, request.seed, stored=True)
+        second = start_runs(jobs, brought.path, feeds, names, asked, request.seed, stored=True, reduced=accept)
         first, runs = begun.finish(own), second.finish(pairs)
     executions, plans, timings = first.executions(), first.plans(), first.timings()
     if brought is not None and runs is not None:
@@ -328,9 +336,11 @@ def _from_onnx(
     )
 
 
-def _conclude(found: _Evidence, rules: ladder.Rules) -> Report:
+def _conclude(jobs: Jobs, found: _Evidence, rules: ladder.Rules) -> Report:
     units = found.runs.units()
     rungs = list(ladder.climb(found.plans, found.executions, units, rules))
+    if any(r.status is Status.FAIL and not r.reason and r.name != "stability" for r in rungs):
+        units = found.runs.reduced_units(jobs)
     reference = found.executions[found.reference].trace
     deployed = found.executions["ort/cpu"].trace or found.executions["ort/cpu plain"].trace
     judged = deployed or found.executions["referee/f64"].trace
@@ -352,7 +362,7 @@ def _conclude(found: _Evidence, rules: ladder.Rules) -> Report:
         source={"ref": found.ref.text, "kind": found.ref.zoo, **found.provenance},
         target=_describe(found.artifact, found.target_ref),
         environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},
-        causes=ladder.causes(rungs, found.joint),
+        causes=ladder.causes(rungs, found.joint, lambda rung: ladder.recognised(rung, found.executions, units)),
         rungs=tuple(rungs),
         outputs=summarize(reference, judged) if reference and judged else (),
         coverage=Coverage(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,7 +17,22 @@ from onnxeq.measure import Measure, compare, within
 from onnxeq.noise import AMPLITUDE
 from onnxeq.types import Cause, CauseKind, Feed, Rung, Status, Verdict, Where
 
-__all__ = ["ACCEPTED", "LIMITS", "Execution", "Limit", "RungPlan", "Unit", "causes", "climb", "verdict"]
+__all__ = [
+    "ACCEPTED",
+    "LIMITS",
+    "REDUCED",
+    "Execution",
+    "Limit",
+    "Rules",
+    "RungPlan",
+    "Tolerance",
+    "Unit",
+    "Units",
+    "causes",
+    "climb",
+    "recognised",
+    "verdict",
+]
 
 
 class Unit(enum.Enum):
@@ -67,15 +82,19 @@ them, and is then judged by the constant floor."""
 BARE_UNITS = 256.0
 """Float32 spacings that stand for the noise of a repeat when it could not be measured."""
 
-_REDUCED = frozenset({"graph", "weights", "normalize", "kernels", "optimizer", "provider", "lowering"})
+REDUCED = 2.0
+"""Units of a reduced precision (``onnxeq.reduced``) that an execution in it may be away; see tests/test_reduced.py:
+emulated TF32, float16, bfloat16 and int8 runs lie between 0.2 and 1.2 of their own, and bfloat16 at 5 of TF32's."""
 
-ACCEPTED: dict[str, tuple[float, frozenset[str]]] = {
-    "tf32": (2.0**13, frozenset({"provider", "lowering"})),
-    "float16": (2.0**13, _REDUCED),
-    "bfloat16": (2.0**16, _REDUCED),
-    "int8": (2.0**17, _REDUCED),
+_ANYWHERE = frozenset({"graph", "weights", "normalize", "kernels", "optimizer", "provider", "lowering"})
+
+ACCEPTED: dict[str, frozenset[str]] = {
+    "tf32": frozenset({"provider", "lowering"}),
+    "float16": _ANYWHERE,
+    "bfloat16": _ANYWHERE,
+    "int8": _ANYWHERE,
 }
-"""``--accept``: by how much a type with fewer mantissa bits than float32 (23) widens which rungs."""
+"""``--accept``: on which rungs a type's own unit is tried after the rung's."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +131,12 @@ class RungPlan:
 
 @dataclass(frozen=True)
 class Units:
-    """The measured units of one artifact, per feed and output element."""
+    """The measured units of one artifact, per feed and output element; ``reduced`` holds those of other types."""
 
     rounding: tuple[Feed, ...] = ()
     floor: tuple[Feed, ...] = ()
     missing: str = ""
+    reduced: Mapping[str, tuple[Feed, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -177,10 +197,25 @@ def _rung(plan: RungPlan, executions: Mapping[str, Execution], units: Units, rul
         if not native.trace:
             return _not_run(plan, limit, native.missing or f"{plan.measure} was not executed")
         found = compare(ours, theirs, _own_errors(ours, native.trace), step=2.0**-24)
-    allowed, said = _allowed(plan, limit.factor, rules, found)
-    if limit.unit is Unit.FLOOR and found.ratio <= allowed and not found.problem:
-        said = said or ("identical" if found.max_abs == 0 else "explained by rounding of stored constants")
-    return _finish(plan, found, allowed, said)
+    if found.ratio > limit.factor and not found.problem:
+        for kind in rules.accept:
+            if _excuses(kind, plan) and (ratio := _in_units_of(kind, ours, theirs, units)) <= REDUCED:
+                said = f"accepted as {kind}: {ratio:.2g} of {REDUCED:g} times what {kind} does to this model"
+                return _finish(plan, found, max(found.ratio, limit.factor), said)
+    said = ""
+    if limit.unit is Unit.FLOOR and found.ratio <= limit.factor and not found.problem:
+        said = "identical" if found.max_abs == 0 else "explained by rounding of stored constants"
+    return _finish(plan, found, limit.factor, said)
+
+
+def _excuses(kind: str, plan: RungPlan) -> bool:
+    """Whether a type may explain a rung: where TF32 is off, it excuses nothing."""
+    return plan.name in ACCEPTED[kind] and not (plan.target == "ort/cuda no-tf32" and kind == "tf32")
+
+
+def _in_units_of(kind: str, ours: Sequence[Feed], theirs: Sequence[Feed], units: Units) -> float:
+    unit = units.reduced.get(kind, ())
+    return compare(ours, theirs, unit[: len(ours)], step=2.0**-24).ratio if unit else math.inf
 
 
 def _floor(floor: Sequence[Feed], double: Sequence[Feed]) -> list[Feed]:
@@ -232,30 +267,31 @@ def _finish(plan: RungPlan, found: Measure, allowed: float, said: str) -> Rung:
     )  # fmt: skip
 
 
-def _allowed(plan: RungPlan, factor: float, rules: Rules, found: Measure) -> tuple[float, str]:
-    allowed, said = factor, ""
-    for kind in rules.accept:
-        widening, rungs = ACCEPTED[kind]
-        if plan.target == "ort/cuda no-tf32" and kind == "tf32":
-            continue  # there TF32 is off, and nothing excuses it
-        if plan.name in rungs and found.ratio > factor and factor * widening > allowed:
-            allowed, said = factor * widening, f"accepted as {kind}"
-    return allowed, said
+_SHOWN = {
+    "tf32": "TF32 (operands of 10 mantissa bits)",
+    "float16": "float16 (10 mantissa bits)",
+    "bfloat16": "bfloat16 (7 mantissa bits)",
+    "int8": "8-bit quantisation",
+}
+_FAINTEST = 0.1
+"""Of a type's unit, below which an error is too small to have come from it."""
 
 
-def precision_text(ratio: float) -> str:
-    """What precision an error of ``ratio`` float32 noise units corresponds to; empty when it is none known.
-
-    Each bit of mantissa less doubles the rounding: ``bits = 23 - log2(ratio)``, and a healthy run has a
-    ratio near 1.
-    """
-    if not math.isfinite(ratio) or ratio <= 0:
+def recognised(rung: Rung, executions: Mapping[str, Execution], units: Units) -> str:
+    """Which reduced precision a broken rung's error is the size of, in words; empty when it is none's."""
+    if rung.reason or rung.name == "stability" or not math.isfinite(rung.ratio):
         return ""
-    bits = 23 - math.log2(ratio)
-    for kind, mantissa in (("TF32 or float16", 10), ("bfloat16", 7)):
-        if abs(bits - mantissa) <= 1.5:
-            return f"consistent with {kind} ({mantissa} mantissa bits)"
-    return ""
+    ours, theirs = executions[rung.source].trace, executions[rung.target].trace
+    found = {kind: _in_units_of(kind, ours, theirs, units) for kind in units.reduced}
+    near = {kind: ratio for kind, ratio in found.items() if _FAINTEST <= ratio <= REDUCED}
+    if not near:
+        return ""
+    kind = min(near, key=lambda k: abs(math.log(near[k] / _TYPICAL)))
+    return f"consistent with {_SHOWN[kind]}: {near[kind]:.2g}x what that does to this model"
+
+
+_TYPICAL = 0.6
+"""Of its unit, what an execution in a type typically is away."""
 
 
 _MEANING = {
@@ -273,12 +309,15 @@ _MEANING = {
 }
 
 
-def causes(rungs: Sequence[Rung], joint: bool) -> tuple[Cause, ...]:
+def causes(
+    rungs: Sequence[Rung], joint: bool, recognise: Callable[[Rung], str] = lambda _rung: ""
+) -> tuple[Cause, ...]:
     """One cause per broken rung, worst first.
 
     Args:
         rungs: The climbed rungs.
         joint: Whether the ``graph`` rung compares an artifact whose weights may differ as well.
+        recognise: Says in words what an error looks like, see :func:`recognised`.
     """
     found = []
     broken = [r for r in rungs if r.status is Status.FAIL]
@@ -288,11 +327,13 @@ def causes(rungs: Sequence[Rung], joint: bool) -> tuple[Cause, ...]:
         if rung.name == "native-rounding" and joint and any(r.name == "graph" for r in broken):
             continue  # its unit was measured on an artifact that is not the native model
         kind = CauseKind.GRAPH if rung.name == "interface" else LIMITS[rung.name].cause
-        found.append(Cause(kind, rung.name, rung.ratio, Where(value=rung.output), _evidence(rung, joint)))
+        found.append(
+            Cause(kind, rung.name, rung.ratio, Where(value=rung.output), _evidence(rung, joint, recognise(rung)))
+        )
     return tuple(sorted(found, key=lambda c: -c.ratio))
 
 
-def _evidence(rung: Rung, joint: bool) -> str:
+def _evidence(rung: Rung, joint: bool, precision: str) -> str:
     meaning = _MEANING[rung.name]
     if rung.name == "graph" and joint:
         meaning = "the artifact differs from the native model in float64, so its weights or its graph do"
@@ -300,9 +341,6 @@ def _evidence(rung: Rung, joint: bool) -> str:
         return f"{meaning}: {rung.reason}"
     unit = LIMITS[rung.name].unit.value
     at = f" at output '{rung.output}' ({rung.target} against {rung.source})"
-    precision = (
-        precision_text(rung.ratio) if rung.name in ("kernels", "optimizer", "provider", "native-rounding") else ""
-    )
     tail = f"; {precision}" if precision else ""
     return f"{meaning}: {rung.max_abs:.3g}{at}, {rung.ratio:.3g}x {unit} ({rung.limit:g}x allowed){tail}"
 

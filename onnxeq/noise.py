@@ -32,7 +32,15 @@ if TYPE_CHECKING:
 
     from onnxeq.referee import NodeInfo, Value
 
-__all__ = ["AMPLITUDE", "BLOCK", "UNIT_ROUNDOFF", "ConstantFloor", "RoundingNoise", "terms"]
+__all__ = [
+    "AMPLITUDE",
+    "BLOCK",
+    "UNIT_ROUNDOFF",
+    "ConstantFloor",
+    "RoundingNoise",
+    "is_rounded",
+    "terms",
+]
 
 Real: TypeAlias = "NDArray[np.float64]"
 Size: TypeAlias = "tuple[Real | float, Real | float]"
@@ -75,6 +83,11 @@ _EXACT = frozenset(
 def terms(n: float) -> float:
     """The length of the longest chain of additions when ``n`` terms are summed in blocks."""
     return min(n, BLOCK) + n / BLOCK
+
+
+def is_rounded(info: NodeInfo) -> bool:
+    """Whether a node computes something that a runtime rounds, and not its nodes inside."""
+    return not (info.exact or info.composite or info.node.op_type in _EXACT)
 
 
 class ConstantFloor:
@@ -148,26 +161,16 @@ class RoundingNoise:
         Terms that are moved independently by ``d`` move their sum by ``d*sqrt(q)``, as rounding does; how far that
         goes depends on which gates are saturated, which only the layer itself knows.
         """
-        from onnxeq.referee.attributes import decode_all
-        from onnxeq.referee.registry import Call, find
+        from onnxeq.referee.again import compute_again
 
-        operator = find(info.node.domain, info.node.op_type, info.opset)
         x = np.asarray(inputs[0])
-        if operator is None or x.size == 0:
-            return outputs
         u = UNIT_ROUNDOFF.get(info.dtypes[0] or "float32", 2.0**-24) * self._amplitude
         size = u * (1 / 3 + terms(x.shape[-1]) / 6) ** 0.5
-        call = Call(info.node, info.opset, decode_all(info.node.attribute), len(outputs), _no_graph)
-        given = operator.run(call, x * (1.0 + size * self._signs(x.shape)), *inputs[1:])
-        moved = list(given) if isinstance(given, tuple) else [given]
-        return [new if old is not None else old for old, new in zip(outputs, moved, strict=False)]
+        moved = compute_again(info, [x * (1.0 + size * self._signs(x.shape)), *inputs[1:]]) if x.size else None
+        return outputs if moved is None else [n if o is not None else o for o, n in zip(outputs, moved, strict=False)]
 
 
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
-
-
-def _no_graph(graph: Any, values: Any) -> Any:
-    raise NotImplementedError("a recurrent layer has no sub-graph")
 
 
 _ONE = (1 / 3) ** 0.5
@@ -434,9 +437,8 @@ def _recurrent(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     """Gates are dot products over the input and the hidden state; their error is carried along the sequence."""
     n = inputs[1].shape[-1] + inputs[2].shape[-1]
     chain = terms(n)
-    # The plain cell's tanh is made from the exponential: near zero its error is a rounding of 1.
-    tanh = _ONE if info.node.op_type == "RNN" else 0.0
-    return ((1 + chain / 3) / 3) ** 0.5, float(np.sqrt(np.mean(np.square(y)) * chain / 6 + tanh**2))
+    # The gates' functions are made from the exponential: where they are near zero their error is a rounding of 1.
+    return ((1 + chain / 3) / 3) ** 0.5, float(np.sqrt(np.mean(np.square(y)) * chain / 6 + 1 / 3))
 
 
 _RULES: dict[str, Callable[[NodeInfo, Sequence[Value], Real], Size]] = {

@@ -151,7 +151,9 @@ def test_float16_storage_is_divergent_unless_accepted(conv_net: MakeConvNet) -> 
     def break_it(weights: dict[str, np.ndarray]) -> None:
         weights["w2"] *= np.float32(1.5)
 
-    assert onnxeq.check(conv_net(), conv_net(edit=halve)).verdict is Verdict.DIVERGENT
+    refused = onnxeq.check(conv_net(), conv_net(edit=halve))
+    assert refused.verdict is Verdict.DIVERGENT
+    assert "consistent with float16" in refused.causes[0].evidence
     assert onnxeq.check(conv_net(), conv_net(edit=halve), accept=["float16"]).verdict is Verdict.EQUIVALENT
     assert onnxeq.check(conv_net(), conv_net(edit=break_it), accept=["float16"]).verdict is Verdict.DIVERGENT
 

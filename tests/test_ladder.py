@@ -15,10 +15,10 @@ from onnxeq.ladder import (
     Units,
     causes,
     climb,
-    precision_text,
+    recognised,
     verdict,
 )
-from onnxeq.types import CauseKind, Status, Verdict
+from onnxeq.types import CauseKind, Rung, Status, Verdict
 
 RNG = np.random.default_rng(0)
 BASE = RNG.standard_normal((1, 1000))
@@ -84,16 +84,21 @@ def test_without_a_referee_nothing_is_equivalent() -> None:
     assert "Foo" in found.reason
 
 
-def test_accept_widens_only_its_rungs() -> None:
-    """TF32 is 13 bits short of float32: accepted, its error passes on the provider rung and nowhere else."""
-    error = 1e-6 * 2**13
+def test_accept_passes_its_own_size_on_its_own_rungs() -> None:
+    """TF32's unit is tried on the provider rung and nowhere else, and passes twice its size and no more."""
+    unit = 3e-3
+    units = Units(UNITS.rounding, UNITS.floor, reduced={"tf32": ({"y": np.full((1, 1000), unit)},)})
     tf32 = Rules(accept=("tf32",))
-    accepted = rung(RungPlan("provider", "a", "b"), execution("a"), execution("b", error), tf32)
+
+    def climbed(name: str, error: float) -> Rung:
+        runs = {"a": execution("a"), "b": execution("b", error)}
+        return climb([RungPlan(name, "a", "b")], runs, units, tf32)[0]
+
+    accepted = climbed("provider", unit)
     assert accepted.status is Status.PASS
-    assert "accepted as tf32" in accepted.reason
-    assert rung(RungPlan("kernels", "a", "b"), execution("a"), execution("b", error), tf32).status is Status.FAIL
-    worse = rung(RungPlan("provider", "a", "b"), execution("a"), execution("b", error * 100), tf32)
-    assert worse.status is Status.FAIL
+    assert "accepted as tf32: 0.8" in accepted.reason  # 1 / (1 + 3/sqrt(1000)) = 0.91, for these draws 0.89
+    assert climbed("provider", 3 * unit).status is Status.FAIL
+    assert climbed("kernels", unit).status is Status.FAIL
     assert set(ACCEPTED) == {"tf32", "float16", "bfloat16", "int8"}
 
 
@@ -134,12 +139,12 @@ def test_a_consequence_is_no_cause_of_its_own() -> None:
 
 def test_tf32_excuses_nothing_where_it_is_off() -> None:
     """``--accept tf32`` does not widen the rung that runs without it."""
-    error = 1e-6 * 2**10
+    units = Units(UNITS.rounding, UNITS.floor, reduced={"tf32": ({"y": np.full((1, 1000), 1e-3)},)})
     rules = Rules(accept=("tf32",))
     runs = {"ort/cpu": execution("ort/cpu")}
     for target, status in (("ort/cuda no-tf32", Status.FAIL), ("ort/cuda", Status.PASS)):
-        runs[target] = execution(target, error)
-        assert climb([RungPlan("provider", "ort/cpu", target)], runs, UNITS, rules)[0].status is status
+        runs[target] = execution(target, 1e-3)
+        assert climb([RungPlan("provider", "ort/cpu", target)], runs, units, rules)[0].status is status
 
 
 def test_float64_arithmetic_itself_is_no_semantic_fault() -> None:
@@ -151,11 +156,19 @@ def test_float64_arithmetic_itself_is_no_semantic_fault() -> None:
         assert climb([plan], runs, units, Rules())[0].status is status
 
 
-def test_precision_is_recognised_from_the_ratio() -> None:
-    """A ratio of 2^13 is ten mantissa bits, 2^16 seven, and 2^5 none that is known."""
-    assert "TF32" in precision_text(2.0**13)
-    assert "bfloat16" in precision_text(2.0**16)
-    assert precision_text(2.0**5) == ""
+def test_precision_is_recognised_by_the_nearest_unit() -> None:
+    """An error is said to be the type's whose unit it is the size of; one between or beyond is nobody's."""
+    reduced = {k: ({"y": np.full((1, 1000), u)},) for k, u in (("tf32", 1e-3), ("bfloat16", 1e-2))}
+    units = Units(UNITS.rounding, UNITS.floor, reduced=reduced)
+
+    def words(error: float) -> str:
+        runs = {"a": execution("a"), "b": execution("b", error)}
+        (broken,) = climb([RungPlan("provider", "a", "b")], runs, units, Rules())
+        return recognised(broken, runs, units)
+
+    assert "TF32" in words(7e-4)
+    assert "bfloat16" in words(7e-3)
+    assert words(5e-5) == words(1.0) == ""
 
 
 def test_causes_are_worst_first_and_name_measured_and_allowed() -> None:

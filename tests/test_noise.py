@@ -160,3 +160,57 @@ def test_chains_grow_with_the_block_and_then_with_their_number() -> None:
     assert terms(1) == pytest.approx(1, abs=0.01)
     assert terms(100) < terms(1000) < terms(25_088)
     assert terms(25_088) < 400
+
+
+def _kernels() -> list[tuple[str, str, int, list[np.ndarray], dict[str, object]]]:
+    rng = np.random.default_rng(0)
+
+    def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
+        return rng.standard_normal(shape) * scale
+
+    near = normal(400, scale=1e-4)
+    dominated = normal(100, 8) + np.array([30.0] + [0.0] * 7)
+    large = normal(200, scale=1000.0)
+    cells = [normal(1, 12, 3, scale=0.5), normal(1, 12, 3, scale=0.5)]
+    rows = np.tile(np.arange(4), (100, 1)).astype(np.int64) // 2
+    return [
+        ("elu near zero", "Elu", 6, [near], {}),
+        ("celu near zero", "Celu", 12, [near], {"alpha": 0.5}),
+        ("selu near zero", "Selu", 6, [near], {}),
+        ("sigmoid far below zero", "Sigmoid", 6, [-14 - 3 * rng.random(400)], {}),
+        ("log softmax near zero", "LogSoftmax", 13, [dominated], {"axis": -1}),
+        ("a sum that cancels", "Sum", 8, [large, normal(200), -large + normal(200)], {}),
+        ("a mean that cancels", "Mean", 8, [large, normal(200), -large + normal(200)], {}),
+        ("scatter that adds", "ScatterElements", 18, [normal(100, 4), rows, normal(100, 4, scale=1e3)],
+         {"axis": 1, "reduction": "add"}),
+        ("instances of one element", "InstanceNormalization", 6, [normal(100, 4, 1), normal(4), normal(4)], {}),
+        ("a sliding sum of squares", "LRN", 13, [normal(4, 16, 3, 3, scale=1e3) * (rng.random((1, 16, 1, 1)) < 0.5)
+                                                 + normal(4, 16, 3, 3)], {"size": 1, "beta": 0.5, "bias": 2.0}),
+        ("a plain cell near zero", "RNN", 14, [normal(1, 200, 1), normal(1, 1, 1, scale=0.01), np.zeros((1, 1, 1))],
+         {"hidden_size": 1}),
+        ("gates of large terms", "LSTM", 14, [normal(4, 200, 3, scale=500.0), *cells], {"hidden_size": 3}),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("op", "opset", "values", "attributes"), [pytest.param(*c[1:], id=c[0]) for c in _kernels()])
+def test_the_unit_covers_what_the_kernel_really_does(
+    op: str, opset: int, values: list[np.ndarray], attributes: dict[str, object]
+) -> None:
+    """The error of onnxruntime's own kernel is of the unit's size, where a rounding of the result would be far less."""
+    ort = pytest.importorskip("onnxruntime")
+    feed = {f"x{i}": v if v.dtype.kind == "i" else v.astype(np.float32) for i, v in enumerate(values)}
+    infos = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in feed.items()
+    ]
+    graph = helper.make_graph(
+        [helper.make_node(op, list(feed), ["y"], **attributes)], "g", infos, [onnx.ValueInfoProto(name="y")]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    executor = Executor(model)
+    exact = executor.run(feed)["y"]
+    error = session.run(None, feed)[0] - exact
+    unit = np.hypot(spread(executor, feed, RoundingNoise, amplitude=AMPLITUDE), U / 4 * np.abs(exact))
+    assert 1 / 30 < np.sqrt(np.nanmean(np.square(error / np.maximum(unit, 1e-30)))) < 3

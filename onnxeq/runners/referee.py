@@ -17,6 +17,7 @@ from onnxeq.graph.same_values import values_to_take_over
 from onnxeq.inputs import adapt
 from onnxeq.measure import participation
 from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise
+from onnxeq.reduced import Reduced
 from onnxeq.referee import Executor, Hook
 from onnxeq.referee.elements import lift
 from onnxeq.referee.frames import Entry
@@ -42,8 +43,9 @@ def run(job: Job) -> dict[str, Any]:
 
     Writes ``out/trace``; with ``rounding`` and ``floor`` set, ``out/rounding`` and ``out/floor``: for each
     output element the root mean square of its movement under the draws (float outputs), or the share of
-    draws in which it changed (others). With ``job.inputs['normalized']`` also ``out/normalized``, the trace of
-    that model, in which only what differs is computed again.
+    draws in which it changed (others); with ``reduced``, a list of types, the same for each of them
+    (:mod:`onnxeq.reduced`). With ``job.inputs['normalized']`` also ``out/normalized``, the trace of that model,
+    in which only what differs is computed again.
 
     Raises:
         UnsupportedOperator: Naming every operator that has no validated float64 semantics.
@@ -72,7 +74,13 @@ def run(job: Job) -> dict[str, Any]:
     if params.get("floor"):
         floor = partial(ConstantFloor, stored=bool(params.get("stored")))
         _spread(job, "floor", executor, feeds, trace, floor, 1.0)
+    for kind in params.get("reduced", ()):
+        _spread(job, kind, executor, feeds, trace, partial(_rounded_to, kind), 1.0, draws=1)
     return {**result, "live": _live_outputs(model)}
+
+
+def _rounded_to(kind: str, _seed: int) -> Hook:
+    return Reduced(kind)
 
 
 def _executor(model: onnx.ModelProto, path: Path) -> Executor:
@@ -141,10 +149,13 @@ def _spread(
     trace: Trace,
     make: Callable[[int], Hook],
     amplitude: float,
+    draws: int = 0,
 ) -> None:
+    """Writes a unit; ``draws`` says how many draws it takes where that is known, and is found from the first else."""
     totals: Trace = [{k: np.zeros(v.shape) for k, v in feed.items()} for feed in trace]
     discrete = any(a.dtype.kind != "f" for a in trace[0].values())
-    draws, draw = (_DISCRETE_DRAWS if discrete else 1), 0
+    adaptive = draws == 0
+    draws, draw = draws or (_DISCRETE_DRAWS if discrete else 1), 0
     while draw < draws:
         job.step(f"{name} {draw + 1} of {draws}" if draw else f"{name} 1")
         for index, feed in enumerate(feeds):
@@ -152,7 +163,7 @@ def _spread(
             moved = _run(executor, feed, make(int(job.params["seed"]) * 1000 + draw))
             for key, base in trace[index].items():
                 totals[index][key] = totals[index][key] + _movement(base, moved.get(key), amplitude)
-        if draw == 0:
+        if draw == 0 and adaptive:
             draws = max(draws, _draws(totals))
         draw += 1
     save_feeds(job.out / name, _pooled([{k: v / draws for k, v in feed.items()} for feed in totals]))

@@ -158,3 +158,9 @@ def test_dropout(run_node: Run) -> None:
     assert mask.all()
     with pytest.raises(UnsupportedOperator, match="random"):
         run_node("Dropout", 13, (x, np.array(0.5, np.float32), np.array(True)))
+
+
+@pytest.mark.parametrize(("op", "opset"), [("Gelu", 20), ("Erf", 13)])
+def test_a_scalar_stays_a_scalar(against_onnxruntime: Check, op: str, opset: int) -> None:
+    """Rank 0 in, rank 0 out: contiguous copies have an axis."""
+    against_onnxruntime(op, opset, (np.array(-0.3, np.float32),))

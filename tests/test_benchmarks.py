@@ -1,0 +1,114 @@
+"""What the benchmarks compute before they print: order statistics, bins, bisection, and the rule of the peer."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def load() -> Iterator[Any]:
+    """Imports a benchmark by name, as it imports its neighbours when it is run."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module
+    sys.path.remove(str(FOLDER))
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == FOLDER:
+            del sys.modules[name]
+
+
+def test_a_quantile_is_the_smallest_value_that_enough_do_not_exceed(load: Any) -> None:
+    """Of 1..10 the median is 5, 90 % is 9, 99 % is 10; of one value, every quantile is that value."""
+    quantile = load("common").quantile
+    ten = [float(k) for k in range(1, 11)]
+    assert [quantile(ten, share) for share in (0.5, 0.9, 0.99, 1.0)] == [5, 9, 10, 10]
+    assert quantile([3.0], 0.01) == 3.0
+
+
+def test_outcomes_survive_their_file(load: Any, tmp_path: Path) -> None:
+    """What is stored is read again, an infinite ratio included."""
+    common = load("common")
+    sample = common.Sample("graph", math.inf, 4.0, "fail", "referee/f64")
+    outcome = common.Outcome("a model", 6, "divergent", 1.5, (sample,), ("why",))
+    common.save(tmp_path / "rows.json", [outcome])
+    assert common.stored(tmp_path / "rows.json") == [outcome]
+    assert outcome.failing == ("graph",)
+    assert not outcome.healthy
+
+
+def test_combinations_multiply_runtimes_and_batch_sizes(load: Any) -> None:
+    """A runtime plain and optimised at four batch sizes are eight."""
+    assert load("common").Case("torchvision:x", batches=(1, 2, 3, 5)).combinations == 8
+
+
+def test_a_label_has_no_folder(load: Any) -> None:
+    """A reader sees the file and the function, not where the checkout lies."""
+    case = load("common").Case("/some/folder/models.py:net@seeded", {"": (1, 3, 8, 8)}, (2,), 18, 7)
+    assert case.label == "models.py:net@seeded 1x3x8x8 opset 18 batch 2 seed 7"
+
+
+def test_bisection_finds_the_first_size_that_is_detected(load: Any) -> None:
+    """For every threshold on the grid and none; it asks at most log2 of their number, rounded up, and one."""
+    detection = load("detection")
+    sizes = detection.geometric(1e-3, 1.0, 4)
+    assert len(sizes) == 13
+    for threshold in sizes:
+        asked: list[float] = []
+
+        def detected(size: float, limit: float = threshold, seen: list[float] = asked) -> bool:
+            seen.append(size)
+            return size >= limit
+
+        assert detection.smallest(sizes, detected) == threshold
+        assert len(asked) <= 4
+    assert math.isnan(detection.smallest(sizes, lambda _: False))
+
+
+def test_geometric_sizes_have_equal_ratios(load: Any) -> None:
+    """From 1 to 100 at two per decade: 1, sqrt(10), 10, 10 sqrt(10), 100."""
+    assert load("detection").geometric(1.0, 100.0, 2) == pytest.approx((1, 10**0.5, 10, 10**1.5, 100))
+
+
+def test_the_peer_accepts_an_element_by_either_tolerance(load: Any) -> None:
+    """An error of 1e-5 passes at any value; of 1e-3 at 100, not at 99; one bad element fails the output."""
+    accepts = load("detection").polygraphy_default
+    assert accepts(np.array([0.0]), np.array([0.99e-5]))
+    assert accepts(np.array([100.00099]), np.array([100.0]))
+    assert not accepts(np.array([99.00101]), np.array([99.0]))
+    assert not accepts(np.array([0.0, 1.0]), np.array([0.0, 1.1]))
+    assert not accepts(np.zeros((2, 1)), np.zeros((1, 2)))
+
+
+def test_the_histogram_counts_every_sample_once(load: Any) -> None:
+    """Exact agreement, 1/32 on the edge, just above it, half, the limit itself, and beyond it."""
+    false_alarms, common = load("false_alarms"), load("common")
+    samples = [common.Sample("graph", r, 4.0, "pass", "x") for r in (0.0, 0.125, 0.126, 2.0, 4.0, 4.1, math.inf)]
+    assert false_alarms.histogram(samples) == [1, 1, 1, 0, 0, 1, 1, 2]
+
+
+def test_no_held_out_case_was_calibrated_on(load: Any) -> None:
+    """The two sets differ in every case, and the second has at least as many combinations."""
+    cases = load("cases")
+    assert not {c.label for c in cases.CALIBRATION} & {c.label for c in cases.HELD_OUT}
+    assert len({c.label for c in cases.CALIBRATION}) == len(cases.CALIBRATION)
+    assert sum(c.combinations for c in cases.HELD_OUT) >= sum(c.combinations for c in cases.CALIBRATION) >= 60
+
+
+def test_every_factory_that_a_case_names_exists(load: Any) -> None:
+    """A reference to a factory file names one of its functions."""
+    cases = load("cases")
+    named = [c.ref for c in (*cases.CALIBRATION, *cases.HELD_OUT) if ".py:" in c.ref]
+    assert named
+    for ref in named:
+        path, _, name = ref.partition("@")[0].rpartition(":")
+        assert f"def {name}() -> " in Path(path).read_text()
