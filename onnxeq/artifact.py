@@ -34,13 +34,13 @@ class _Outcome:
 class ArtifactRuns:
     """The finished executions of one artifact, outputs under the source's names.
 
-    ``precision`` is the job that measures the units of reduced precisions, for when they are wanted.
+    ``question`` is a bare job of the referee on the artifact, for what is asked when a rung has broken.
     """
 
     outcomes: Mapping[str, _Outcome]
     outputs: Mapping[str, Mapping[str, str]]
     providers: tuple[Provider, ...]
-    precision: JobSpec
+    question: JobSpec
 
     def executions(self) -> dict[str, Execution]:
         """Execution name -> trace, or why there is none."""
@@ -72,8 +72,20 @@ class ArtifactRuns:
         units = self.units()
         if units.missing or set(units.reduced) == set(KINDS):
             return units
-        measured = replace(self, outcomes={**self.outcomes, "referee/f64": _outcome(jobs.start(self.precision))})
+        params = {**self.question.params, "reduced": list(KINDS)}
+        asked = jobs.start(replace(self.question, label="precision", params=params))
+        measured = replace(self, outcomes={**self.outcomes, "referee/f64": _outcome(asked)})
         return replace(units, reduced=measured.units().reduced)
+
+    def blame(self, jobs: Jobs, output: str) -> Mapping[str, Any]:
+        """Which node's rounding makes an output (by the source's name) inaccurate, see :mod:`onnxeq.runners.blame`.
+
+        Empty when it could not be found out.
+        """
+        ours = {theirs: mine for mine, theirs in self.outputs["referee/f64"].items()}
+        params = {**self.question.params, "output": ours.get(output, output)}
+        found = _outcome(jobs.start(replace(self.question, kind="blame", label="blame", params=params)))
+        return {} if found.job is None else found.job.data
 
     def plans(self) -> tuple[RungPlan, ...]:
         """The rungs that lie within the artifact."""
@@ -126,12 +138,12 @@ class StartedRuns:
     Attributes:
         futures: Execution name -> its job; ``normalize`` is the normaliser's.
         providers: What was asked for.
-        precision: See :class:`ArtifactRuns`.
+        question: See :class:`ArtifactRuns`.
     """
 
     futures: Mapping[str, Future[JobResult]]
     providers: tuple[Provider, ...]
-    precision: JobSpec
+    question: JobSpec
 
     def finish(self, outputs: Mapping[str, str], unfolded: Mapping[str, str] | None = None) -> ArtifactRuns:
         """Waits for all of them.
@@ -144,7 +156,7 @@ class StartedRuns:
         """
         outcomes = {name: _outcome(future) for name, future in self.futures.items()}
         pairs = dict.fromkeys(outcomes, outputs)
-        return ArtifactRuns(outcomes, pairs | {_UNFOLDED: unfolded or {}}, self.providers, self.precision)
+        return ArtifactRuns(outcomes, pairs | {_UNFOLDED: unfolded or {}}, self.providers, self.question)
 
 
 _UNFOLDED = "referee/f64 unfolded"
@@ -222,10 +234,8 @@ def start_runs(
     if not cuda.why_not:
         started["ort/cuda no-tf32"] = ort("ort/cuda no-tf32", "cuda", optimize=True, tf32=False, device=cuda.device)
         started["ort/cuda"] = ort("ort/cuda", "cuda", optimize=True, tf32=True, device=cuda.device)
-    precision = JobSpec(
-        "referee", "precision", {**common, "reduced": list(KINDS)}, {**own, "feeds": feeds}, threads=threads
-    )
-    return StartedRuns(started, tuple(providers), precision)
+    question = JobSpec("referee", "question", common, {**own, "feeds": feeds}, threads=threads)
+    return StartedRuns(started, tuple(providers), question)
 
 
 def _written(normalize: JobResult) -> Path:

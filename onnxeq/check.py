@@ -17,17 +17,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from onnxeq import fingerprint, ladder, sides
-from onnxeq.artifact import ArtifactRuns, expected, start_runs
+from onnxeq import ladder, sides
+from onnxeq.artifact import expected, start_runs
 from onnxeq.errors import UsageError
 from onnxeq.inputs import DEFAULT_BATCHES, batch_size
-from onnxeq.interface import check_interface, pair_inputs, pair_outputs, pairing_note, silent_outputs
+from onnxeq.interface import pair_inputs, pair_outputs, pairing_note
 from onnxeq.jobs import JobResult, Jobs, Listener
+from onnxeq.judge import Evidence, conclude
 from onnxeq.ladder import Execution, RungPlan
-from onnxeq.measure import summarize
 from onnxeq.providers import Provider, choose_providers
 from onnxeq.sides import Artifact, NativeSide, Request
-from onnxeq.types import Coverage, ExportForm, Feed, ModelRef, Report, Rung, Status, TensorSpec
+from onnxeq.types import ExportForm, Feed, ModelRef, Report, TensorSpec
 from onnxeq.zoo import converter_for
 
 __all__ = ["check"]
@@ -87,45 +87,7 @@ def check(
             found = _from_onnx(jobs, ref, brought, request, asked, rules.accept)
         else:
             found = _from_framework(jobs, ref, live, brought, request, asked, rules.accept)
-        return _conclude(jobs, found, rules)
-
-
-@dataclass(frozen=True)
-class _Evidence:
-    """Everything that was executed for one check, before it is judged.
-
-    Attributes:
-        ref: The source's reference.
-        provenance: What the source says about itself.
-        artifact: The ONNX file that is judged.
-        target_ref: Its name for the reader; empty when it is the source itself.
-        runs: Its executions.
-        executions: Those and the source's, by name.
-        plans: The rungs to climb.
-        reference: The execution that users of the source see.
-        inputs: Paired inputs of both sides.
-        batches: The batch size of each feed; their sum is how many inputs were tried.
-        joint: Whether one rung judges graph and weights together.
-        sure: Whether the artifact's own graph tells which outputs should depend on the inputs: it does for an
-            export of ours, not for an artifact that may have lost the connection.
-        notes: What the export had to say.
-        timings: One row per job.
-    """
-
-    ref: ModelRef
-    provenance: Mapping[str, Any]
-    artifact: Artifact
-    target_ref: str
-    runs: ArtifactRuns
-    executions: Mapping[str, Execution]
-    plans: tuple[RungPlan, ...]
-    reference: str
-    inputs: tuple[tuple[TensorSpec, TensorSpec], ...]
-    batches: tuple[int, ...]
-    joint: bool
-    sure: bool
-    notes: tuple[str, ...]
-    timings: tuple[Mapping[str, Any], ...]
+        return conclude(jobs, found, rules)
 
 
 def _from_framework(
@@ -136,7 +98,7 @@ def _from_framework(
     request: Request,
     asked: Sequence[Provider],
     accept: Sequence[str],
-) -> _Evidence:
+) -> Evidence:
     """A framework's model against its own export, or against an artifact that the user brought."""
     jobs.expect(expected(jobs, asked, unfolded=brought is None))
     with _inputs_named(brought, request):
@@ -161,7 +123,7 @@ def _from_framework(
     split = plain_run is not None and bool(plain_run.trace)
     if plain_run is not None and not split:
         notes += (f"graph and weights are judged together, the unfolded export cannot be: {plain_run.missing}",)
-    return _Evidence(
+    return Evidence(
         ref=ref,
         provenance=native.job.data["provenance"],
         artifact=artifact,
@@ -287,7 +249,7 @@ def _from_onnx(
     request: Request,
     asked: Sequence[Provider],
     accept: Sequence[str],
-) -> _Evidence:
+) -> Evidence:
     """An ONNX file on its own, or against another one."""
     source = sides.open_artifact(ref.name, jobs.root)
     given = sides.onnx_feeds(source, request, brought)
@@ -318,7 +280,7 @@ def _from_onnx(
             *runs.plans(),
             RungPlan("lowering", "source referee/f64", "ort/cpu", measure="source ort/cpu"),
         )
-    return _Evidence(
+    return Evidence(
         ref=ref,
         provenance={"sha256": source.info.sha256},
         artifact=artifact,
@@ -334,70 +296,6 @@ def _from_onnx(
         notes=notes,
         timings=timings,
     )
-
-
-def _conclude(jobs: Jobs, found: _Evidence, rules: ladder.Rules) -> Report:
-    units = found.runs.units()
-    rungs = list(ladder.climb(found.plans, found.executions, units, rules))
-    if any(r.status is Status.FAIL and not r.reason and r.name != "stability" for r in rungs):
-        units = found.runs.reduced_units(jobs)
-    reference = found.executions[found.reference].trace
-    deployed = found.executions["ort/cpu"].trace or found.executions["ort/cpu plain"].trace
-    judged = deployed or found.executions["referee/f64"].trace
-    if reference and not deployed and (broken := _cannot_run(found.executions)):
-        nan, inf = math.nan, math.inf
-        rungs.insert(0, Rung("interface", found.reference, "ort/cpu", nan, nan, inf, 0.0, Status.FAIL, broken))
-    if reference and deployed:
-        interface = check_interface(found.reference, "ort/cpu", reference, deployed, found.inputs, rules.accept)
-        rungs.insert(0, interface)
-    exact = found.executions.get("native/f64", found.executions["referee/f64"]).trace
-    live = found.runs.live_outputs() if found.sure else None
-    silent = silent_outputs(exact, units.rounding, live, found.batches) if exact else ()
-    doubts = [s.text for s in silent]
-    expected = list(reference[0]) if reference else [o.name for o in found.artifact.info.outputs]
-    mute = {s.name for s in silent}
-    compared = [n for n in expected if reference and judged and n in judged[0] and n not in mute]
-    return Report(
-        verdict=ladder.verdict(rungs, found.plans, doubts),
-        source={"ref": found.ref.text, "kind": found.ref.zoo, **found.provenance},
-        target=_describe(found.artifact, found.target_ref),
-        environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},
-        causes=ladder.causes(rungs, found.joint, lambda rung: ladder.recognised(rung, found.executions, units)),
-        rungs=tuple(rungs),
-        outputs=summarize(reference, judged) if reference and judged else (),
-        coverage=Coverage(
-            outputs_compared=len(compared),
-            outputs_total=len(expected),
-            inputs_tried=sum(found.batches),
-            nodes_compared=0,  # check compares outputs; layers are compared by diff
-            nodes_total=found.artifact.info.nodes,
-            weights_accounted=0,
-            weights_total=found.runs.initializers(),
-        ),
-        notes=(*found.notes, *doubts),
-        timings=found.timings,
-    )
-
-
-def _cannot_run(executions: Mapping[str, Execution]) -> str:
-    """What to say when two independent executors fail on inputs that the source takes; else empty."""
-    runtime, referee = executions["ort/cpu plain"].missing, executions["referee/f64"].missing
-    if "fails on this model" in runtime and "failed on inputs" in referee:
-        return f"the artifact cannot run what the source runs: {runtime}"
-    return ""
-
-
-def _describe(artifact: Artifact, name: str) -> dict[str, Any]:
-    info = artifact.info
-    return {
-        "ref": name,
-        "path": str(artifact.path),
-        "sha256": info.sha256,
-        "producer": info.producer,
-        "opset": info.opsets.get("ai.onnx"),
-        "nodes": info.nodes,
-        "parameters": info.parameters,
-    }
 
 
 def _rules(accept: Sequence[str], rtol: float | None, atol: float | None) -> ladder.Rules:

@@ -210,6 +210,10 @@ def test_an_inferior_lowering_is_a_graph_finding(folder: Path) -> None:
     assert [(c.cause, c.rung) for c in report.causes] == [(CauseKind.GRAPH, "lowering")]
     assert 1e-3 < rung(report, "lowering").max_abs < 0.1
     assert rung(report, "graph").status is rung(report, "kernels").status is Status.PASS
+    (cause,) = report.causes
+    assert (cause.where.op_type, cause.where.native) == ("Add", "log1p")
+    assert "inferior lowering of log1p" in cause.evidence
+    assert "which Log reads" in cause.evidence
 
 
 @pytest.mark.parametrize(

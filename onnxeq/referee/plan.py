@@ -25,6 +25,7 @@ __all__ = [
     "Plan",
     "Step",
     "function_key",
+    "node_label",
     "opset_map",
     "plan_function",
     "plan_graph",
@@ -72,8 +73,7 @@ class Step:
     @property
     def label(self) -> str:
         """How a message names this node."""
-        first = next((name for name in self.node.output if name), "?")
-        return self.node.name or f"making {first!r}"
+        return node_label(self.node)
 
     @property
     def operator_name(self) -> str:
@@ -97,6 +97,12 @@ class Plan:
     steps: tuple[Step, ...]
     opsets: Mapping[str, int]
     outer: frozenset[str] = field(default_factory=frozenset)
+
+
+def node_label(node: NodeProto) -> str:
+    """How a message names a node: by its name, or by what it makes."""
+    first = next((name for name in node.output if name), "?")
+    return node.name or f"making {first!r}"
 
 
 def function_key(node: NodeProto | FunctionProto) -> FunctionKey:

@@ -1,0 +1,142 @@
+"""From everything that was executed for a check to its report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from onnxeq import fingerprint, ladder
+from onnxeq.artifact import ArtifactRuns
+from onnxeq.interface import check_interface, silent_outputs
+from onnxeq.jobs import Jobs
+from onnxeq.ladder import Execution, RungPlan
+from onnxeq.measure import summarize
+from onnxeq.sides import Artifact
+from onnxeq.types import Cause, Coverage, ModelRef, Report, Rung, Status, TensorSpec, Where
+
+__all__ = ["Evidence", "conclude"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that was executed for one check, before it is judged.
+
+    Attributes:
+        ref: The source's reference.
+        provenance: What the source says about itself.
+        artifact: The ONNX file that is judged.
+        target_ref: Its name for the reader; empty when it is the source itself.
+        runs: Its executions.
+        executions: Those and the source's, by name.
+        plans: The rungs to climb.
+        reference: The execution that users of the source see.
+        inputs: Paired inputs of both sides.
+        batches: The batch size of each feed; their sum is how many inputs were tried.
+        joint: Whether one rung judges graph and weights together.
+        sure: Whether the artifact's own graph tells which outputs should depend on the inputs: it does for an
+            export of ours, not for an artifact that may have lost the connection.
+        notes: What the export had to say.
+        timings: One row per job.
+    """
+
+    ref: ModelRef
+    provenance: Mapping[str, Any]
+    artifact: Artifact
+    target_ref: str
+    runs: ArtifactRuns
+    executions: Mapping[str, Execution]
+    plans: tuple[RungPlan, ...]
+    reference: str
+    inputs: tuple[tuple[TensorSpec, TensorSpec], ...]
+    batches: tuple[int, ...]
+    joint: bool
+    sure: bool
+    notes: tuple[str, ...]
+    timings: tuple[Mapping[str, Any], ...]
+
+
+def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
+    """Climbs the ladder over what was executed, asks once more about what broke, and says the verdict."""
+    units = found.runs.units()
+    rungs = list(ladder.climb(found.plans, found.executions, units, rules))
+    if any(r.status is Status.FAIL and not r.reason and r.name != "stability" for r in rungs):
+        units = found.runs.reduced_units(jobs)
+    causes = ladder.causes(rungs, found.joint, lambda rung: ladder.recognised(rung, found.executions, units))
+    reference = found.executions[found.reference].trace
+    deployed = found.executions["ort/cpu"].trace or found.executions["ort/cpu plain"].trace
+    judged = deployed or found.executions["referee/f64"].trace
+    if reference and not deployed and (broken := _cannot_run(found.executions)):
+        nan, inf = math.nan, math.inf
+        rungs.insert(0, Rung("interface", found.reference, "ort/cpu", nan, nan, inf, 0.0, Status.FAIL, broken))
+    if reference and deployed:
+        interface = check_interface(found.reference, "ort/cpu", reference, deployed, found.inputs, rules.accept)
+        rungs.insert(0, interface)
+    exact = found.executions.get("native/f64", found.executions["referee/f64"]).trace
+    live = found.runs.live_outputs() if found.sure else None
+    silent = silent_outputs(exact, units.rounding, live, found.batches) if exact else ()
+    doubts = [s.text for s in silent]
+    expected = list(reference[0]) if reference else [o.name for o in found.artifact.info.outputs]
+    mute = {s.name for s in silent}
+    compared = [n for n in expected if reference and judged and n in judged[0] and n not in mute]
+    return Report(
+        verdict=ladder.verdict(rungs, found.plans, doubts),
+        source={"ref": found.ref.text, "kind": found.ref.zoo, **found.provenance},
+        target=_describe(found.artifact, found.target_ref),
+        environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},
+        causes=tuple(_placed(jobs, found.runs, cause) for cause in causes),
+        rungs=tuple(rungs),
+        outputs=summarize(reference, judged) if reference and judged else (),
+        coverage=Coverage(
+            outputs_compared=len(compared),
+            outputs_total=len(expected),
+            inputs_tried=sum(found.batches),
+            nodes_compared=0,  # check compares outputs; layers are compared by diff
+            nodes_total=found.artifact.info.nodes,
+            weights_accounted=0,
+            weights_total=found.runs.initializers(),
+        ),
+        notes=(*found.notes, *doubts),
+        timings=found.timings,
+    )
+
+
+_MOST = 0.5
+"""Share of an output's rounding variance from which on one node is to blame for it."""
+
+
+def _placed(jobs: Jobs, runs: ArtifactRuns, cause: Cause) -> Cause:
+    """A cause with its node, where that can be found from the artifact alone: an inferior lowering."""
+    blamed = runs.blame(jobs, cause.where.value) if cause.rung == "lowering" else {}
+    if not blamed or blamed["share"] < _MOST:
+        return cause
+    where = Where(blamed["node"], blamed["op_type"], blamed["value"], blamed["native"])
+    readers = f", which {' and '.join(blamed['readers'])} reads" if blamed["readers"] else ""
+    native = f" of {blamed['native']}" if blamed["native"] else ""
+    evidence = (
+        f"{cause.evidence}; inferior lowering{native} at node {blamed['node']} ({blamed['op_type']}): rounding its"
+        f" result '{blamed['value']}'{readers}, makes {blamed['share']:.0%} of the error"
+    )
+    return replace(cause, where=where, evidence=evidence)
+
+
+def _cannot_run(executions: Mapping[str, Execution]) -> str:
+    """What to say when two independent executors fail on inputs that the source takes; else empty."""
+    runtime, referee = executions["ort/cpu plain"].missing, executions["referee/f64"].missing
+    if "fails on this model" in runtime and "failed on inputs" in referee:
+        return f"the artifact cannot run what the source runs: {runtime}"
+    return ""
+
+
+def _describe(artifact: Artifact, name: str) -> dict[str, Any]:
+    info = artifact.info
+    return {
+        "ref": name,
+        "path": str(artifact.path),
+        "sha256": info.sha256,
+        "producer": info.producer,
+        "opset": info.opsets.get("ai.onnx"),
+        "nodes": info.nodes,
+        "parameters": info.parameters,
+    }
