@@ -141,6 +141,7 @@ def _from_framework(
         joint=not split,
         sure=brought is None,
         notes=notes,
+        shortcut=str(ran.data["shortcut"]),
         timings=(_timing("native", native.job), _timing("native run", ran), *runs.timings()),
     )
 
@@ -225,6 +226,7 @@ def _native_executions(run: JobResult) -> dict[str, Execution]:
         "native/f32": Execution("native/f32", sides.native_trace(run, "f32")),
         "native/f64": Execution("native/f64", sides.native_trace(run, "f64"), error),
         "native/f32 again": Execution("native/f32 again", sides.native_trace(run, "f32-repeat")),
+        "native/f32 plain": Execution("native/f32 plain", sides.native_trace(run, "f32-plain")),
     }
 
 

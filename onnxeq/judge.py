@@ -39,6 +39,7 @@ class Evidence:
             export of ours, not for an artifact that may have lost the connection.
         notes: What the export had to say.
         timings: One row per job.
+        shortcut: What the source's framework may run in place of the model's own code.
     """
 
     ref: ModelRef
@@ -55,6 +56,7 @@ class Evidence:
     sure: bool
     notes: tuple[str, ...]
     timings: tuple[Mapping[str, Any], ...]
+    shortcut: str = ""
 
 
 def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
@@ -85,7 +87,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
         source={"ref": found.ref.text, "kind": found.ref.zoo, **found.provenance},
         target=_describe(found.artifact, found.target_ref),
         environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},
-        causes=tuple(_placed(jobs, found.runs, cause) for cause in causes),
+        causes=tuple(_explained(cause, found, units) for cause in (_placed(jobs, found.runs, c) for c in causes)),
         rungs=tuple(rungs),
         outputs=summarize(reference, judged) if reference and judged else (),
         coverage=Coverage(
@@ -119,6 +121,18 @@ def _placed(jobs: Jobs, runs: ArtifactRuns, cause: Cause) -> Cause:
         f" result '{blamed['value']}'{readers}, makes {blamed['share']:.0%} of the error"
     )
     return replace(cause, where=where, evidence=evidence)
+
+
+def _explained(cause: Cause, found: Evidence, units: ladder.Units) -> Cause:
+    """A cause in the native kernels that goes away with the framework's shortcut."""
+    if cause.rung != "native-rounding" or not found.shortcut:
+        return cause
+    plain = RungPlan("native-rounding", "native/f64", "native/f32 plain")
+    (without,) = ladder.climb([plain], found.executions, units, ladder.Rules())
+    if without.status is not Status.PASS:
+        return cause
+    said = f"it is {found.shortcut}: without it the native float32 run agrees ({without.max_abs:.2g})"
+    return replace(cause, evidence=f"{cause.evidence}; {said}")
 
 
 def _cannot_run(executions: Mapping[str, Execution]) -> str:

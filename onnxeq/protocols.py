@@ -53,6 +53,13 @@ class Native(Protocol):
     def provenance(self) -> Mapping[str, str]:
         """Framework, versions, exporter, weights and their SHA-256."""
 
+    @property
+    def shortcut(self) -> str:
+        """What the framework may run in place of the model's own code in inference mode; empty when nothing.
+
+        Exporters follow the model's own code. ``Precision.F32_PLAIN`` is asked for only if there is a shortcut.
+        """
+
     def run(self, feed: Feed, precision: Precision) -> dict[str, Array]:
         """The outputs for one feed, named and ordered as the framework gives them.
 

@@ -51,9 +51,14 @@ Dim: TypeAlias = int | str
 
 
 class Precision(enum.StrEnum):
-    """The arithmetic of a native execution."""
+    """The arithmetic of a native execution.
+
+    ``F32`` is the program as its users run it; ``F32_PLAIN`` the same without shortcuts that the framework takes in
+    inference mode only; ``F64`` is without them, too.
+    """
 
     F32 = "f32"
+    F32_PLAIN = "f32-plain"
     F64 = "f64"
 
 

@@ -63,6 +63,18 @@ class Dropped(nn.Module):
 def dropped():
     return Dropped()
 
+class Padded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+
+    def forward(self, x, pad):
+        return self.encoder(x, src_key_padding_mask=pad)
+
+def padded():
+    return Padded().eval()
+
 class Small(nn.Module):
     def forward(self, x):
         return torch.log1p(x * 1e-6) * 1e6
@@ -200,6 +212,26 @@ def test_dropout_left_on_is_nondeterminism(folder: Path) -> None:
     report = onnxeq.check(f"{folder}/factories.py:dropped", shapes={"x": (4, 64)})
     assert report.verdict is Verdict.DIVERGENT
     assert report.causes[0].cause is CauseKind.NONDETERMINISM
+
+
+def test_a_native_fast_path_is_named(folder: Path, tmp_path: Path) -> None:
+    """Torch's fast path fills the rows of padded tokens with zeros, the module's own code and the export do not: the
+    graph is right, and the native kernels are said to differ, with the fast path as the reason.
+    """
+    pad = np.zeros((2, 10), bool)
+    pad[:, 7:] = True
+    x = np.random.default_rng(0).standard_normal((2, 10, 32)).astype(np.float32)
+    np.savez(tmp_path / "padded.npz", x=x, pad=pad)
+    report = onnxeq.check(f"{folder}/factories.py:padded", inputs=[tmp_path / "padded.npz"])
+    (cause,) = report.causes
+    assert (cause.cause, cause.rung) == (CauseKind.RUNTIME, "native-rounding")
+    assert "fast path for transformer encoders" in cause.evidence
+    assert "without it the native float32 run agrees" in cause.evidence
+    assert rung(report, "graph").status is Status.PASS
+    pad[:] = False
+    np.savez(tmp_path / "padded.npz", x=x, pad=pad)
+    same = onnxeq.check(f"{folder}/factories.py:padded", inputs=[tmp_path / "padded.npz"])
+    assert same.verdict is Verdict.EQUIVALENT
 
 
 def test_an_inferior_lowering_is_a_graph_finding(folder: Path) -> None:

@@ -30,7 +30,11 @@ def next_steps(report: Report) -> tuple[str, ...]:
         steps.append(
             f"export afresh and compare: onnxeq convert {source} -o fresh.onnx; onnxeq check {source} fresh.onnx"
         )
-    if "native-rounding" in broken:
+    if any("fast path" in cause.evidence for cause in report.causes):
+        steps.append(
+            "decide which result is wanted: torch.backends.mha.set_fastpath_enabled(False) gives the artifact's in torch"
+        )
+    elif "native-rounding" in broken:
         steps.append(
             "run the framework with full float32 arithmetic (no TF32, no reduced-precision matmul) and check again"
         )

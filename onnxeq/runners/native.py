@@ -66,7 +66,8 @@ def prepare(job: Job) -> dict[str, Any]:
 def run(job: Job) -> dict[str, Any]:
     """Runs the model on ``job.inputs['feeds']`` in float32 and float64.
 
-    Writes the traces ``f32``, ``f64`` and ``f32-repeat`` into ``job.out``.
+    Writes the traces ``f32``, ``f64``, ``f32-repeat`` and, where the framework takes a shortcut in inference mode,
+    ``f32-plain`` into ``job.out``.
 
     Raises:
         onnxeq.errors.OnnxeqError: What the converter says, or a model that is another one at every loading.
@@ -112,6 +113,8 @@ def _execute(job: Job, native: Native, feeds: Sequence[Feed]) -> dict[str, Any]:
     again = [native.run(feeds[0], Precision.F32)]
     save_feeds(job.out / "f32", single)
     save_feeds(job.out / "f32-repeat", again)
+    if native.shortcut:
+        save_feeds(job.out / "f32-plain", [native.run(feed, Precision.F32_PLAIN) for feed in feeds])
     job.step("run native/f64")
     try:
         save_feeds(job.out / "f64", [native.run(feed, Precision.F64) for feed in feeds])
@@ -120,7 +123,7 @@ def _execute(job: Job, native: Native, feeds: Sequence[Feed]) -> dict[str, Any]:
         # Without float64 the float32 rungs still tell something; the ladder says what is missing.
         double_error = error.line()
     outputs = [{"name": n, "dtype": dtype_name(a), "shape": list(a.shape)} for n, a in single[0].items()]
-    return {"outputs": outputs, "f64_error": double_error}
+    return {"outputs": outputs, "f64_error": double_error, "shortcut": native.shortcut}
 
 
 def _load(job: Job, progress: Progress) -> tuple[Native, list[Feed]]:

@@ -53,6 +53,11 @@ class KerasNative:
             **self.facts,
         }
 
+    @property
+    def shortcut(self) -> str:
+        """None: Keras runs the same code in inference mode."""
+        return ""
+
     @functools.cached_property
     def _wide(self) -> float64.WideProgram:
         return float64.widen(self.program)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,14 @@ class TorchNative:
             "weights_sha256": self._fingerprint,
         }
 
+    @property
+    def shortcut(self) -> str:
+        """The fast path for transformer encoders, if a module of the kinds that have one is there and it is on."""
+        kinds = (torch.nn.MultiheadAttention, torch.nn.TransformerEncoderLayer, torch.nn.TransformerEncoder)
+        there = any(isinstance(module, kinds) for module in self._model.modules())
+        usual = torch.backends.mha.get_fastpath_enabled()
+        return "torch's fast path for transformer encoders (torch.backends.mha)" if there and usual else ""
+
     def run(self, feed: Feed, precision: Precision) -> dict[str, Array]:
         """The outputs for one feed; see :meth:`onnxeq.protocols.Native.run`.
 
@@ -80,7 +89,11 @@ class TorchNative:
         """
         self._progress(f"run native/{precision.value}")
         tensors = self._calling.tensors(feed)
-        outputs = self._run_f32(tensors) if precision is Precision.F32 else self._run_f64(tensors)
+        if precision is Precision.F64:
+            outputs = self._run_f64(tensors)
+        else:
+            with plain_encoders() if precision is Precision.F32_PLAIN else contextlib.nullcontext():
+                outputs = self._run_f32(tensors)
         arrays = {name: to_array(tensor) for name, tensor in outputs.items()}
         if precision is Precision.F32:
             self._outputs = tuple(_spec(name, array) for name, array in arrays.items())
@@ -89,7 +102,7 @@ class TorchNative:
     def export(self, folder: Path, forms: tuple[ExportForm, ...], opset: int | None) -> tuple[Export, ...]:
         """Writes the forms that are asked for; see :func:`onnxeq_converters.from_torch.export.export`."""
         args, kwargs = self._calling.bind(examples(self._calling))
-        with torch.no_grad():
+        with torch.no_grad(), plain_encoders():
             outputs = self._model(*args, **kwargs)
         written, used = exporter.export(self._model, self._calling, outputs, folder, forms, opset, self._progress)
         self._described["opset"] = str(used)
@@ -117,7 +130,8 @@ class TorchNative:
         usual = torch.get_num_threads()
         try:
             torch.set_num_threads(self._threads or usual)
-            with torch.no_grad(), Float64Mode():
+            # What is exported, and what every other runtime follows, is the modules' own code.
+            with torch.no_grad(), plain_encoders(), Float64Mode():
                 return flatten(model(*args, **kwargs))
         finally:
             torch.set_num_threads(usual)
@@ -131,6 +145,20 @@ class TorchNative:
     @functools.cached_property
     def _fingerprint(self) -> str:
         return fingerprint(named(self._model))
+
+
+@contextlib.contextmanager
+def plain_encoders() -> Iterator[None]:
+    """Without torch's fast path for transformer encoders, which is another program: it fills padded rows with zeros.
+
+    It is taken in inference mode only, so users run it, and exporters do not see it.
+    """
+    usual = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(usual)
 
 
 def private_copy(model: torch.nn.Module) -> torch.nn.Module:
