@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import ml_dtypes
 import numpy as np
 
-from onnxeq.noise import is_rounded
 from onnxeq.referee.again import compute_again
+from onnxeq.rounding import is_rounded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,8 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise, terms
+from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise
 from onnxeq.referee import Executor
+from onnxeq.rounding import terms
 
 U = 2.0**-24
 

@@ -32,7 +32,7 @@ def next_steps(report: Report) -> tuple[str, ...]:
         )
     if any("fast path" in cause.evidence for cause in report.causes):
         steps.append(
-            "decide which result is wanted: torch.backends.mha.set_fastpath_enabled(False) gives the artifact's in torch"
+            "decide which result is wanted: torch.backends.mha.set_fastpath_enabled(False) gives the artifact's"
         )
     elif "native-rounding" in broken:
         steps.append(

@@ -15,9 +15,10 @@ import numpy as np
 from onnxeq.arrays import load_feeds
 from onnxeq.graph.inspect import load
 from onnxeq.inputs import adapt
-from onnxeq.noise import AMPLITUDE, RoundingNoise, is_rounded
+from onnxeq.noise import AMPLITUDE, RoundingNoise
 from onnxeq.referee import Executor
 from onnxeq.referee.plan import node_label
+from onnxeq.rounding import is_rounded
 from onnxeq.worker import Job
 
 if TYPE_CHECKING:
