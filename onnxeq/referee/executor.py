@@ -27,8 +27,9 @@ import onnx
 from numpy.typing import NDArray
 
 import onnxeq.referee.ops  # noqa: F401  (registers the implementations)
-from onnxeq.errors import BadInputs, CannotRun, OnnxeqError, UnsupportedOperator
+from onnxeq.errors import BadInputs, CannotRun, UnsupportedOperator
 from onnxeq.referee.attributes import decode
+from onnxeq.referee.calling import invoke, unsupported, watched
 from onnxeq.referee.constants import sparse_array, tensor_array
 from onnxeq.referee.elements import FLOATS, dtype_name, element_name, lift
 from onnxeq.referee.frames import (
@@ -255,17 +256,17 @@ class Executor:
             results: list[Value] = [values[0]]
             declared: tuple[str, ...] = (cast_target(step, attributes, dtypes),)
         else:
-            results = _invoke(frame, step, call, values)
+            results = invoke(frame, step, call, values)
             declared = declared_outputs(step.node, step.opset, attributes, dtypes, results)
         if step.plans:
             kind = max(kind, *inner) if step.node.op_type == "If" and inner else Kind.DATA
         exacts: list[Value] = [None] * len(results)
         if twins is not None and any(name in FLOATS for name in dtypes + declared):
-            exacts = _invoke(frame, step, dataclasses.replace(call, exact=True), twins)
+            exacts = invoke(frame, step, dataclasses.replace(call, exact=True), twins)
         settled = [settle(step, kind, v, d, e) for v, d, e in zip(results, declared, exacts, strict=True)]
         exact = kind is not Kind.DATA and all(e.exact is not None and is_discrete(step, e) for e in settled)
         results = [entry.value for entry in settled]
-        results = _watched(frame, step, values, dtypes, results, declared, exact, bool(step.plans))
+        results = watched(frame, step, values, dtypes, results, declared, exact, bool(step.plans))
         return [dataclasses.replace(e, value=v) for e, v in zip(settled, results, strict=True)]
 
     def _graph_runner(
@@ -298,7 +299,7 @@ class Executor:
         else:
             body = body_of(step.node, step.opset, values, dtypes)
             if body is None:
-                raise UnsupportedOperator(_unsupported(frame, step))
+                raise UnsupportedOperator(unsupported(frame, step))
             known = default_attributes(step.node.domain, step.node.op_type, step.opset)
             defaults = {name: decode(value) for name, value in known.items()}
             plan = plan_function(body, frame.plan.opsets, self._library, step.node.output)
@@ -310,7 +311,7 @@ class Executor:
         declared = tuple(entry.dtype for entry in entries)
         exact = all(e.kind is not Kind.DATA and is_discrete(step, e) for e in entries)
         results = [entry.value for entry in entries]
-        results = _watched(frame, step, values, dtypes, results, declared, exact, step.function is not None)
+        results = watched(frame, step, values, dtypes, results, declared, exact, step.function is not None)
         return [dataclasses.replace(entry, value=value) for value, entry in zip(results, entries, strict=True)]
 
     def _function_plan(self, step: Step, function: onnx.FunctionProto, opsets: Mapping[str, int]) -> Plan:
@@ -325,55 +326,6 @@ _KEEP_BYTES = 2 << 30
 """Lifted constants kept between runs, so that runs of one model do not widen its weights again and again."""
 
 _ABSENT = Entry(None, "", Kind.CONSTANT)
-
-
-def _watched(
-    frame: Frame,
-    step: Step,
-    inputs: list[Value],
-    input_dtypes: tuple[str, ...],
-    outputs: list[Value],
-    dtypes: tuple[str, ...],
-    exact: bool,
-    composite: bool,
-) -> list[Value]:
-    """The outputs after the hook, if there is one, has seen or replaced them."""
-    if frame.run.hook is None:
-        return outputs
-    info = NodeInfo(step.node, step.opset, exact, dtypes, frame.path, composite, input_dtypes)
-    replaced = list(frame.run.hook.node(info, inputs, outputs))
-    if len(replaced) != len(outputs):
-        raise CannotRun(f"the hook gave {len(replaced)} outputs for node {step.label}, not {len(outputs)}")
-    return replaced
-
-
-def _unsupported(frame: Frame, step: Step) -> str:
-    where = "/".join((*frame.path, step.label))
-    return f"no validated float64 semantics for {step.operator_name} at node {where}"
-
-
-def _invoke(frame: Frame, step: Step, call: Call, values: list[Value]) -> list[Value]:
-    """What the implementation gives for the outputs that the node declares."""
-    if step.operator is None:
-        raise UnsupportedOperator(_unsupported(frame, step))
-    where = "/".join((*frame.path, step.label))
-    shapes = [list(getattr(v, "shape", ())) if v is not None else "absent" for v in values]
-    try:
-        given = step.operator.run(call, *values)
-    except (OnnxeqError, MemoryError):
-        raise
-    except Exception as error:  # whatever an implementation raises is said with its node and shapes
-        reason = " ".join(str(error).split()) or "no reason given"
-        text = ", ".join(f"{n or '-'} {s}" for n, s in zip(step.node.input, shapes, strict=True))
-        raise CannotRun(
-            f"node {where}: {step.operator_name} failed on inputs {text or 'none'}: {type(error).__name__}: {reason}"
-        ) from error
-    results = list(given) if isinstance(given, tuple) else [given]
-    needed = max((i + 1 for i, name in enumerate(step.node.output) if name), default=0)
-    if len(results) < needed:
-        raise CannotRun(f"node {where}: {step.operator_name} gives {len(results)} outputs, {needed} are declared")
-    results = results[: len(step.node.output)]
-    return [v if isinstance(v, list) or v is None else np.asarray(v) for v in results]
 
 
 def _held_dtype(value: Value) -> str:
