@@ -12,12 +12,13 @@ from onnxeq.arrays import load_feeds
 from onnxeq.errors import OnnxeqError
 from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.ladder import Execution, RungPlan, Units
+from onnxeq.noise import AMPLITUDE
 from onnxeq.providers import Provider
 from onnxeq.reduced import KINDS
 from onnxeq.sides import reads_of
-from onnxeq.types import Array
+from onnxeq.types import Array, Feed
 
-__all__ = ["ArtifactRuns", "StartedRuns", "expected", "start_runs"]
+__all__ = ["Anchored", "ArtifactRuns", "StartedRuns", "expected", "start_runs"]
 
 _REPEATS = {"repeat": "ort/cpu again", "session": "ort/cpu new session", "threads": "ort/cpu 1 thread"}
 
@@ -28,6 +29,39 @@ class _Outcome:
 
     job: JobResult | None
     error: str = ""
+
+
+@dataclass(frozen=True)
+class Anchored:
+    """The referee with the runtime's decisions, see :mod:`onnxeq.runners.anchor`.
+
+    Attributes:
+        trace: The referee's outputs.
+        unit: Their rounding noise.
+        probed: The runtime's outputs in the run in which its decisions were seen.
+        flips: A row for each node and feed with elements that were decided differently.
+    """
+
+    trace: tuple[Feed, ...]
+    unit: tuple[Feed, ...]
+    probed: tuple[Feed, ...]
+    flips: tuple[Mapping[str, Any], ...]
+
+    @property
+    def explained(self) -> bool:
+        """Whether rounding explains every decision."""
+        return all(flip["explained"] for flip in self.flips)
+
+    @property
+    def text(self) -> str:
+        """One line about the decisions."""
+        worst = max(self.flips, key=lambda flip: int(flip["count"]))
+        nodes = {flip["node"] for flip in self.flips}
+        more = f" and {len(nodes) - 1} more nodes" if len(nodes) > 1 else ""
+        return (
+            f"unstable at these inputs: node {worst['node']} ({worst['op_type']}){more} decides {worst['count']} of "
+            f"{worst['size']} elements the other way, within {AMPLITUDE:g} units of rounding noise"
+        )
 
 
 @dataclass(frozen=True)
@@ -76,6 +110,23 @@ class ArtifactRuns:
         asked = jobs.start(replace(self.question, label="precision", params=params))
         measured = replace(self, outcomes={**self.outcomes, "referee/f64": _outcome(asked)})
         return replace(units, reduced=measured.units().reduced)
+
+    def anchor(self, jobs: Jobs, *, optimize: bool) -> Anchored | None:
+        """The runs with the runtime's decisions at discontinuities; ``None`` when nothing was decided differently."""
+        label = "anchor optimised" if optimize else "anchor"
+        asked = replace(
+            self.question, kind="anchor", label=label, params={**self.question.params, "optimize": optimize}
+        )
+        found = _outcome(jobs.start(asked))
+        if found.job is None or not found.job.data["flips"]:
+            return None
+        pairs = self.outputs["referee/f64"]
+
+        def trace(name: str) -> tuple[dict[str, Array], ...]:
+            folder = found.job.out / name if found.job is not None else Path()
+            return tuple({pairs.get(k, k): v for k, v in feed.items()} for feed in load_feeds(folder))
+
+        return Anchored(trace("anchored"), trace("unit"), trace("probed"), tuple(found.job.data["flips"]))
 
     def blame(self, jobs: Jobs, output: str) -> Mapping[str, Any]:
         """Which node's rounding makes an output (by the source's name) inaccurate, see :mod:`onnxeq.runners.blame`.

@@ -297,6 +297,7 @@ def _from_onnx(
         sure=brought is None,
         notes=notes,
         timings=timings,
+        source_runs=None if brought is None else first,
     )
 
 

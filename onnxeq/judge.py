@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from onnxeq import fingerprint, ladder
 from onnxeq.artifact import ArtifactRuns
@@ -14,7 +16,7 @@ from onnxeq.jobs import Jobs
 from onnxeq.ladder import Execution, RungPlan
 from onnxeq.measure import summarize
 from onnxeq.sides import Artifact
-from onnxeq.types import Cause, Coverage, ModelRef, Report, Rung, Status, TensorSpec, Where
+from onnxeq.types import Cause, Coverage, Feed, ModelRef, Report, Rung, Status, TensorSpec, Where
 
 __all__ = ["Evidence", "conclude"]
 
@@ -40,6 +42,7 @@ class Evidence:
         notes: What the export had to say.
         timings: One row per job.
         shortcut: What the source's framework may run in place of the model's own code.
+        source_runs: The source's own executions, where it is an ONNX file: ``native-rounding`` goes by its units.
     """
 
     ref: ModelRef
@@ -57,15 +60,17 @@ class Evidence:
     notes: tuple[str, ...]
     timings: tuple[Mapping[str, Any], ...]
     shortcut: str = ""
+    source_runs: ArtifactRuns | None = None
 
 
 def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
     """Climbs the ladder over what was executed, asks once more about what broke, and says the verdict."""
     units = found.runs.units()
-    rungs = list(ladder.climb(found.plans, found.executions, units, rules))
+    own = {"native-rounding": found.source_runs.units() if found.source_runs else units}
+    rungs = [ladder.climb((p,), found.executions, own.get(p.name, units), rules)[0] for p in found.plans]
+    rungs = _reanchored(jobs, found, rungs, units)
     if any(r.status is Status.FAIL and not r.reason and r.name != "stability" for r in rungs):
         units = found.runs.reduced_units(jobs)
-    causes = ladder.causes(rungs, found.joint, lambda rung: ladder.recognised(rung, found.executions, units))
     reference = found.executions[found.reference].trace
     deployed = found.executions["ort/cpu"].trace or found.executions["ort/cpu plain"].trace
     judged = deployed or found.executions["referee/f64"].trace
@@ -75,6 +80,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
     if reference and deployed:
         interface = check_interface(found.reference, "ort/cpu", reference, deployed, found.inputs, rules.accept)
         rungs.insert(0, interface)
+    causes = ladder.causes(rungs, found.joint, lambda rung: ladder.recognised(rung, found.executions, units))
     exact = found.executions.get("native/f64", found.executions["referee/f64"]).trace
     live = found.runs.live_outputs() if found.sure else None
     silent = silent_outputs(exact, units.rounding, live, found.batches) if exact else ()
@@ -101,6 +107,58 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
         ),
         notes=(*found.notes, *doubts),
         timings=found.timings,
+    )
+
+
+def _reanchored(jobs: Jobs, found: Evidence, rungs: list[Rung], units: ladder.Units) -> list[Rung]:
+    """The rungs, with those set right that a discontinuity broke: rounding took a value across a tie.
+
+    ``kernels`` and ``optimizer`` are compared anew behind the runtime's decisions. ``lowering`` follows them. The
+    native decisions cannot be seen, so that a broken ``native-rounding`` is then left open.
+    """
+    broken = {r.name for r in rungs if r.status is Status.FAIL}
+    if units.missing or not broken & {"kernels", "optimizer", "native-rounding", "lowering"}:
+        return rungs
+    said = ""
+    sides_ = [("kernels", found.runs, "ort/cpu plain", False), ("optimizer", found.runs, "ort/cpu", True)]
+    if found.source_runs is not None:
+        sides_.append(("native-rounding", found.source_runs, "source ort/cpu", True))
+    for name, runs, execution, optimize in sides_:
+        if name == "native-rounding" and name not in broken:
+            continue
+        seen = found.executions[execution].trace
+        anchored = runs.anchor(jobs, optimize=optimize) if seen else None
+        if anchored is None or not anchored.explained or not _same(anchored.probed, seen):
+            continue
+        judged = {"referee/f64": Execution("referee/f64", anchored.trace), "ort": Execution("ort", seen)}
+        (behind,) = ladder.climb(
+            [RungPlan(name, "referee/f64", "ort")], judged, ladder.Units(anchored.unit, units.floor), ladder.Rules()
+        )
+        if behind.status is Status.PASS:
+            said = f"{anchored.text}; behind that it agrees"
+            rungs = [_passed(r, behind, said) if r.name == name and r.status is Status.FAIL else r for r in rungs]
+    if said:
+        left = {r.name for r in rungs if r.status is Status.FAIL}
+        if not left & {"kernels", "optimizer"}:
+            rungs = [_passed(r, r, said) if r.name == "lowering" and r.status is Status.FAIL else r for r in rungs]
+        rungs = [
+            replace(r, status=Status.NOT_RUN, reason=f"{said}; the native decisions cannot be seen: try other --inputs")
+            if r.name == "native-rounding" and r.status is Status.FAIL else r
+            for r in rungs
+        ]  # fmt: skip
+    return rungs
+
+
+def _passed(rung: Rung, behind: Rung, said: str) -> Rung:
+    return replace(rung, status=Status.PASS, ratio=min(behind.ratio, rung.limit), reason=said)
+
+
+def _same(probed: Sequence[Feed], unprobed: Sequence[Feed]) -> bool:
+    """Whether observing changed nothing: the outputs have the same bits."""
+    return all(
+        k in b and np.asarray(v).tobytes() == np.asarray(b[k]).tobytes()
+        for a, b in zip(probed, unprobed, strict=True)
+        for k, v in a.items()
     )
 
 

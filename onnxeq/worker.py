@@ -28,6 +28,7 @@ from onnxeq import errors, fingerprint
 __all__ = ["KINDS", "Job", "execute", "main"]
 
 KINDS = {
+    "anchor": "onnxeq.runners.anchor:run",
     "blame": "onnxeq.runners.blame:run",
     "catalogue": "onnxeq.runners.native:catalogue",
     "native": "onnxeq.runners.native:prepare",

@@ -13,7 +13,7 @@ from onnxeq.inputs import adapt
 from onnxeq.types import Array, Feed
 from onnxeq.worker import Job
 
-__all__ = ["cuda_device", "run", "warm_up"]
+__all__ = ["cuda_device", "execute", "flatten", "run", "warm_up"]
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -58,6 +58,14 @@ def run(job: Job) -> dict[str, Any]:
         "onnxruntime": onnxruntime.__version__,
         "outputs": [{"name": n, "dtype": dtype_name(a), "shape": list(a.shape)} for n, a in trace[0].items()],
     }
+
+
+def execute(job: Job, feeds: Sequence[Feed]) -> list[dict[str, Array]]:
+    """The outputs of ``job.inputs['model']`` for feeds under the model's own names; see :func:`run`."""
+    import onnxruntime
+
+    session = _session(job, onnxruntime)
+    return [_outputs(session, feed) for feed in feeds]
 
 
 def _session(job: Job, onnxruntime: Any, threads: int = 0) -> Any:

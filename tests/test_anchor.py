@@ -1,0 +1,75 @@
+"""Values beside a tie: what a runtime decides the other way is no divergence, and what lies behind is compared."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import onnxeq
+from onnxeq.types import Report, Rung, Status, Verdict
+
+N, OUTPUTS = 200, 64
+
+
+def _tied() -> float:
+    """A half that ``x / 7 * 7`` rounds to one side in float64 and to the other in float32."""
+    for k in range(1, 2000):
+        v = k + 0.5
+        single = np.float32(np.float32(v) / np.float32(7)) * np.float32(7)
+        if np.round(single) != np.round(v / 7 * 7):
+            return v
+    raise AssertionError("there is none below 2000")
+
+
+def _model(late: float = 1.0, middle: float = 7.0) -> onnx.ModelProto:
+    """``y = round(x / 7 * middle) @ V * late``: a jump between two continuous parts."""
+    weights = np.random.default_rng(0).uniform(0.5, 1.5, (N, OUTPUTS)).astype(np.float32)
+    stored = {"seven": np.float32(7), "middle": np.float32(middle), "V": weights * np.float32(late)}
+    nodes = [
+        helper.make_node("Div", ["x", "seven"], ["h"], name="divide"),
+        helper.make_node("Mul", ["h", "middle"], ["s"], name="multiply"),
+        helper.make_node("Round", ["s"], ["r"], name="jump"),
+        helper.make_node("MatMul", ["r", "V"], ["y"], name="mix"),
+    ]
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, N])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, OUTPUTS])],
+        [numpy_helper.from_array(v, k) for k, v in stored.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def _feed() -> dict[str, np.ndarray]:
+    """Half of the elements on the tie, the others well away from any."""
+    x = np.random.default_rng(1).integers(-40, 40, (2, N)).astype(np.float32) + np.float32(0.2)
+    x[:, ::2] = _tied()
+    return {"x": x}
+
+
+def _rung(report: Report, name: str) -> Rung:
+    return next(r for r in report.rungs if r.name == name)
+
+
+def test_a_decision_beside_a_tie_is_re_anchored() -> None:
+    """A hundred elements lie on a half, which float32 leaves on the other side: far above the noise of the draws, in
+    which half of them go each way. The rung passes behind the node, which is named.
+    """
+    report = onnxeq.check(_model(), inputs=[_feed()])
+    kernels = _rung(report, "kernels")
+    assert kernels.max_abs > 50  # the flips are there: a hundred of them, times weights around one
+    assert kernels.status is Status.PASS
+    assert "unstable at these inputs: node jump (Round) decides 100 of 400" in kernels.reason or (
+        "node jump (Round) decides 200 of 400" in kernels.reason
+    )
+    assert report.verdict is Verdict.EQUIVALENT
+
+
+@pytest.mark.parametrize(("late", "middle"), [(1.0005, 7.0), (1.0, 7.5)], ids=["behind", "before"])
+def test_a_fault_is_found_on_either_side_of_the_jump(late: float, middle: float) -> None:
+    """What changes the computation behind the jump, or moves its inputs by more than rounding, stays a break."""
+    report = onnxeq.check(_model(), _model(late, middle), inputs=[_feed()])
+    assert report.verdict is Verdict.DIVERGENT
+    assert "graph" in {c.rung for c in report.causes}
