@@ -15,10 +15,12 @@ import sys
 import time
 from pathlib import Path
 
+from common import RUNGS, largest
+
 import onnxeq
 from onnxeq.errors import OnnxeqError
 from onnxeq.ladder import LIMITS
-from onnxeq.types import Report, Status, Verdict
+from onnxeq.types import Verdict
 
 TORCHVISION = (
     "resnet18 resnet50 mobilenet_v2 mobilenet_v3_small efficientnet_b0 densenet121 squeezenet1_1 "
@@ -26,14 +28,6 @@ TORCHVISION = (
 ).split()
 KERAS = "ResNet50 MobileNetV2 EfficientNetB0 DenseNet121 Xception InceptionV3 VGG16 NASNetMobile".split()
 DEFAULT = [f"torchvision:{n}@seeded" for n in TORCHVISION] + [f"keras:{n}@seeded" for n in KERAS]
-
-RUNGS = ("native-rounding", "graph", "weights", "normalize", "kernels", "optimizer", "stability", "lowering")
-
-
-def largest(report: Report, name: str) -> float:
-    """The largest ratio on a rung; NaN when it did not run."""
-    ratios = [r.ratio for r in report.rungs if r.name == name and r.status is not Status.NOT_RUN]
-    return max(ratios, default=math.nan)
 
 
 def main() -> int:
