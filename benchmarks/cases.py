@@ -44,16 +44,11 @@ def small(
     return Case(f"{MODELS}/{file}:{name}{suffix}", {}, batches, opset, seed)
 
 
-_AS_DRAWN = frozenset({"lstm_text", "gru_signal", "attention_block"})
-"""Keras factories whose weights stay as they draw them: ``@seeded`` raises on recurrent cells and on attention."""
-
-
 def small_keras(
     name: str, batches: tuple[int, ...] = (1, 3), opset: int | None = None, seed: int = 0, weights: int = 0
 ) -> Case:
-    """One of ``models/keras_models.py``; where it draws its own weights, ``seed`` seeds them too."""
-    suffix = "" if name in _AS_DRAWN else f"@seeded:{weights}"
-    return Case(f"{MODELS}/keras_models.py:{name}{suffix}", {}, batches, opset, seed)
+    """One of ``models/keras_models.py``."""
+    return Case(f"{MODELS}/keras_models.py:{name}@seeded:{weights}", {}, batches, opset, seed)
 
 
 def real(path: str, batches: tuple[int, ...] = (1, 3), seed: int = 0) -> Case:

@@ -237,7 +237,9 @@ def _is_eager(value: Any) -> bool:
 
 
 def _is_linear(layer: Any) -> bool:
-    """Has one kernel that its response is proportional to, and an activation after the bias."""
+    """Has one kernel that its response is proportional to, and an activation after the bias; no recurrent cell."""
+    if hasattr(layer, "recurrent_kernel"):
+        return False
     return callable(getattr(layer, "activation", None)) and _kernel(layer) is not None and not hasattr(layer, "units_")
 
 
@@ -320,7 +322,10 @@ def _scaled(layer: Any, response: Any, gain: float, shift: Any | None) -> Any:
     if shift is None:
         bias.assign(old)
         return response * gain
-    bias.assign(old + tf.reshape(shift, bias.shape))
+    # A bias of several axes (heads of an attention) is moved alike along all but the last.
+    same = int(np.prod(shift.shape)) == int(np.prod(bias.shape))
+    moved = tf.reshape(shift, bias.shape if same else (-1,))
+    bias.assign(old + tf.broadcast_to(moved, bias.shape))
     return response * gain + shift
 
 

@@ -142,3 +142,24 @@ def test_layer_call_is_restored(
     _seeded(model, request_for, quiet)
     assert keras.layers.Layer.__call__ is before
     assert [getattr(layer, "activation", None) for layer in model.layers] == activations
+
+
+@pytest.mark.parametrize("kind", ["recurrent", "attention"])
+def test_cells_and_heads_are_seeded(
+    keras: Any, kind: str, request_for: Callable[..., Any], quiet: Callable[[str], None]
+) -> None:
+    """A recurrent cell, whose response is a tuple, and an attention, whose biases have an axis of heads, are given
+    values, and the output differs between inputs.
+    """
+    layers = keras.layers
+    x = keras.Input((8, 16), name="x")
+    if kind == "recurrent":
+        h = layers.GRU(8)(layers.LSTM(16, return_sequences=True)(x))
+    else:
+        h = layers.GlobalAveragePooling1D()(layers.MultiHeadAttention(2, 8)(x, x))
+    native = _seeded(keras.Model(x, layers.Dense(4)(h)), request_for, quiet)
+    feed = {"x": np.random.default_rng(0).standard_normal((6, 8, 16)).astype(np.float32)}
+    (y,) = native.run(feed, Precision.F32).values()
+    assert np.all(np.isfinite(y))
+    assert 0.05 < float(np.std(y, axis=0).mean()) < 20
+    assert all(np.any(value != 0) for value in native.weights().values())
