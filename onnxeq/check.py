@@ -20,10 +20,11 @@ from typing import Any, TypeAlias
 from onnxeq import ladder, sides
 from onnxeq.artifact import expected, start_runs
 from onnxeq.errors import UsageError
+from onnxeq.evidence import Evidence
 from onnxeq.inputs import DEFAULT_BATCHES, batch_size
 from onnxeq.interface import pair_inputs, pair_outputs, pairing_note
 from onnxeq.jobs import JobResult, Jobs, Listener
-from onnxeq.judge import Evidence, conclude
+from onnxeq.judge import conclude
 from onnxeq.ladder import Execution, RungPlan
 from onnxeq.providers import Provider, choose_providers
 from onnxeq.sides import Artifact, NativeSide, Request
@@ -109,6 +110,8 @@ def _from_framework(
         )  # fmt: skip
         # A live model occupies this very thread while it runs, so everything else is begun before it.
         running = native.start() if live is None else None
+        if running is not None and brought is None:  # its own export leaves few questions, and the memory is wanted
+            running.add_done_callback(lambda _: native.release())
         judged = _own_export(native, jobs) if brought is None else _brought(native, brought, request)
         artifact, names = judged.artifact, judged.names
         started = start_runs(
@@ -142,6 +145,7 @@ def _from_framework(
         sure=brought is None,
         notes=notes,
         shortcut=str(ran.data["shortcut"]),
+        native=native,
         timings=(_timing("native", native.job), _timing("native run", ran), *runs.timings()),
     )
 

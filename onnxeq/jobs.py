@@ -112,6 +112,7 @@ class Jobs:
         self._pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="onnxeq-job")
         self._workers = Pool(self.root / "jobs")
         self._queue: deque[_Queued] = deque()
+        self._lanes: list[Lane] = []
         self._stop = threading.Event()
         self._wrote = False
         if timeout_s is not None and not timeout_s > 0:
@@ -139,6 +140,8 @@ class Jobs:
             for queued in tuple(self._queue):
                 queued.future.cancel()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        for lane in self._lanes:
+            lane.close()
         self._workers.close()
         if self._wrote:
             prune(self.root)
@@ -155,6 +158,11 @@ class Jobs:
         (self._queue.appendleft if urgent else self._queue.append)(queued)
         self._pool.submit(self._next)
         return queued.future
+
+    def lane(self) -> Lane:
+        """A lane whose process lives until these jobs end, unless it is closed before."""
+        self._lanes.append(Lane())
+        return self._lanes[-1]
 
     def _next(self) -> None:
         """Runs the job whose turn it is: there is one for each call."""

@@ -4,63 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from onnxeq import fingerprint, ladder
-from onnxeq.artifact import ArtifactRuns
+from onnxeq import attribution, fingerprint, ladder
+from onnxeq.evidence import Evidence
 from onnxeq.interface import check_interface, silent_outputs
 from onnxeq.jobs import Jobs
 from onnxeq.ladder import Execution, RungPlan
 from onnxeq.measure import summarize
 from onnxeq.sides import Artifact
-from onnxeq.types import Cause, Coverage, Feed, ModelRef, Report, Rung, Status, TensorSpec, Where
+from onnxeq.types import Coverage, Feed, Report, Rung, Status
 
-__all__ = ["Evidence", "conclude"]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Everything that was executed for one check, before it is judged.
-
-    Attributes:
-        ref: The source's reference.
-        provenance: What the source says about itself.
-        artifact: The ONNX file that is judged.
-        target_ref: Its name for the reader; empty when it is the source itself.
-        runs: Its executions.
-        executions: Those and the source's, by name.
-        plans: The rungs to climb.
-        reference: The execution that users of the source see.
-        inputs: Paired inputs of both sides.
-        batches: The batch size of each feed; their sum is how many inputs were tried.
-        joint: Whether one rung judges graph and weights together.
-        sure: Whether the artifact's own graph tells which outputs should depend on the inputs: it does for an
-            export of ours, not for an artifact that may have lost the connection.
-        notes: What the export had to say.
-        timings: One row per job.
-        shortcut: What the source's framework may run in place of the model's own code.
-        source_runs: The source's own executions, where it is an ONNX file: ``native-rounding`` goes by its units.
-    """
-
-    ref: ModelRef
-    provenance: Mapping[str, Any]
-    artifact: Artifact
-    target_ref: str
-    runs: ArtifactRuns
-    executions: Mapping[str, Execution]
-    plans: tuple[RungPlan, ...]
-    reference: str
-    inputs: tuple[tuple[TensorSpec, TensorSpec], ...]
-    batches: tuple[int, ...]
-    joint: bool
-    sure: bool
-    notes: tuple[str, ...]
-    timings: tuple[Mapping[str, Any], ...]
-    shortcut: str = ""
-    source_runs: ArtifactRuns | None = None
+__all__ = ["conclude"]
 
 
 def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
@@ -93,7 +51,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
         source={"ref": found.ref.text, "kind": found.ref.zoo, **found.provenance},
         target=_describe(found.artifact, found.target_ref),
         environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},
-        causes=tuple(_explained(cause, found, units) for cause in (_placed(jobs, found.runs, c) for c in causes)),
+        causes=attribution.explain(jobs, found, causes, units),
         rungs=tuple(rungs),
         outputs=summarize(reference, judged) if reference and judged else (),
         coverage=Coverage(
@@ -160,37 +118,6 @@ def _same(probed: Sequence[Feed], unprobed: Sequence[Feed]) -> bool:
         for a, b in zip(probed, unprobed, strict=True)
         for k, v in a.items()
     )
-
-
-_MOST = 0.5
-"""Share of an output's rounding variance from which on one node is to blame for it."""
-
-
-def _placed(jobs: Jobs, runs: ArtifactRuns, cause: Cause) -> Cause:
-    """A cause with its node, where that can be found from the artifact alone: an inferior lowering."""
-    blamed = runs.blame(jobs, cause.where.value) if cause.rung == "lowering" else {}
-    if not blamed or blamed["share"] < _MOST:
-        return cause
-    where = Where(blamed["node"], blamed["op_type"], blamed["value"], blamed["native"])
-    readers = f", which {' and '.join(blamed['readers'])} reads" if blamed["readers"] else ""
-    native = f" of {blamed['native']}" if blamed["native"] else ""
-    evidence = (
-        f"{cause.evidence}; inferior lowering{native} at node {blamed['node']} ({blamed['op_type']}): rounding its"
-        f" result '{blamed['value']}'{readers}, makes {blamed['share']:.0%} of the error"
-    )
-    return replace(cause, where=where, evidence=evidence)
-
-
-def _explained(cause: Cause, found: Evidence, units: ladder.Units) -> Cause:
-    """A cause in the native kernels that goes away with the framework's shortcut."""
-    if cause.rung != "native-rounding" or not found.shortcut:
-        return cause
-    plain = RungPlan("native-rounding", "native/f64", "native/f32 plain")
-    (without,) = ladder.climb([plain], found.executions, units, ladder.Rules())
-    if without.status is not Status.PASS:
-        return cause
-    said = f"it is {found.shortcut}: without it the native float32 run agrees ({without.max_abs:.2g})"
-    return replace(cause, evidence=f"{cause.evidence}; {said}")
 
 
 def _cannot_run(executions: Mapping[str, Execution]) -> str:

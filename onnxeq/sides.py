@@ -22,7 +22,7 @@ from onnxeq.graph import inspect as onnx_file
 from onnxeq.graph.files import external_files, read
 from onnxeq.graph.inspect import ModelInfo
 from onnxeq.interface import pair_inputs
-from onnxeq.jobs import JobResult, Jobs, JobSpec, Lane
+from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.records import export_from_record, ref_to_record, spec_from_record, spec_to_record
 from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, TensorSpec
 
@@ -121,14 +121,35 @@ class NativeSide:
         job: The finished job that prepared it.
         inputs: What it takes.
         exports: What it was exported to.
-        start: Starts the job that runs it; may be called once.
+        question: Starts another job with the same model: kind, label, parameters, files that it reads.
+        release: Ends the process that holds the model; a later question loads it again.
     """
 
     ref: ModelRef
     job: JobResult
     inputs: tuple[TensorSpec, ...]
     exports: tuple[Export, ...]
-    start: Callable[[], Future[JobResult]]
+    question: Callable[[str, str, Mapping[str, Any], Mapping[str, Path]], Future[JobResult]]
+    release: Callable[[], None]
+
+    def start(self) -> Future[JobResult]:
+        """Starts the job that runs it on its feeds."""
+        return self.question("native-run", "native", {}, {"feeds": self.feeds})
+
+    def exported(self, forms: Sequence[ExportForm], opset: int | None = None) -> tuple[Export, ...]:
+        """Exports of the model that was checked against somebody else's artifact, made now.
+
+        Raises:
+            onnxeq.errors.OnnxeqError: What the converter says.
+        """
+        params = {"forms": [f.value for f in forms], "opset": opset}
+        done = self.question("native-export", "native export", params, {}).result()
+        return tuple(export_from_record(e, done.out) for e in done.data["exports"])
+
+    def weights(self) -> Feed:
+        """Every parameter and buffer by its native name."""
+        done = self.question("native-weights", "native weights", {}, {}).result()
+        return load_feeds(done.out / "weights")[0]
 
     @property
     def feeds(self) -> Path:
@@ -286,7 +307,7 @@ def prepare_native(
     given = {"feeds": store_feeds(request.feeds, jobs.root)} if request.feeds else {}
     # What a user's code reads and imports cannot be known, so what it made is not reused.
     spec = JobSpec("native", "native", params, {**reads, **given}, cache=ref.zoo != "factory")
-    lane, shared = Lane(), dict[str, Any]()
+    lane, shared = jobs.lane(), dict[str, Any]()
 
     def run(job: JobSpec) -> Future[JobResult]:
         if live is None:
@@ -298,18 +319,15 @@ def prepare_native(
     if live is None:
         zoo.require_framework(ref)
     prepared = run(spec).result()
-    after = {"load": load, "weights_sha256": prepared.data["provenance"]["weights_sha256"]}
+    same = {"load": load, "weights_sha256": prepared.data["provenance"]["weights_sha256"]}
 
-    def start() -> Future[JobResult]:
-        job = replace(spec, kind="native-run", params=after, inputs={**reads, "feeds": prepared.out / "feeds"})
-        done = run(job)
-        done.add_done_callback(lambda _: lane.close())
-        return done
+    def question(kind: str, label: str, asked: Mapping[str, Any], files: Mapping[str, Path]) -> Future[JobResult]:
+        return run(replace(spec, kind=kind, label=label, params={**same, **asked}, inputs={**reads, **files}))
 
     exports = tuple(export_from_record(e, prepared.out) for e in prepared.data["exports"])
-    if not feeds:
-        lane.close()
-    return NativeSide(ref, prepared, tuple(spec_from_record(s) for s in prepared.data["inputs"]), exports, start)
+    return NativeSide(
+        ref, prepared, tuple(spec_from_record(s) for s in prepared.data["inputs"]), exports, question, lane.close
+    )
 
 
 def onnx_feeds(source: Artifact, request: Request, target: Artifact | None) -> list[dict[str, Array]]:

@@ -28,7 +28,7 @@ from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, Precision, T
 from onnxeq.worker import Job
 from onnxeq.zoo import CONVERTER_GROUP
 
-__all__ = ["catalogue", "load_converter", "prepare", "run"]
+__all__ = ["catalogue", "export", "load_converter", "prepare", "run", "weights"]
 
 
 def prepare(job: Job) -> dict[str, Any]:
@@ -73,19 +73,51 @@ def run(job: Job) -> dict[str, Any]:
         onnxeq.errors.OnnxeqError: What the converter says, or a model that is another one at every loading.
     """
     with _the_models_own_errors():
-        loaded: _Loaded | None = job.shared.get(_LOADED)
-        if loaded is not None and loaded.params == job.params["load"]:
-            loaded.steps.tell = job.step
-            native = loaded.native
-        else:
-            native, _ = _load(job, _Steps(job.step))
-            if native.provenance["weights_sha256"] != job.params["weights_sha256"]:
-                hint = "seed what it draws, or save the model to a file and check that"
-                raise CannotRun("the model has other weights each time that it is loaded", hint=hint)
-        return _execute(job, native, load_feeds(job.inputs["feeds"]))
+        return _execute(job, _loaded(job), load_feeds(job.inputs["feeds"]))
+
+
+def export(job: Job) -> dict[str, Any]:
+    """Exports the model that an earlier job has loaded in the forms ``job.params['forms']``.
+
+    Raises:
+        onnxeq.errors.OnnxeqError: What the converter says, or a model that is another one at every loading.
+    """
+    with _the_models_own_errors():
+        native = _loaded(job)
+        job.step("export")
+        forms = tuple(ExportForm(f) for f in job.params["forms"])
+        return {"exports": [export_to_record(e, job.out) for e in native.export(job.out, forms, job.params["opset"])]}
+
+
+def weights(job: Job) -> dict[str, Any]:
+    """Writes every parameter and buffer, as one feed, into ``out/weights``.
+
+    Raises:
+        onnxeq.errors.OnnxeqError: What the converter says, or a model that is another one at every loading.
+    """
+    with _the_models_own_errors():
+        held = _loaded(job).weights()
+        job.step("write")
+        save_feeds(job.out / "weights", [held])
+        return {"count": len(held)}
 
 
 _LOADED = "native"
+
+
+def _loaded(job: Job) -> Native:
+    """The model that an earlier job of this process left, or the same one loaded again."""
+    loaded: _Loaded | None = job.shared.get(_LOADED)
+    if loaded is not None and loaded.params == job.params["load"]:
+        loaded.steps.tell = job.step
+        return loaded.native
+    steps = _Steps(job.step)
+    native, _ = _load(job, steps)
+    if native.provenance["weights_sha256"] != job.params["weights_sha256"]:
+        hint = "seed what it draws, or save the model to a file and check that"
+        raise CannotRun("the model has other weights each time that it is loaded", hint=hint)
+    job.shared[_LOADED] = _Loaded(job.params["load"], native, steps)
+    return native
 
 
 class _Steps:

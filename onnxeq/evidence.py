@@ -1,0 +1,58 @@
+"""Everything that was executed for one check: what is judged, and what attribution asks further questions of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onnxeq.artifact import ArtifactRuns
+from onnxeq.ladder import Execution, RungPlan
+from onnxeq.sides import Artifact, NativeSide
+from onnxeq.types import ModelRef, TensorSpec
+
+__all__ = ["Evidence"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that was executed for one check, before it is judged.
+
+    Attributes:
+        ref: The source's reference.
+        provenance: What the source says about itself.
+        artifact: The ONNX file that is judged.
+        target_ref: Its name for the reader; empty when it is the source itself.
+        runs: Its executions.
+        executions: Those and the source's, by name.
+        plans: The rungs to climb.
+        reference: The execution that users of the source see.
+        inputs: Paired inputs of both sides.
+        batches: The batch size of each feed; their sum is how many inputs were tried.
+        joint: Whether one rung judges graph and weights together.
+        sure: Whether the artifact's own graph tells which outputs should depend on the inputs: it does for an
+            export of ours, not for an artifact that may have lost the connection.
+        notes: What the export had to say.
+        timings: One row per job.
+        shortcut: What the source's framework may run in place of the model's own code.
+        native: The framework's model, to ask further questions of; ``None`` where the source is an ONNX file.
+        source_runs: The source's own executions, where it is an ONNX file: ``native-rounding`` goes by its units.
+    """
+
+    ref: ModelRef
+    provenance: Mapping[str, Any]
+    artifact: Artifact
+    target_ref: str
+    runs: ArtifactRuns
+    executions: Mapping[str, Execution]
+    plans: tuple[RungPlan, ...]
+    reference: str
+    inputs: tuple[tuple[TensorSpec, TensorSpec], ...]
+    batches: tuple[int, ...]
+    joint: bool
+    sure: bool
+    notes: tuple[str, ...]
+    timings: tuple[Mapping[str, Any], ...]
+    shortcut: str = ""
+    native: NativeSide | None = None
+    source_runs: ArtifactRuns | None = None
