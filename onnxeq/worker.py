@@ -29,6 +29,7 @@ __all__ = ["KINDS", "Job", "execute", "main"]
 
 KINDS = {
     "anchor": "onnxeq.runners.anchor:run",
+    "attribute": "onnxeq.runners.attribute:run",
     "blame": "onnxeq.runners.blame:run",
     "catalogue": "onnxeq.runners.native:catalogue",
     "native": "onnxeq.runners.native:prepare",

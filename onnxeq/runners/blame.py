@@ -6,7 +6,6 @@ how far the output moves, go on with the half that moves it more. Two runs for e
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +14,7 @@ import numpy as np
 from onnxeq.arrays import load_feeds
 from onnxeq.graph.inspect import load
 from onnxeq.inputs import adapt
+from onnxeq.layers.program import native_name
 from onnxeq.noise import AMPLITUDE, RoundingNoise
 from onnxeq.referee import Executor
 from onnxeq.referee.plan import node_label
@@ -75,19 +75,9 @@ def _described(model: onnx.ModelProto, label: str) -> dict[str, Any]:
         "node": label,
         "op_type": node.op_type,
         "value": value,
-        "native": _native_name(node),
+        "native": native_name(node),
         "readers": sorted({n.op_type for n in model.graph.node if value in n.input}),
     }
-
-
-def _native_name(node: onnx.NodeProto) -> str:
-    """The framework's name for what the node comes from, where the exporter has noted it."""
-    notes = {entry.key: entry.value for entry in node.metadata_props}
-    try:
-        scopes = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))
-    except (SyntaxError, ValueError):
-        return ""
-    return next((str(scope) for scope in reversed(scopes) if scope), "") if isinstance(scopes, list) else ""
 
 
 class _Listed:

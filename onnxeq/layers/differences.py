@@ -1,0 +1,340 @@
+"""What the nodes behind a departure do not have in common with the reference's, as edits that can be taken back.
+
+An edit turns the artifact's group of nodes into one that has one thing from the reference: a parameter, an operand,
+an operator, one node less. Whether it explains the departure is not asked here but tried
+(:mod:`onnxeq.layers.counterfact`).
+
+Parameters are compared by the names that the operator's schema gives them, so that an axis is the same thing as an
+attribute (opset 11) and as an input (opset 13), and a default is the same as its value written out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnxeq.layers.alignment import Alignment, Departure
+from onnxeq.layers.likeness import LIMIT, distance
+from onnxeq.layers.program import Program, label
+from onnxeq.referee.attributes import decode
+from onnxeq.referee.frames import Entry, Kind
+from onnxeq.referee.schemas import default_attributes, schema_of
+from onnxeq.types import Array
+
+__all__ = ["Edit", "EditKind", "Groups", "edits", "groups_of"]
+
+
+class EditKind(enum.IntEnum):
+    """What an edit takes back; of two that explain the same, the one with the smaller number is told."""
+
+    ATTRIBUTE = 0
+    CONSTANT = 1
+    BYPASS = 2
+    OPERATOR = 3
+    OPERAND = 4
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The nodes between what both sides have in common and a departure.
+
+    Attributes:
+        mine: Positions in the artifact.
+        theirs: Positions in the reference.
+    """
+
+    mine: tuple[int, ...]
+    theirs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One difference, taken back.
+
+    Attributes:
+        kind: What it is about.
+        position: The artifact's node that it is at.
+        other: The reference's node, if there is one.
+        name: The parameter's or operand's name in the operator's schema.
+        nodes: The group with the edit.
+        given: Values that its nodes read besides the artifact's.
+        mine: What the artifact has: a value's name, or an attribute's value.
+        theirs: What the reference has.
+        arrays: Both sides' content where it is an array.
+    """
+
+    kind: EditKind
+    position: int
+    other: int | None
+    name: str
+    nodes: tuple[onnx.NodeProto, ...]
+    given: Mapping[str, Entry] = field(default_factory=dict)
+    mine: Any = None
+    theirs: Any = None
+    arrays: tuple[Array | None, Array | None] = (None, None)
+
+
+def groups_of(found: Alignment, departure: Departure) -> Groups:
+    """The nodes that make a departing value from settled ones, on both sides."""
+    artifact, reference = found.artifact, found.reference
+    settled = {n for n in found.values if found.settled(n) and n != departure.value}
+    mine = [p for p in artifact.ancestors(departure.value, settled) if not _constant(artifact, p)]
+    theirs: list[int] = []
+    if departure.counterpart is not None and departure.counterpart.name in reference.makers:
+        known = {c.name for n, c in found.counterparts.items() if n != departure.value and found.settled(n)}
+        if departure.counterpart.name in known:  # what belongs in the place is there already: too much was made of it
+            return Groups(tuple(mine), ())
+        theirs = [
+            p
+            for p in reference.ancestors(departure.counterpart.name, known | set(reference.inputs))
+            if not _constant(reference, p)
+        ]
+    return Groups(tuple(mine), tuple(theirs))
+
+
+def _constant(program: Program, position: int) -> bool:
+    return all(name in program.constant for name in program.nodes[position].output if name)
+
+
+def edits(found: Alignment, departure: Departure, groups: Groups) -> Iterator[Edit]:
+    """Every difference between the two groups that can be taken back on its own."""
+    mine = [found.artifact.nodes[p] for p in groups.mine]
+    for left, right in _paired(found, groups):
+        if left is not None and right is not None:
+            a, r = found.artifact.nodes[left], found.reference.nodes[right]
+            if (a.op_type, a.domain) == (r.op_type, r.domain):
+                yield from _parameters(found, mine, left, right)
+            else:
+                yield from _operator(found, mine, left, right)
+            yield from _operands(found, mine, left, right)
+        elif left is not None:
+            yield from _bypass(found, mine, left, departure)
+
+
+def _paired(found: Alignment, groups: Groups) -> Iterator[tuple[int | None, int | None]]:
+    """The artifact's nodes with the reference's, by operator and order; what has no partner stands alone."""
+    left = [found.artifact.nodes[p].op_type for p in groups.mine]
+    right = [found.reference.nodes[p].op_type for p in groups.theirs]
+    matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
+    for tag, a, b, c, d in matcher.get_opcodes():
+        if tag in ("equal", "replace"):
+            # Replaced runs are paired from their ends, since the last nodes make the value that departs.
+            for i in range(max(b - a, d - c)):
+                one = groups.mine[b - 1 - i] if i < b - a else None
+                two = groups.theirs[d - 1 - i] if i < d - c else None
+                yield one, two
+        elif tag == "delete":
+            for i in range(a, b):
+                yield groups.mine[i], None
+
+
+def _parameters(found: Alignment, mine: Sequence[onnx.NodeProto], left: int, right: int) -> Iterator[Edit]:
+    """Attributes and constant inputs that differ."""
+    ours, theirs = _described(found.artifact, left), _described(found.reference, right)
+    node = found.artifact.nodes[left]
+    for name in dict.fromkeys([*ours, *theirs]):
+        a, b = ours.get(name), theirs.get(name)
+        if b is None and a is None:
+            continue
+        if a is not None and b is not None and _same_parameter(a.value, b.value):
+            continue
+        edited = _with(node, name, a, b)
+        if edited is None:
+            continue
+        copy, given = edited
+        held = a or b
+        attribute = held is not None and held.source == "" and (b is None or b.source == "")
+        yield Edit(
+            EditKind.ATTRIBUTE if attribute else EditKind.CONSTANT, left, right, name, _replaced(mine, node, [copy]),
+            given, _shown(a), _shown(b), (_array(a), _array(b)),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    """A parameter of a node: its value, and for a constant input its name and position (else empty and -1)."""
+
+    value: Any
+    source: str = ""
+    index: int = -1
+    entry: Entry | None = None
+
+
+def _described(program: Program, position: int) -> dict[str, _Parameter]:
+    """A node's attributes, defaults included, and its constant inputs, by their names in the schema."""
+    node = program.nodes[position]
+    opset = program.opsets.get("" if node.domain == "ai.onnx" else node.domain, 1)
+    defaults = default_attributes(node.domain, node.op_type, opset)
+    found = {name: _Parameter(decode(value)) for name, value in defaults.items()}
+    found |= {a.name: _Parameter(decode(a)) for a in node.attribute}
+    for index, name in enumerate(node.input):
+        if name in program.constant:
+            entry = constant_value(program, name)
+            if entry is not None:
+                found[formal_name(program, node, index)] = _Parameter(entry.value, name, index, entry)
+    return found
+
+
+def constant_value(program: Program, name: str) -> Entry | None:
+    """A constant's value; computed from stored ones where need be."""
+    if name in program.stored:
+        return program.stored[name]
+    values = dict(program.stored)
+    for position in program.ancestors(name):
+        values |= program.compute(position, values)
+    return values.get(name)
+
+
+def formal_name(program: Program, node: onnx.NodeProto, index: int) -> str:
+    """What the operator's schema calls an input; its position where there is none."""
+    opset = program.opsets.get("" if node.domain == "ai.onnx" else node.domain, 1)
+    schema = schema_of(node.domain, node.op_type, opset)
+    if schema is None or not schema.inputs:
+        return f"#{index}"
+    last = len(schema.inputs) - 1
+    name = str(schema.inputs[min(index, last)].name)
+    return name if index <= last and last < _VARIADIC.get(node.op_type, last + 1) else f"{name}#{index}"
+
+
+_VARIADIC = {"Concat": 0, "Sum": 0, "Max": 0, "Min": 0, "Mean": 0}
+
+
+def _same_parameter(a: Any, b: Any) -> bool:
+    if isinstance(a, onnx.GraphProto) or isinstance(b, onnx.GraphProto):
+        return bool(a == b)
+    one, two = np.asarray(a), np.asarray(b)
+    if one.shape != two.shape and not (one.size == two.size and one.ndim <= 1 and two.ndim <= 1):
+        return False
+    if one.dtype.kind == "f" or two.dtype.kind == "f":
+        return bool(np.array_equal(one.ravel().astype(np.float32), two.ravel().astype(np.float32), equal_nan=True))
+    return bool(np.array_equal(one.ravel(), two.ravel()))
+
+
+def _with(
+    node: onnx.NodeProto, name: str, ours: _Parameter | None, theirs: _Parameter | None
+) -> tuple[onnx.NodeProto, dict[str, Entry]] | None:
+    """The node with the reference's parameter; ``None`` where it cannot be had so (an input against an attribute)."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    as_input = (ours is not None and ours.source) or (ours is None and theirs is not None and theirs.source)
+    if as_input:
+        index = ours.index if ours is not None and ours.source else theirs.index if theirs is not None else -1
+        if theirs is None:
+            copy.input[index] = ""
+            return copy, {}
+        value = theirs.entry or Entry(np.asarray(theirs.value), str(np.asarray(theirs.value).dtype), Kind.CONSTANT)
+        while len(copy.input) <= index:
+            copy.input.append("")
+        fresh = f"{copy.input[index] or copy.output[0]}/{name} of the reference"
+        copy.input[index] = fresh
+        return copy, {fresh: value}
+    kept = [a for a in copy.attribute if a.name != name]
+    del copy.attribute[:]
+    copy.attribute.extend(kept)
+    if theirs is not None:
+        value = theirs.value
+        if theirs.source:
+            value = value.tolist() if isinstance(value, np.ndarray) else value
+        try:
+            copy.attribute.append(onnx.helper.make_attribute(name, value))
+        except (TypeError, ValueError):
+            return None
+    return copy, {}
+
+
+def _shown(parameter: _Parameter | None) -> Any:
+    if parameter is None:
+        return None
+    return parameter.source or parameter.value
+
+
+def _array(parameter: _Parameter | None) -> Array | None:
+    if parameter is None or isinstance(parameter.value, (onnx.GraphProto, str, bytes)):
+        return None
+    value = np.asarray(parameter.value)
+    return value if value.dtype.kind in "fiub" else None
+
+
+def _replaced(
+    group: Sequence[onnx.NodeProto], node: onnx.NodeProto, by: Sequence[onnx.NodeProto]
+) -> tuple[onnx.NodeProto, ...]:
+    return tuple(n for old in group for n in (by if old is node else [old]))
+
+
+def _operands(found: Alignment, mine: Sequence[onnx.NodeProto], left: int, right: int) -> Iterator[Edit]:
+    """Inputs at the same place that are other values."""
+    a, r = found.artifact.nodes[left], found.reference.nodes[right]
+    changes: list[tuple[int, str, Entry]] = []
+    for index in range(min(len(a.input), len(r.input))):
+        ours, theirs = a.input[index], r.input[index]
+        if not ours or not theirs or (ours in found.artifact.constant and theirs in found.reference.constant):
+            continue
+        entry = _value_there(found, theirs)
+        held = found.values.get(ours) or (
+            constant_value(found.artifact, ours) if ours in found.artifact.constant else None
+        )
+        if entry is None or held is None or not isinstance(held.value, np.ndarray):
+            continue
+        if isinstance(entry.value, np.ndarray) and distance(held.value, entry.value, found.slacks.get(ours)) > LIMIT:
+            changes.append((index, theirs, entry))
+    for chosen in [[c] for c in changes] + ([changes] if len(changes) > 1 else []):
+        copy = onnx.NodeProto()
+        copy.CopyFrom(a)
+        given = {}
+        for index, name, entry in chosen:
+            copy.input[index] = f"{name} of the reference"
+            given[copy.input[index]] = entry
+        first = chosen[0]
+        yield Edit(
+            EditKind.OPERAND, left, right, ", ".join(formal_name(found.artifact, a, c[0]) for c in chosen),
+            _replaced(mine, a, [copy]), given, tuple(a.input[c[0]] for c in chosen), tuple(c[1] for c in chosen),
+            (found.values[a.input[first[0]]].value if a.input[first[0]] in found.values else None, first[2].value),
+        )  # fmt: skip
+
+
+def _value_there(found: Alignment, name: str) -> Entry | None:
+    entry = found.theirs.get(name)
+    return constant_value(found.reference, name) if entry is None and name in found.reference.constant else entry
+
+
+def _operator(found: Alignment, mine: Sequence[onnx.NodeProto], left: int, right: int) -> Iterator[Edit]:
+    """The reference's operator, with the artifact's data operands and the reference's constants."""
+    a, r = found.artifact.nodes[left], found.reference.nodes[right]
+    data = [n for n in a.input if n and n not in found.artifact.constant]
+    slots = [i for i, n in enumerate(r.input) if n and n not in found.reference.constant]
+    if len(data) != len(slots):
+        return
+    copy = onnx.NodeProto()
+    copy.CopyFrom(r)
+    given = {}
+    for index, name in enumerate(copy.input):
+        if name in found.reference.constant and (entry := constant_value(found.reference, name)) is not None:
+            copy.input[index] = f"{name} of the reference"
+            given[copy.input[index]] = entry
+    for slot, name in zip(slots, data, strict=True):
+        copy.input[slot] = name
+    del copy.output[:]
+    copy.output.extend(a.output)
+    yield Edit(EditKind.OPERATOR, left, right, "", _replaced(mine, a, [copy]), given, a.op_type, r.op_type)
+
+
+def _bypass(found: Alignment, mine: Sequence[onnx.NodeProto], left: int, departure: Departure) -> Iterator[Edit]:
+    """The group without a node that the reference does not have."""
+    node = found.artifact.nodes[left]
+    for source in (n for n in node.input if n and n not in found.artifact.constant):
+        rest = []
+        for other in mine:
+            if other is not node:
+                copy = onnx.NodeProto()
+                copy.CopyFrom(other)
+                copy.input[:] = [source if n == node.output[0] else n for n in copy.input]
+                rest.append(copy)
+        if node.output[0] == departure.value:
+            rest.append(onnx.helper.make_node("Identity", [source], [departure.value]))
+        yield Edit(EditKind.BYPASS, left, None, "", tuple(rest), {}, label(node), None)
