@@ -97,10 +97,17 @@ class Alignment:
     counterparts: dict[str, Counterpart] = field(default_factory=dict)
     departures: list[Departure] = field(default_factory=list)
     slacks: dict[str, Array] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     pool: Pool = field(default_factory=lambda: Pool({}))
     exact: frozenset[Digest] = frozenset()
     free_layout: bool = False
+
+    @property
+    def share(self) -> float:
+        """The share of the values made from the inputs that the reference has, too."""
+        made = [n for n in self.artifact.makers if n not in self.artifact.constant]
+        return sum(self.states.get(n) is State.SAME for n in made) / max(1, len(made))
 
     def settled(self, name: str) -> bool:
         """Whether a value is the reference's, by itself or by correction."""
@@ -144,15 +151,35 @@ def align(
         for name, entry in theirs.items()
         if isinstance(entry.value, np.ndarray) and name not in reference.constant and entry.value.size
     }
-    found = Alignment(
+    fresh = Alignment(
         artifact, reference, theirs, dict(artifact.stored) | dict(inputs), shares_names(artifact, reference),
         outputs=output_pairs, pool=Pool(arrays),
         exact=frozenset(digest(theirs[n].value) for n in reference.constant if n in theirs),
     )  # fmt: skip
     for name in inputs:
-        found.states[name] = State.SAME
-        found.counterparts[name] = Counterpart(input_pairs.get(name, name))
-    found.free_layout = not found.by_name
+        fresh.states[name] = State.SAME
+        fresh.counterparts[name] = Counterpart(input_pairs.get(name, name))
+    plain = _aligned(_copied(fresh))
+    if plain.by_name or plain.share >= _MOST_IN_PLACE:
+        return plain
+    # Another convention (channels last): the same values, with their axes in another order.
+    return max(plain, _aligned(replace(_copied(fresh), free_layout=True)), key=lambda a: a.share)
+
+
+_MOST_IN_PLACE = 0.5
+"""Share of the artifact's values that the reference has, from which on both keep their axes in one order."""
+
+
+def _copied(found: Alignment) -> Alignment:
+    return replace(
+        found, values=dict(found.values), states=dict(found.states), counterparts=dict(found.counterparts),
+        departures=[], slacks=dict(found.slacks),
+    )  # fmt: skip
+
+
+def _aligned(found: Alignment) -> Alignment:
+    """Walks, corrects the first departure that has no counterpart by name, and walks on from there."""
+    artifact = found.artifact
     _walk(found, range(len(artifact.nodes)))
     given_up: set[str] = set()
     while len(found.departures) < _MOST_DEPARTURES:
@@ -165,7 +192,7 @@ def align(
             given_up.add(lost)
             continue
         _correct(found, lost, departure.counterpart)
-        _walk(found, _downstream(found.artifact, lost))
+        _walk(found, _downstream(artifact, lost))
     return found
 
 
@@ -192,14 +219,17 @@ def _walk(found: Alignment, positions: Sequence[int] | range) -> None:
 def _cannot(found: Alignment, position: int, problem: str) -> None:
     """A node that fails on the reference's operands departs, too."""
     program = found.artifact
-    for name in program.nodes[position].output:
-        ours = _expected(found, name)
-        if not name or not all(found.settled(n) for n in program.reads(position)):
-            continue
-        found.departures.append(Departure(name, position, ours, None, np.inf, problem))
-        if ours is not None:
-            _correct(found, name, ours)
+    name = next(n for n in program.nodes[position].output if n)
+    if not found.by_name and not all(found.settled(n) or _steers(found, n) for n in program.reads(position)):
         return
+    found.values.pop(name, None)
+    ours = _expected(found, name)
+    if ours is not None:
+        found.departures.append(Departure(name, position, ours, None, np.inf, problem))
+        _correct(found, name, ours)
+    else:
+        found.states[name] = State.OPEN
+        found.problems[name] = problem
 
 
 def _expected(found: Alignment, name: str) -> Counterpart | None:
@@ -351,8 +381,16 @@ def _frontier(found: Alignment) -> list[str]:
         for name in node.output
         if found.states.get(name) is State.OPEN
         and name not in explained
-        and all(found.settled(n) or n in explained for n in program.reads(position))
+        and (name in program.readers or name in program.outputs)
+        and not _steers(found, name)
+        and all(found.settled(n) or n in explained or _steers(found, n) for n in program.reads(position))
     ]
+
+
+def _steers(found: Alignment, name: str) -> bool:
+    """Whether a value is made of shapes: each exporter computes those its own way, and they show in what they steer."""
+    entry = found.values.get(name)
+    return not found.by_name and entry is not None and entry.kind is not Kind.DATA
 
 
 _MOST_TRIED = 32
@@ -364,7 +402,8 @@ def _hypothesis(found: Alignment, name: str) -> Departure:
     """The value of the reference with which what follows agrees again; a departure without one if there is none."""
     program = found.artifact
     position = program.makers[name]
-    own = found.values[name].value
+    own = found.values[name].value if name in found.values else None
+    problem = found.problems.get(name, "")
     best: tuple[float, float, Counterpart] | None = None
     for candidate, merit in _ranked(found, position, name, own)[:_MOST_TRIED]:
         agreed = _agreement(found, name, candidate)
@@ -373,25 +412,26 @@ def _hypothesis(found: Alignment, name: str) -> Departure:
             if agreed == 1.0 and merit > _SURE:
                 break
     if best is None:
-        return Departure(name, position, None, own, np.inf)
+        return Departure(name, position, None, own, np.inf, problem)
     chosen = best[2]
     theirs = arrange(found.theirs[chosen.name].value, chosen.layout)
     slack = found.slacks.get(name)
-    return Departure(name, position, chosen, own, distance(own, theirs, slack), slack=slack)
+    units = np.inf if own is None else distance(own, theirs, slack)
+    return Departure(name, position, chosen, own, units, problem, slack)
 
 
 _SURE = 1.5
 """Merit of a candidate made by the same operator from a shared operand, and resembling the value."""
 
 
-def _ranked(found: Alignment, position: int, name: str, own: Array) -> list[tuple[Counterpart, float]]:
+def _ranked(found: Alignment, position: int, name: str, own: Array | None) -> list[tuple[Counterpart, float]]:
     """Candidates for a place, the likeliest first: by operator, shared operands, resemblance and shape."""
     reference = found.reference
     operator = found.artifact.nodes[position].op_type
     shared = {found.counterparts[n].name for n in found.artifact.reads(position) if n in found.counterparts}
     taken = Counter(c.name for n, c in found.counterparts.items() if found.states.get(n) is State.SAME)
     near = _behind(reference, shared) | shared
-    if own.dtype.kind == "f":
+    if own is not None and own.dtype.kind == "f":
         near |= {n for n in found.pool.near(own, 0.05) if n not in taken}
     rows = []
     for other in near:
@@ -402,10 +442,12 @@ def _ranked(found: Alignment, position: int, name: str, own: Array) -> list[tupl
         merit = 0.0
         if maker is not None and maker.op_type == operator:
             merit += 0.5 + 0.5 * bool(shared & set(maker.input))
-        merit += resemblance(own, entry.value) - 0.3 * (other in taken) - 0.2 * (entry.value.shape != own.shape)
+        merit -= 0.3 * (other in taken)
+        if own is not None:
+            merit += resemblance(own, entry.value) - 0.2 * (entry.value.shape != own.shape)
         if name in found.outputs and found.outputs[name] == other:
             merit += 3.0
-        options = list(layouts(own.shape, entry.value.shape)) if found.free_layout else []
+        options = list(layouts(own.shape, entry.value.shape)) if found.free_layout and own is not None else []
         rows += [(Counterpart(other, layout), merit - 0.1 * (layout is not None)) for layout in options or [None]]
     return sorted(rows, key=lambda row: -row[1])
 
@@ -433,13 +475,11 @@ def _agreement(found: Alignment, name: str, candidate: Counterpart) -> float:
     if found.outputs.get(name) == candidate.name:
         return 1.0
     follows = {o for p in _downstream(reference, candidate.name) for o in reference.nodes[p].output if o}
-    mine = found.values[name]
-    trial = replace(
-        found, values=dict(found.values), states=dict(found.states), counterparts=dict(found.counterparts),
-        departures=[], slacks={n: v for n, v in found.slacks.items() if n != name},
-    )  # fmt: skip
+    trial = _copied(found)
+    trial.slacks.pop(name, None)
     theirs = found.theirs[candidate.name]
-    trial.values[name] = Entry(arrange(theirs.value, candidate.layout), mine.dtype, Kind.DATA)
+    dtype = found.values[name].dtype if name in found.values else theirs.dtype
+    trial.values[name] = Entry(arrange(theirs.value, candidate.layout), dtype, Kind.DATA)
     trial.states[name] = State.WRONG
     asked, agreed = 0, 0
     direct = set(program.readers.get(name, ()))

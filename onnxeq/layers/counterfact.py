@@ -11,7 +11,7 @@ import onnx
 
 from onnxeq.errors import OnnxeqError
 from onnxeq.layers.alignment import Alignment, Departure
-from onnxeq.layers.differences import Edit, EditKind, Groups, edits
+from onnxeq.layers.differences import Edit, EditKind, Groups, edits, widened
 from onnxeq.layers.likeness import LIMIT, arrange, distance
 from onnxeq.types import Array
 
@@ -49,13 +49,29 @@ def explain(found: Alignment, departure: Departure, groups: Groups) -> Explanati
     tried = [(edit, _left(found, departure, edit.nodes, [edit])) for edit in candidates]
     for edit, left in tried:
         if left <= LIMIT:
-            return Explanation((edit,), left, True)
+            return _deeper(found, departure, groups, edit) or Explanation((edit,), left, True)
     joint = _joint(found, departure, groups, candidates)
     if joint is not None:
         return joint
     nearest = min(tried, key=lambda row: row[1])
     helped = nearest[1] < departure.units
     return Explanation((nearest[0],) if helped else (), min(nearest[1], departure.units), False)
+
+
+def _deeper(found: Alignment, departure: Departure, groups: Groups, edit: Edit) -> Explanation | None:
+    """What is wrong with the node that makes an operand, where it is one of the kind that the reference has there."""
+    wider = widened(found, groups, edit) if edit.kind is EditKind.OPERAND else None
+    if wider is None:
+        return None
+    new = set(wider.mine) - set(groups.mine)
+    kinds = (EditKind.ATTRIBUTE, EditKind.CONSTANT)
+    candidates = [e for e in itertools.islice(edits(found, departure, wider), _MOST_EDITS) if e.position in new]
+    candidates = [e for e in candidates if e.kind in kinds]
+    for candidate in candidates:
+        left = _left(found, departure, candidate.nodes, [candidate])
+        if left <= LIMIT:
+            return Explanation((candidate,), left, True)
+    return _joint(found, departure, wider, candidates) if candidates else None
 
 
 def _joint(found: Alignment, departure: Departure, groups: Groups, candidates: Sequence[Edit]) -> Explanation | None:

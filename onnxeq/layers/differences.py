@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +28,7 @@ from onnxeq.referee.frames import Entry, Kind
 from onnxeq.referee.schemas import default_attributes, schema_of
 from onnxeq.types import Array
 
-__all__ = ["Edit", "EditKind", "Groups", "edits", "groups_of"]
+__all__ = ["Edit", "EditKind", "Groups", "edits", "groups_of", "widened"]
 
 
 class EditKind(enum.IntEnum):
@@ -98,6 +99,32 @@ def groups_of(found: Alignment, departure: Departure) -> Groups:
     return Groups(tuple(mine), tuple(theirs))
 
 
+def widened(found: Alignment, groups: Groups, edit: Edit) -> Groups | None:
+    """The groups with the makers of an operand that is another one, where both are of one operator."""
+    added: list[tuple[int, int]] = []
+    for mine, theirs in zip(edit.mine, edit.theirs, strict=True):
+        one, two = found.artifact.makers.get(mine), found.reference.makers.get(theirs)
+        if one is None or two is None or one in groups.mine:
+            return None
+        a, r = found.artifact.nodes[one], found.reference.nodes[two]
+        if a.op_type != r.op_type or _constant(found.artifact, one) or _constant(found.reference, two):
+            return None
+        if list(a.output).index(mine) != list(r.output).index(theirs):
+            return None
+        added.append((one, two))
+    if not _in_one_order(added):
+        return None
+    return Groups(
+        tuple(sorted({*groups.mine, *(a for a, _ in added)})), tuple(sorted({*groups.theirs, *(r for _, r in added)}))
+    )
+
+
+def _in_one_order(pairs: Sequence[tuple[int, int]]) -> bool:
+    """Whether nodes stand in the same order on both sides: then what they read was exchanged, not the nodes."""
+    rows = sorted(pairs)
+    return all(a[1] <= b[1] for a, b in itertools.pairwise(rows))
+
+
 def _constant(program: Program, position: int) -> bool:
     return all(name in program.constant for name in program.nodes[position].output if name)
 
@@ -136,11 +163,14 @@ def _paired(found: Alignment, groups: Groups) -> Iterator[tuple[int | None, int 
 
 def _parameters(found: Alignment, mine: Sequence[onnx.NodeProto], left: int, right: int) -> Iterator[Edit]:
     """Attributes and constant inputs that differ."""
-    ours, theirs = _described(found.artifact, left), _described(found.reference, right)
+    order = _matched_inputs(found, left, right)
+    ours = _described(found.artifact, left)
+    theirs = _described(found.reference, right, order)
     node = found.artifact.nodes[left]
+    data = _data_inputs(found.artifact, left) | _data_inputs(found.reference, right, order)
     for name in dict.fromkeys([*ours, *theirs]):
         a, b = ours.get(name), theirs.get(name)
-        if b is None and a is None:
+        if name in data:  # computed on one side: an operand
             continue
         if a is not None and b is not None and _same_parameter(a.value, b.value):
             continue
@@ -166,19 +196,32 @@ class _Parameter:
     entry: Entry | None = None
 
 
-def _described(program: Program, position: int) -> dict[str, _Parameter]:
-    """A node's attributes, defaults included, and its constant inputs, by their names in the schema."""
+def _described(program: Program, position: int, order: Sequence[str] = ()) -> dict[str, _Parameter]:
+    """A node's attributes, defaults included, and its constant inputs, by their names in the schema.
+
+    ``order`` are its inputs in another order.
+    """
     node = program.nodes[position]
     opset = program.opsets.get("" if node.domain == "ai.onnx" else node.domain, 1)
     defaults = default_attributes(node.domain, node.op_type, opset)
     found = {name: _Parameter(decode(value)) for name, value in defaults.items()}
     found |= {a.name: _Parameter(decode(a)) for a in node.attribute}
-    for index, name in enumerate(node.input):
+    for index, name in enumerate(order or node.input):
         if name in program.constant:
             entry = constant_value(program, name)
             if entry is not None:
                 found[formal_name(program, node, index)] = _Parameter(entry.value, name, index, entry)
     return found
+
+
+def _data_inputs(program: Program, position: int, order: Sequence[str] = ()) -> set[str]:
+    """The inputs of a node that are computed, by their names in the schema."""
+    node = program.nodes[position]
+    return {
+        formal_name(program, node, i)
+        for i, name in enumerate(order or node.input)
+        if name and name not in program.constant
+    }
 
 
 def constant_value(program: Program, name: str) -> Entry | None:
@@ -267,12 +310,46 @@ def _replaced(
     return tuple(n for old in group for n in (by if old is node else [old]))
 
 
+_COMMUTATIVE = frozenset("Add Mul And Or Xor Equal Max Min Sum Mean BitwiseAnd BitwiseOr BitwiseXor".split())
+
+
+def _matched_inputs(found: Alignment, left: int, right: int) -> list[str]:
+    """The reference's inputs in the artifact's order: where order means nothing, each beside the one that it equals."""
+    a, r = found.artifact.nodes[left], found.reference.nodes[right]
+    theirs = list(r.input)
+    if a.op_type not in _COMMUTATIVE or a.op_type != r.op_type or len(a.input) != len(theirs):
+        return theirs
+    placed: list[str | None] = [None] * len(theirs)
+    for equal in (True, False):  # first what is the same, then what is of one kind, then the rest
+        for index, mine in enumerate(a.input):
+            if placed[index] is None:
+                fits = _is_it if equal else _of_one_kind
+                placed[index] = next((name for name in theirs if fits(found, mine, name)), None)
+                if placed[index] is not None:
+                    theirs.remove(str(placed[index]))
+    return [name if name is not None else theirs.pop(0) for name in placed]
+
+
+def _is_it(found: Alignment, mine: str, theirs: str) -> bool:
+    if mine in found.counterparts:
+        return found.counterparts[mine].name == theirs
+    if mine not in found.artifact.constant or theirs not in found.reference.constant:
+        return False
+    one, two = constant_value(found.artifact, mine), constant_value(found.reference, theirs)
+    return one is not None and two is not None and _same_parameter(one.value, two.value)
+
+
+def _of_one_kind(found: Alignment, mine: str, theirs: str) -> bool:
+    return (mine in found.artifact.constant) == (theirs in found.reference.constant)
+
+
 def _operands(found: Alignment, mine: Sequence[onnx.NodeProto], left: int, right: int) -> Iterator[Edit]:
     """Inputs at the same place that are other values."""
     a, r = found.artifact.nodes[left], found.reference.nodes[right]
     changes: list[tuple[int, str, Entry]] = []
+    inputs = _matched_inputs(found, left, right)
     for index in range(min(len(a.input), len(r.input))):
-        ours, theirs = a.input[index], r.input[index]
+        ours, theirs = a.input[index], inputs[index]
         if not ours or not theirs or (ours in found.artifact.constant and theirs in found.reference.constant):
             continue
         entry = _value_there(found, theirs)

@@ -14,7 +14,7 @@ from onnxeq.layers.differences import Edit, EditKind, groups_of
 from onnxeq.layers.likeness import arrange
 from onnxeq.layers.program import Program, label, native_name
 from onnxeq.layers.wording import array_change, attribute_text, few
-from onnxeq.referee.frames import Entry
+from onnxeq.referee.frames import Entry, Kind
 from onnxeq.types import Array, CauseKind, Where
 
 __all__ = ["Finding", "findings"]
@@ -129,6 +129,12 @@ def _operand(found: Alignment, edit: Edit, where: Where) -> tuple[Where, str]:
             replace(where, native=native_name(missing) or where.native),
             f"{missing.op_type} ({label(missing)} in the reference) is missing between '{mine[0]}' and it",
         )
+    steering = artifact.makers.get(mine[0])
+    if steering is not None and found.values[mine[0]].kind is not Kind.DATA:
+        source = artifact.nodes[steering]
+        reader = where.node
+        where = replace(where, node=label(source), op_type=source.op_type, value=mine[0])
+        return where, f"the {edit.name} that it gives to node {reader} {array_change(*edit.arrays)}"
     twin = next((n for n, c in found.counterparts.items() if c.name == theirs[0]), theirs[0])
     return where, f"its input {edit.name} is '{mine[0]}', the reference reads what is '{twin}' here"
 
@@ -210,7 +216,7 @@ def _effect(found: Alignment, departure: Departure) -> dict[str, Array]:
     values[departure.value] = replace(found.values[departure.value], value=departure.own)
     dirty = {departure.value}
     for position in range(departure.position + 1, len(program.nodes)):
-        if not dirty & set(program.reads(position)):
+        if not dirty & set(program.reads(position)) or not all(n in values for n in program.reads(position)):
             continue
         try:
             made = program.compute(position, values)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import onnx.inliner
 
-from onnxeq.errors import CannotRun, OnnxeqError
+from onnxeq.errors import CannotRun
 from onnxeq.graph.inspect import load
 from onnxeq.referee import Executor
 from onnxeq.referee.constants import sparse_array, tensor_array
@@ -41,6 +41,7 @@ class Program:
         readers: Value -> positions of the nodes that read it, sub-graphs included.
         constant: Values that follow from stored constants alone.
         stored: Initializers, and outputs of Constant nodes, by name.
+        base_dir: The folder of the model's file.
     """
 
     model: onnx.ModelProto
@@ -51,6 +52,7 @@ class Program:
     readers: Mapping[str, tuple[int, ...]]
     constant: frozenset[str]
     stored: Mapping[str, Entry]
+    base_dir: Path | None = None
     _executors: dict[int, Executor] = field(default_factory=dict, repr=False)
 
     def reads(self, position: int) -> list[str]:
@@ -171,7 +173,7 @@ def take_apart(model: onnx.ModelProto, base_dir: Path | None = None) -> Program:
     outputs = tuple(o.name for o in model.graph.output)
     return Program(
         model, tuple(nodes), given, outputs, makers, {k: tuple(v) for k, v in readers.items()}, frozenset(constant),
-        stored,
+        stored, base_dir,
     )  # fmt: skip
 
 
@@ -215,21 +217,3 @@ def native_name(node: onnx.NodeProto) -> str:
 def label(node: onnx.NodeProto) -> str:
     """How a report names a node."""
     return node_label(node)
-
-
-def run_tolerantly(program: Program, feed: Feed) -> tuple[dict[str, Entry], str]:
-    """As :meth:`Program.run`, with what could not be computed left out, and the first reason."""
-    values = dict(program.stored) | program.entries_of(feed)
-    reason = ""
-    for position in range(len(program.nodes)):
-        if all(name in values for name in program.reads(position)):
-            try:
-                values |= program.compute(position, values)
-            except OnnxeqError as error:
-                reason = reason or error.line()
-    return values, reason
-
-
-def positions(program: Program, names: Sequence[str]) -> list[int]:
-    """Positions of the makers of some values."""
-    return sorted({program.makers[name] for name in names if name in program.makers})

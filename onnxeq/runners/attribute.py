@@ -17,6 +17,7 @@ from onnxeq.arrays import load_feeds, save_feeds
 from onnxeq.errors import OnnxeqError
 from onnxeq.inputs import adapt, batch_size
 from onnxeq.layers.alignment import align
+from onnxeq.layers.expansion import expanded
 from onnxeq.layers.findings import Finding, findings
 from onnxeq.layers.likeness import LIMIT, distance
 from onnxeq.layers.program import Program, open_program
@@ -62,8 +63,11 @@ def run(job: Job) -> dict[str, Any]:
             if exact and not _gives(theirs, named["outputs"], exact[index], floor):
                 continue
             result["faithful"] = True
+            finer = expanded(reference, artifact, theirs)
+            if finer is not reference:
+                theirs = finer.run(_adapted(finer, feeds[index], named["names"]))
             job.step(f"hold the artifact against it on feed {index + 1}")
-            found = _held_against(job, artifact, reference, theirs, feeds[index], named)
+            found = _held_against(job, artifact, finer, theirs, feeds[index], named)
             if found["findings"]:
                 return {**result, **found, "feed": index}
             break
