@@ -98,6 +98,7 @@ class Alignment:
     departures: list[Departure] = field(default_factory=list)
     slacks: dict[str, Array] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, Array] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     pool: Pool = field(default_factory=lambda: Pool({}))
     exact: frozenset[Digest] = frozenset()
@@ -336,7 +337,8 @@ def _slack(found: Alignment, position: int, name: str) -> Array | None:
             if read in program.constant:
                 if digest(entry.value) in found.exact:
                     continue  # the reference holds the very same numbers: nothing was rounded
-                moved[read] = replace(entry, value=hook.constant(read, entry.value, entry.dtype), exact=None)
+                value = hook.constant(read, entry.value, entry.dtype)
+                moved[read] = replace(entry, value=np.where(_kept(found, read), entry.value, value), exact=None)
             elif read in found.slacks:
                 moved[read] = replace(entry, value=entry.value + signs(entry.value.shape) * found.slacks[read])
         try:
@@ -348,6 +350,20 @@ def _slack(found: Alignment, position: int, name: str) -> Array | None:
         with np.errstate(invalid="ignore"):
             total += np.nan_to_num(np.square(other - base)) / draws
     return np.sqrt(total)
+
+
+def _kept(found: Alignment, name: str) -> Array:
+    """The elements of a constant that a constant of the reference holds bit by bit, where those are most of it."""
+    if name not in found.kept:
+        value = found.values[name].value
+        best = np.zeros(value.shape, dtype=bool)
+        for other in found.reference.constant:
+            theirs = found.theirs[other].value if other in found.theirs else None
+            if isinstance(theirs, np.ndarray) and theirs.shape == value.shape and theirs.dtype == value.dtype:
+                same = theirs == value
+                best = same if same.sum() > max(best.sum(), value.size / 2) else best
+        found.kept[name] = best
+    return found.kept[name]
 
 
 def _downstream(program: Program, name: str) -> list[int]:
@@ -405,12 +421,15 @@ def _hypothesis(found: Alignment, name: str) -> Departure:
     own = found.values[name].value if name in found.values else None
     problem = found.problems.get(name, "")
     best: tuple[float, float, Counterpart] | None = None
-    for candidate, merit in _ranked(found, position, name, own)[:_MOST_TRIED]:
+    ranked = _ranked(found, position, name, own)[:_MOST_TRIED]
+    for candidate, merit in ranked:
         agreed = _agreement(found, name, candidate)
         if agreed > 0 and (best is None or (agreed, merit) > best[:2]):
             best = (agreed, merit, candidate)
             if agreed == 1.0 and merit > _SURE:
                 break
+    if best is None and ranked and ranked[0][1] >= _ALIKE:
+        best = (0.0, ranked[0][1], ranked[0][0])  # what follows it is at fault itself
     if best is None:
         return Departure(name, position, None, own, np.inf, problem)
     chosen = best[2]
@@ -419,6 +438,9 @@ def _hypothesis(found: Alignment, name: str) -> Departure:
     units = np.inf if own is None else distance(own, theirs, slack)
     return Departure(name, position, chosen, own, units, problem, slack)
 
+
+_ALIKE = 0.95
+"""Merit of a candidate made from a shared operand by the same operator, or with the same content for the most part."""
 
 _SURE = 1.5
 """Merit of a candidate made by the same operator from a shared operand, and resembling the value."""
@@ -433,6 +455,7 @@ def _ranked(found: Alignment, position: int, name: str, own: Array | None) -> li
     near = _behind(reference, shared) | shared
     if own is not None and own.dtype.kind == "f":
         near |= {n for n in found.pool.near(own, 0.05) if n not in taken}
+    seen = {c.layout.axes for c in found.counterparts.values() if c.layout is not None}
     rows = []
     for other in near:
         entry = found.theirs.get(other)
@@ -440,14 +463,16 @@ def _ranked(found: Alignment, position: int, name: str, own: Array | None) -> li
             continue
         maker = reference.nodes[reference.makers[other]] if other in reference.makers else None
         merit = 0.0
-        if maker is not None and maker.op_type == operator:
-            merit += 0.5 + 0.5 * bool(shared & set(maker.input))
+        if maker is not None:
+            merit += 0.5 * (maker.op_type == operator) + 0.5 * bool(shared & set(maker.input))
         merit -= 0.3 * (other in taken)
         if own is not None:
             merit += resemblance(own, entry.value) - 0.2 * (entry.value.shape != own.shape)
         if name in found.outputs and found.outputs[name] == other:
             merit += 3.0
-        options = list(layouts(own.shape, entry.value.shape)) if found.free_layout and own is not None else []
+        options = (
+            [v for v in layouts(own.shape, entry.value.shape) if v is None or v.axes in seen] if own is not None else []
+        )
         rows += [(Counterpart(other, layout), merit - 0.1 * (layout is not None)) for layout in options or [None]]
     return sorted(rows, key=lambda row: -row[1])
 
@@ -475,6 +500,11 @@ def _agreement(found: Alignment, name: str, candidate: Counterpart) -> float:
     if found.outputs.get(name) == candidate.name:
         return 1.0
     follows = {o for p in _downstream(reference, candidate.name) for o in reference.nodes[p].output if o}
+    behind = {o for p in _downstream(program, name) for o in program.nodes[p].output if o}
+    before = {n for p in program.ancestors(name) for n in program.reads(p)}
+    if any(n in before and c.name == candidate.name for n, c in found.counterparts.items()):
+        # It stands earlier in the artifact, too, and what follows it there says nothing about this place.
+        follows -= {c.name for n, c in found.counterparts.items() if n not in behind}
     trial = _copied(found)
     trial.slacks.pop(name, None)
     theirs = found.theirs[candidate.name]

@@ -64,7 +64,7 @@ def _deeper(found: Alignment, departure: Departure, groups: Groups, edit: Edit) 
     if wider is None:
         return None
     new = set(wider.mine) - set(groups.mine)
-    kinds = (EditKind.ATTRIBUTE, EditKind.CONSTANT)
+    kinds = (EditKind.ATTRIBUTE, EditKind.CONSTANT, EditKind.OPERATOR)
     candidates = [e for e in itertools.islice(edits(found, departure, wider), _MOST_EDITS) if e.position in new]
     candidates = [e for e in candidates if e.kind in kinds]
     for candidate in candidates:

@@ -89,8 +89,10 @@ def groups_of(found: Alignment, departure: Departure) -> Groups:
     theirs: list[int] = []
     if departure.counterpart is not None and departure.counterpart.name in reference.makers:
         known = {c.name for n, c in found.counterparts.items() if n != departure.value and found.settled(n)}
-        if departure.counterpart.name in known:  # what belongs in the place is there already: too much was made of it
-            return Groups(tuple(mine), ())
+        before = {n for p in artifact.ancestors(departure.value) for n in artifact.reads(p)}
+        if any(n in before and c.name == departure.counterpart.name for n, c in found.counterparts.items()):
+            return Groups(tuple(mine), ())  # what belongs in the place is there already: too much was made of it
+        known -= {departure.counterpart.name}
         theirs = [
             p
             for p in reference.ancestors(departure.counterpart.name, known | set(reference.inputs))
@@ -107,7 +109,9 @@ def widened(found: Alignment, groups: Groups, edit: Edit) -> Groups | None:
         if one is None or two is None or one in groups.mine:
             return None
         a, r = found.artifact.nodes[one], found.reference.nodes[two]
-        if a.op_type != r.op_type or _constant(found.artifact, one) or _constant(found.reference, two):
+        if _constant(found.artifact, one) or _constant(found.reference, two):
+            return None
+        if a.op_type != r.op_type and not (_twice(found, mine) and _read_alike(found, one, two)):
             return None
         if list(a.output).index(mine) != list(r.output).index(theirs):
             return None
@@ -116,6 +120,22 @@ def widened(found: Alignment, groups: Groups, edit: Edit) -> Groups | None:
         return None
     return Groups(
         tuple(sorted({*groups.mine, *(a for a, _ in added)})), tuple(sorted({*groups.theirs, *(r for _, r in added)}))
+    )
+
+
+def _twice(found: Alignment, name: str) -> bool:
+    """Whether the artifact has a value of the reference in two places: one of them should be another."""
+    held = found.counterparts.get(name)
+    return held is not None and sum(c == held for c in found.counterparts.values()) > 1
+
+
+def _read_alike(found: Alignment, one: int, two: int) -> bool:
+    """Whether two nodes read the same values."""
+    mine = [found.values[n].value for n in found.artifact.operands(one) if n in found.values]
+    theirs = [found.theirs[n].value for n in found.reference.operands(two) if n in found.theirs]
+    return len(mine) == len(theirs) and all(
+        isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and distance(a, b) <= LIMIT
+        for a, b in zip(mine, theirs, strict=True)
     )
 
 

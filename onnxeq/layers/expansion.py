@@ -21,7 +21,7 @@ _DOMAIN = "onnxeq.body"
 
 
 def expanded(reference: Program, artifact: Program, values: Mapping[str, Entry]) -> Program:
-    """The reference with the bodies of the composite operators that the artifact does not use; itself if there are none.
+    """The reference with the bodies of those composite operators that the artifact does not use, or as it is.
 
     Args:
         reference: What is expanded.
