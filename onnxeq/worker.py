@@ -38,6 +38,7 @@ KINDS = {
     "normalize": "onnxeq.runners.normalizer:run",
     "ort": "onnxeq.runners.ort:run",
     "referee": "onnxeq.runners.referee:run",
+    "runtime": "onnxeq.runners.runtime:run",
 }
 """What each kind of job runs: a function of a :class:`Job` that returns a JSON object."""
 
