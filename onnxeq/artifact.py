@@ -152,6 +152,34 @@ class ArtifactRuns:
 
         return Anchored(trace("anchored"), trace("unit"), trace("probed"), tuple(found.job.data["flips"]))
 
+    def isolate(self, jobs: Jobs, source: str, target: str, order: Sequence[int], limit: float) -> Mapping[str, Any]:
+        """Where the runtime goes wrong between two executions, see :mod:`onnxeq.runners.isolate`.
+
+        Args:
+            jobs: Where to run.
+            source: The execution that is taken as given.
+            target: The runtime's execution that is judged.
+            order: The feeds to look at, the worst first.
+            limit: How many units of rounding noise are allowed.
+
+        Returns:
+            Empty when it could not be found out.
+        """
+        base, noise = self.outcomes[source].job, self.outcomes["referee/f64"].job
+        if base is None or noise is None:
+            return {}
+        cuda = target.startswith("ort/cuda")
+        optimize = target != self.runtime.plain
+        params = {
+            **self.question.params, "runner": self.runtime.params(), "optimize": optimize,
+            "provider": "cuda" if cuda else "cpu", "tf32": target == "ort/cuda", "order": list(order), "limit": limit,
+            "settings": optimize and not cuda and source == self.runtime.plain,
+        }  # fmt: skip
+        reads = {**self.question.inputs, "base": base.out / "trace", "unit": noise.out / "rounding"}
+        asked = replace(self.question, kind="isolate", label=f"isolate {target}", params=params, inputs=reads)
+        found = _outcome(jobs.start(asked))
+        return {} if found.job is None else found.job.data
+
     def blame(self, jobs: Jobs, output: str) -> Mapping[str, Any]:
         """Which node's rounding makes an output (by the source's name) inaccurate, see :mod:`onnxeq.runners.blame`.
 

@@ -31,6 +31,7 @@ KINDS = {
     "anchor": "onnxeq.runners.anchor:run",
     "blame": "onnxeq.runners.blame:run",
     "catalogue": "onnxeq.runners.native:catalogue",
+    "isolate": "onnxeq.runners.isolate:run",
     "native": "onnxeq.runners.native:prepare",
     "native-export": "onnxeq.runners.native:export",
     "native-run": "onnxeq.runners.native:run",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from onnxeq.referee import NodeInfo, Value
 
-__all__ = ["run"]
+__all__ = ["native_name", "run"]
 
 Real: TypeAlias = "NDArray[np.float64]"
 
@@ -75,12 +75,12 @@ def _described(model: onnx.ModelProto, label: str) -> dict[str, Any]:
         "node": label,
         "op_type": node.op_type,
         "value": value,
-        "native": _native_name(node),
+        "native": native_name(node),
         "readers": sorted({n.op_type for n in model.graph.node if value in n.input}),
     }
 
 
-def _native_name(node: onnx.NodeProto) -> str:
+def native_name(node: onnx.NodeProto) -> str:
     """The framework's name for what the node comes from, where the exporter has noted it."""
     notes = {entry.key: entry.value for entry in node.metadata_props}
     try:
