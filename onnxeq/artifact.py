@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxeq.arrays import load_feeds
-from onnxeq.errors import OnnxeqError
+from onnxeq.errors import CannotRun, FrameworkMissing, JobCrashed, JobTimeout, OnnxeqError
 from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.ladder import Execution, RungPlan, Units
 from onnxeq.noise import AMPLITUDE
@@ -27,10 +27,11 @@ _REPEATS = {"repeat": "again", "session": "new session", "threads": "1 thread"}
 
 @dataclass(frozen=True)
 class _Outcome:
-    """A finished job, or the error in its place."""
+    """A finished job, or the error in its place; ``refused`` when it is the model that made it fail."""
 
     job: JobResult | None
     error: str = ""
+    refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,12 @@ class ArtifactRuns:
     def literal(self) -> str:
         """The execution that runs the graph as literally as the runtime can: what the referee is held against."""
         return self.runtime.deployed if self.no_plain else self.runtime.plain
+
+    @property
+    def refused(self) -> str:
+        """What the runtime says of the model with its graph optimisations on, where it runs it without them."""
+        plain, deployed = self.outcomes[self.runtime.plain], self.outcomes[self.runtime.deployed]
+        return deployed.error if deployed.refused and plain.job is not None and not self.no_plain else ""
 
     def executions(self) -> dict[str, Execution]:
         """Execution name -> trace, or why there is none."""
@@ -370,5 +377,14 @@ def _outcome(future: Future[JobResult]) -> _Outcome:
     """What could not be run is said on its rung."""
     try:
         return _Outcome(future.result())
+    except FrameworkMissing:  # the user can mend it
+        raise
     except OnnxeqError as error:
-        return _Outcome(None, error.line())
+        return _Outcome(None, error.line(), _is_refusal(error))
+
+
+def _is_refusal(error: OnnxeqError) -> bool:
+    """Whether a runtime said no, or died of the model; running out of memory or time is not the model's doing."""
+    if isinstance(error, (JobCrashed, JobTimeout)):
+        return False
+    return isinstance(error, CannotRun) and "SIGKILL" not in error.message

@@ -26,7 +26,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
     units = found.runs.units()
     own = {"native-rounding": found.source_runs.units() if found.source_runs else units}
     rungs = [ladder.climb((p,), found.executions, own.get(p.name, units), rules)[0] for p in found.plans]
-    rungs = _reanchored(jobs, found, rungs, units)
+    rungs = [_refused(found, r) for r in _reanchored(jobs, found, rungs, units)]
     if any(r.status is Status.FAIL and not r.reason and r.name != "stability" for r in rungs):
         units = found.runs.reduced_units(jobs)
     reference = found.executions[found.reference].trace
@@ -112,6 +112,14 @@ def _reanchored(jobs: Jobs, found: Evidence, rungs: list[Rung], units: ladder.Un
             for r in rungs
         ]  # fmt: skip
     return rungs
+
+
+def _refused(found: Evidence, rung: Rung) -> Rung:
+    """The optimizer rung, broken where the runtime takes the model only with its graph optimisations off."""
+    if rung.name != "optimizer" or rung.status is not Status.NOT_RUN or not found.runs.refused:
+        return rung
+    reason = f"without graph optimisations it runs, with them {found.runs.refused}"
+    return replace(rung, ratio=math.inf, status=Status.FAIL, reason=reason)
 
 
 def _passed(rung: Rung, behind: Rung, said: str) -> Rung:

@@ -149,7 +149,8 @@ class Runner(Protocol):
       the referee, on the ``kernels`` rung, and the ``optimizer`` rung is not run.
     - ``EXPERIMENTS: Mapping[str, Mapping[str, Any]]``: in words (``with one thread``) -> settings under which a
       fault may go away; each is tried when a rung has broken, and those that mend it are named.
-    - ``LEVELS: Mapping[str, Mapping[str, Any]]``: name -> settings of the optimisation levels, the mildest first.
+      A setting ``PROVIDER.name`` is tried on that provider only.
+    - ``levels() -> Mapping[str, Mapping[str, Any]]``: name -> settings of the optimisation levels, the mildest first.
     - ``passes() -> Sequence[str]``: names of single graph optimisations; the setting ``disabled_passes``, a list
       of them, must switch them off.
     - ``save_optimized(model: Path, options: SessionOptions, target: Path) -> None``: writes the optimised graph

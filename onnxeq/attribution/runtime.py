@@ -47,15 +47,27 @@ def locate(jobs: Jobs, found: Evidence, cause: Cause, units: Units) -> tuple[Cau
     if not facts:
         return (cause,)
     said = "".join(f"; {text}" for text in _settings(facts))
-    causes = [c for row in facts["analyses"] for c in _of_analysis(found, cause, facts, row, limit, said)]
-    return tuple(causes) or (replace(cause, evidence=f"{cause.evidence}{said}"),)
+    causes = [c for row in facts["analyses"] for c in _of_analysis(cause, facts, row, limit, said)]
+    return tuple(causes) or (_unplaced(cause, facts, said),)
+
+
+def _unplaced(cause: Cause, facts: Mapping[str, Any], said: str) -> Cause:
+    """What is known of a fault that no look at the nodes could place."""
+    passes = "".join(f"; {text}" for text in _passes(facts, tuple(facts["passes"])))
+    first = facts["first"]
+    if not first:
+        return replace(cause, evidence=f"{cause.evidence}{passes}{said}")
+    where = Where(first["node"], first["op_type"], first["value"], first["native"])
+    place = f"; the graph is refused from node {where.node} ({where.op_type}) on, and taken up to its inputs"
+    return replace(cause, where=where, evidence=f"{cause.evidence}{place}{passes}{said}")
 
 
 def _broken(found: Evidence, cause: Cause, units: Units) -> RungPlan | None:
     """The plan of the rung that broke: with the same name and ratio, where several have the name."""
     plans = [p for p in found.plans if p.name == cause.rung]
     climbed = [(p, ladder.climb((p,), found.executions, units, ladder.Rules())[0]) for p in plans]
-    broken = [(p, r) for p, r in climbed if r.status is Status.FAIL]
+    refused = found.runs.refused if cause.rung == "optimizer" else ""
+    broken = [(p, r) for p, r in climbed if r.status is Status.FAIL or refused]
     same = [p for p, r in broken if r.ratio == cause.ratio]
     return next(iter(same), broken[0][0] if broken else None)
 
@@ -73,7 +85,7 @@ def _order(found: Evidence, plan: RungPlan, units: Units) -> list[int]:
     ours, theirs = found.executions[plan.source].trace, found.executions[plan.target].trace
     count = min(len(ours), len(theirs))
     ratios = [compare([ours[i]], [theirs[i]], [units.rounding[i]], step=2.0**-24).ratio for i in range(count)]
-    return sorted(range(count), key=lambda i: -ratios[i])
+    return sorted(range(count), key=lambda i: -ratios[i]) or [0]  # refused: there is nothing to compare
 
 
 def _settings(facts: Mapping[str, Any]) -> list[str]:
@@ -81,8 +93,6 @@ def _settings(facts: Mapping[str, Any]) -> list[str]:
     said = []
     if not facts["again"]:
         said.append("it did not show when the model was run again, so it comes and goes")
-    if facts["refused"]:
-        said.append(f"the runtime says: {facts['refused']}")
     said += [f"{words} it agrees ({left:.2g})" for words, left in facts["experiments"].items()]
     if facts["level"]:
         before = f", {facts['before']} does not" if facts["before"] else ""
@@ -90,19 +100,17 @@ def _settings(facts: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _of_analysis(
-    found: Evidence, cause: Cause, facts: Mapping[str, Any], row: _Row, limit: float, said: str
-) -> list[Cause]:
+def _of_analysis(cause: Cause, facts: Mapping[str, Any], row: _Row, limit: float, said: str) -> list[Cause]:
     """The causes that one look at all nodes gives."""
     suspects: Sequence[_Row] = row["suspects"]
     causes: list[Cause] = []
-    together, suspects = _reduced(found, suspects, row["totals"])
+    together, suspects = _reduced(suspects, row["totals"])
     if together:
         causes.append(_of_precision(cause, together[0], row, said))
     faults = [s for s in suspects if _is_fault(s, limit)]
     if not faults and suspects and not causes:
         faults = [max(suspects, key=lambda s: (s["effect"], s["ratio"]))]
-    passes = "".join(f"; {text}" for text in _passes(facts, row))
+    passes = "".join(f"; {text}" for text in _passes(facts, row["passes"]))
     for alike in _grouped(faults):
         causes.append(_of_node(cause, alike, row, f"{passes}{said}"))
     return causes
@@ -112,19 +120,17 @@ def _is_fault(suspect: _Row, limit: float) -> bool:
     return bool(suspect["problem"]) or suspect["ratio"] >= CERTAIN or suspect["effect"] > limit
 
 
-def _passes(facts: Mapping[str, Any], row: _Row) -> list[str]:
+def _passes(facts: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """The passes of an analysis, with what is left of the error without each."""
-    return [
-        f"the pass {name} makes it: with disabled_optimizers=['{name}'] the error is {_number(facts['passes'][name])}"
-        if len(facts["passes"]) == 1
-        else f"the pass {name} makes it, and {' and '.join(n for n in facts['passes'] if n != name)} makes another"
-        for name in row["passes"]
-    ]
+    left: Mapping[str, float] = facts["passes"]
+    if len(left) == 1:
+        return [
+            f"the pass {n} makes it: with disabled_optimizers=['{n}'] the error is {_number(left[n])}" for n in names
+        ]
+    return [f"the pass {n} makes it, beside {' and '.join(o for o in left if o != n)}" for n in names]
 
 
-def _reduced(
-    found: Evidence, suspects: Sequence[_Row], totals: Mapping[str, int]
-) -> tuple[list[tuple[str, list[_Row]]], list[_Row]]:
+def _reduced(suspects: Sequence[_Row], totals: Mapping[str, int]) -> tuple[list[tuple[str, list[_Row]]], list[_Row]]:
     """The nodes that compute in a reduced precision, if that is what most of their operators do, and the others."""
     best: tuple[str, list[_Row]] = ("", [])
     for kind in ("tf32", "float16", "bfloat16", "int8"):
@@ -174,15 +180,18 @@ def _of_node(cause: Cause, alike: Sequence[_Row], row: _Row, said: str) -> Cause
     inside = f" around {', '.join(fault['inside'][:4])}" if fault["inside"] else ""
     fused = f", run as {fault['fused_type']} {fault['fused']}" if fault["fused"] else ""
     native = f", {fault['native']}" if fault["native"] else ""
-    what = f"{cause.evidence}; made at node {fault['node']} ({fault['op_type']}{inside}{fused}{native})"
+    fits = {k: r for k, r in fault["fits"].items() if _FAINTEST <= r <= ladder.REDUCED}
+    summed = cause.evidence if fits else cause.evidence.partition("; consistent with")[0]
+    what = f"{summed}; made at node {fault['node']} ({fault['op_type']}{inside}{fused}{native})"
     if fault["problem"]:
         how = f": on the inputs that it got, {fault['problem'].removeprefix('output ')}"
     else:
-        relative = f", {fault['max_abs'] / fault['scale']:.2g} of its size" if fault["scale"] else ""
+        relative = f", {fault['rms'] / fault['scale']:.2g} of its size" if fault["scale"] else ""
         how = (
             f": on the inputs that it got, its result '{fault['value']}' is {fault['max_abs']:.2g} off{relative} and"
             f" {fault['ratio']:.3g}x its own rounding noise"
         )
+        how += "".join(f", {r:.2g}x what {k} does to it" for k, r in sorted(fits.items(), key=lambda f: f[1])[-1:])
     effect = ""
     if fault["effect"] > 0 and fault["moved"] < _HUGE:
         effect = f"; that alone moves '{fault['output']}' by {fault['moved']:.2g} in float64"
@@ -193,7 +202,8 @@ def _of_node(cause: Cause, alike: Sequence[_Row], row: _Row, said: str) -> Cause
         others = ", ".join(s["node"] for s in alike[1:4])
         total = row["totals"].get(fault["op_type"], len(alike))
         more = f"; so do {len(alike) - 1} more of {total} {fault['op_type']} nodes ({others}, ...)"
-    beside = f"; no other of {row['judged']} nodes is over {row['healthy']:.2g}x" if len(alike) == 1 else ""
+    others = f"; the largest local error of the other {row['judged']} nodes is {row['healthy']:.2g}x"
+    beside = others if len(alike) == 1 and row["judged"] > 1 else ""
     ratio = fault["effect"] if fault["effect"] > 0 else min(fault["ratio"], cause.ratio)
     hidden = "" if row["shows"] else "; it does not show while inner values are asked for, so the place is uncertain"
     evidence = f"{what}{how}{effect}{more}{beside}{said}{hidden}"

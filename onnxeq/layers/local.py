@@ -37,7 +37,7 @@ __all__ = ["SUSPECT", "LocalError", "local_errors"]
 
 Real: TypeAlias = "NDArray[np.float64]"
 
-SUSPECT = 6.0
+SUSPECT = 4.0
 """Local error, in the node's own rounding noise, from which on a node is looked at further."""
 
 _DRAWS = 2

@@ -162,6 +162,22 @@ class Prober:
         path.write_bytes(self._copy.SerializeToString())
         return path
 
+    def cut(self, values: Sequence[str], index: GraphIndex) -> Path:
+        """A copy that ends with those of ``values`` that none of the others needs."""
+        read = {name for value in values for name in index.reads(index.makers[value])}
+        ends = [value for value in values if value not in read]
+        kept = onnx.ModelProto()
+        kept.CopyFrom(self._copy)
+        del kept.graph.output[:]
+        kept.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ends)
+        del kept.graph.node[:]
+        wanted = {id(index.makers[value]) for value in values}
+        kept.graph.node.extend(n for n in index.nodes if id(n) in wanted or n.op_type == "Constant")
+        self._count += 1
+        path = self._folder / f"cut-{self._count}.onnx"
+        path.write_bytes(kept.SerializeToString())
+        return path
+
 
 def _declared(name: str, dtype: str) -> onnx.ValueInfoProto:
     if not dtype:

@@ -80,11 +80,8 @@ class Bench:
     def level(self) -> tuple[str, str]:
         """The mildest optimisation level that breaks, and the one before it; empty where there are none."""
         before = ""
-        for name, settings in dict(getattr(self.runner, "LEVELS", {})).items():
-            tried = self.run(settings)
-            if tried.refused.startswith("this "):  # the level itself is not known to this version
-                continue
-            if tried.broken:
+        for name, settings in dict(getattr(self.runner, "levels", dict)()).items():
+            if self.run(settings).broken:
                 return name, before
             before = name
         return "", before

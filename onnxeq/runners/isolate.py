@@ -19,12 +19,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from onnxeq.arrays import load_feeds
 from onnxeq.errors import CannotRun, OnnxeqError
 from onnxeq.graph.inspect import load
-from onnxeq.layers.probes import GraphIndex
+from onnxeq.layers.probes import GraphIndex, Prober
 from onnxeq.layers.suspects import Analysis, Suspect, analyse
 from onnxeq.layers.trials import Bench
 from onnxeq.referee import Executor
@@ -47,7 +48,8 @@ def run(job: Job) -> dict[str, Any]:
     Returns:
         ``again``: whether the fault showed again, ``error``: how far the outputs were away; ``experiments``: in words
         -> the error that is left; ``level`` and ``before``; ``passes``: name -> the error that is left without it;
-        ``refused``: what the runtime says of a model that it does not take; ``analyses``: one row for each set of
+        ``refused``: what the runtime says of a model that it does not take, and ``first``, the node from which on it
+        does not; ``analyses``: one row for each set of
         passes that was looked at, see :func:`_row`.
     """
     params = job.params
@@ -68,6 +70,7 @@ def run(job: Job) -> dict[str, Any]:
         "before": "",
         "passes": {},
         "analyses": [],
+        "first": {},
     }
     if first.broken:
         job.step("experiments")
@@ -83,7 +86,34 @@ def run(job: Job) -> dict[str, Any]:
         found, fused = _analysed(job, model, altered, str(result["level"]))
         if found is not None:
             result["analyses"].append(_row(found, fused, named))
+    if first.refused:
+        job.step("the first node that is refused")
+        result["first"] = _first_refused(job, model, benches[0])
     return result
+
+
+def _first_refused(job: Job, model: onnx.ModelProto, bench: Bench) -> dict[str, Any]:
+    """The node up to which the runtime takes the graph and from which on it refuses it.
+
+    What a value needs contains what the values before it need, so that halving the order of the graph finds it.
+    """
+    index, prober = GraphIndex(model), Prober(model, job.out / "cut")
+    values = [next(n for n in node.output if n) for node in index.nodes if node.op_type != "Constant"]
+    low, high = -1, len(values) - 1
+
+    def refuses(position: int) -> bool:
+        cut = prober.cut(values[: position + 1], index)
+        return bool(replace(bench, model=cut, base={}).run().refused)
+
+    if not values or not refuses(high):
+        return {}
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if refuses(middle) else (middle, high)
+    node = index.makers[values[high]]
+    return {
+        "node": node_label(node), "op_type": node.op_type, "value": values[high], "native": native_name(node)
+    }  # fmt: skip
 
 
 _ATTEMPTS = 3
@@ -182,6 +212,7 @@ def _suspect(suspect: Suspect, fused: GraphIndex | None) -> dict[str, Any]:
         "native": native_name(node),
         "ratio": _finite(error.ratio),
         "max_abs": _finite(error.measure.max_abs),
+        "rms": 0.0 if error.delta is None else _rms(error.delta),
         "scale": error.scale,
         "problem": error.measure.problem,
         "effect": _finite(suspect.effect),
@@ -197,6 +228,11 @@ def _suspect(suspect: Suspect, fused: GraphIndex | None) -> dict[str, Any]:
 
 
 _HUGE = 1e300
+
+
+def _rms(values: Any) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
 
 
 def _finite(value: float) -> float:

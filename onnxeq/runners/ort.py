@@ -16,24 +16,26 @@ from onnxeq.protocols import SessionOptions
 from onnxeq.runners.runtime import run as run
 from onnxeq.types import Feed
 
-__all__ = ["EXPERIMENTS", "LEVELS", "cuda_device", "open", "passes", "run", "save_optimized", "versions", "warm_up"]
+__all__ = ["EXPERIMENTS", "cuda_device", "levels", "open", "passes", "run", "save_optimized", "versions", "warm_up"]
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
-LEVELS: Mapping[str, Mapping[str, Any]] = {
-    name: {"level": name} for name in ("ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_LAYOUT", "ORT_ENABLE_ALL")
-}
-"""The optimisation levels beyond none, the mildest first; older versions lack LAYOUT, and refuse it."""
+_LEVELS = ("ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_LAYOUT", "ORT_ENABLE_ALL")
 
 EXPERIMENTS: Mapping[str, Mapping[str, Any]] = {
     "with one thread (intra_op_num_threads=1)": {"intra_op_num_threads": 1},
     "without the memory pattern (enable_mem_pattern=False)": {"enable_mem_pattern": False},
     "without reusing memory (enable_mem_reuse=False)": {"enable_mem_reuse": False},
     "without the memory arena (enable_cpu_mem_arena=False)": {"enable_cpu_mem_arena": False},
+    "without TF32 (use_tf32=0)": {"cuda.use_tf32": 0},
+    "with cuDNN's default algorithms (cudnn_conv_algo_search=DEFAULT)": {"cuda.cudnn_conv_algo_search": "DEFAULT"},
+    "with cuDNN's heuristic choice (cudnn_conv_algo_search=HEURISTIC)": {"cuda.cudnn_conv_algo_search": "HEURISTIC"},
+    "with small workspaces (cudnn_conv_use_max_workspace=0)": {"cuda.cudnn_conv_use_max_workspace": 0},
+    "with NCHW (prefer_nhwc=0)": {"cuda.prefer_nhwc": 0},
 }
-"""What a fault may go away with, see :class:`onnxeq.protocols.Runner`."""
+"""What a fault may go away with, see :class:`onnxeq.protocols.Runner`; ``cuda.`` and a name is an option of CUDA's."""
 
-_OWN = frozenset(key for settings in EXPERIMENTS.values() for key in settings)
+_OWN = frozenset(key for settings in EXPERIMENTS.values() for key in settings if "." not in key)
 """Attributes of ``SessionOptions`` that may be set."""
 
 
@@ -69,13 +71,20 @@ class _Session:
 def open(model: Path, options: SessionOptions) -> _Session:  # noqa: A001 - the protocol's name
     """A session for a model file; see :class:`onnxeq.protocols.Runner`.
 
-    Settings: ``level`` (a name of :data:`LEVELS`), ``disabled_passes`` (a list), the attributes of
+    Settings: ``level`` (a key of :func:`levels`), ``disabled_passes`` (a list), the attributes of
     ``onnxruntime.SessionOptions`` that :data:`EXPERIMENTS` names, and options of the CUDA provider (``cuda.`` and
     their name).
     """
     import onnxruntime
 
     return _Session(_session(onnxruntime, model, options, None))
+
+
+def levels() -> Mapping[str, Mapping[str, Any]]:
+    """The optimisation levels beyond none, the mildest first; older versions lack LAYOUT."""
+    import onnxruntime
+
+    return {name: {"level": name} for name in _LEVELS if hasattr(onnxruntime.GraphOptimizationLevel, name)}
 
 
 def save_optimized(model: Path, options: SessionOptions, target: Path) -> None:
@@ -117,8 +126,6 @@ def _session_options(onnxruntime: Any, options: SessionOptions) -> Any:
     asked.graph_optimization_level = level.ORT_ENABLE_ALL if options.optimize else level.ORT_DISABLE_ALL
     for key, value in options.settings.items():
         if key == "level":
-            if not hasattr(level, value):
-                raise CannotRun(f"this onnxruntime has no level {value}")
             asked.graph_optimization_level = getattr(level, value)
         elif key in _OWN:
             # What a user writes after the runner's name is text.
