@@ -227,7 +227,7 @@ def _judge(
     if found.ratio > SUSPECT and numbers:
         with np.errstate(invalid="ignore"):
             delta = given - ours
-        if not region and not found.problem:
+        if not region and not found.problem and _scattered(ours, delta):
             fits = _fits(info, inputs, position, ours, given, dtype)
     finite = ours[np.isfinite(ours)] if ours.dtype == np.float64 else np.zeros(0)
     scale = float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
@@ -241,6 +241,24 @@ def _sequences(name: str, exact: Value, theirs: Value) -> Measure:
     ours = {f"{name}.{i}": np.asarray(v) for i, v in enumerate(exact)}
     given = {f"{name}.{i}": np.asarray(lift(v)) for i, v in enumerate(theirs)}
     return compare([ours], [given], [{k: np.abs(v) * 2.0**-24 for k, v in ours.items()}], step=2.0**-24)
+
+
+_SCATTER = 0.01
+"""Share of an error's energy that is left of a rounding's after the best ``a + b*y``. A factor or a shift leaves none; a
+conversion that cuts bits off is biased, but leaves a third and more."""
+
+
+def _scattered(exact: Real, delta: Real) -> bool:
+    """Whether an error goes up and down as rounding does; one that is a factor or a shift is no precision."""
+    usable = np.isfinite(delta) & np.isfinite(exact)
+    y, e = exact[usable], delta[usable]
+    energy = float(np.sum(np.square(e)))
+    if y.size < 3 or energy == 0:
+        return False
+    y, e = y - y.mean(), e - e.mean()
+    power = float(np.sum(np.square(y)))
+    slope = float(np.sum(y * e)) / power if power > 0 else 0.0
+    return float(np.sum(np.square(e - slope * y))) > _SCATTER * energy
 
 
 def _fits(
