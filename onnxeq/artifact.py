@@ -9,26 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from onnxeq.arrays import load_feeds
-from onnxeq.errors import OnnxeqError
+from onnxeq.errors import CannotRun, FrameworkMissing, JobCrashed, JobTimeout, OnnxeqError
 from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.ladder import Execution, RungPlan, Units
 from onnxeq.noise import AMPLITUDE
 from onnxeq.providers import Provider
 from onnxeq.reduced import KINDS
+from onnxeq.runtimes import Runtime
 from onnxeq.sides import reads_of
 from onnxeq.types import Array, Feed
 
 __all__ = ["Anchored", "ArtifactRuns", "StartedRuns", "expected", "start_runs"]
 
-_REPEATS = {"repeat": "ort/cpu again", "session": "ort/cpu new session", "threads": "ort/cpu 1 thread"}
+_REPEATS = {"repeat": "again", "session": "new session", "threads": "1 thread"}
+"""Trace of a runtime's job -> what the execution is called, after the runtime's own name."""
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """A finished job, or the error in its place."""
+    """A finished job, or the error in its place; ``refused`` when it is the model that made it fail."""
 
     job: JobResult | None
     error: str = ""
+    refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,36 @@ class Anchored:
 class ArtifactRuns:
     """The finished executions of one artifact, outputs under the source's names.
 
-    ``question`` is a bare job of the referee on the artifact, for what is asked when a rung has broken.
+    Attributes:
+        outcomes: Execution name -> its job.
+        outputs: Execution name -> ONNX output name -> the source's output name.
+        providers: What was asked for.
+        question: A bare job of the referee on the artifact, for what is asked when a rung has broken.
+        runtime: Whose executions these are.
     """
 
     outcomes: Mapping[str, _Outcome]
     outputs: Mapping[str, Mapping[str, str]]
     providers: tuple[Provider, ...]
     question: JobSpec
+    runtime: Runtime
+
+    @property
+    def no_plain(self) -> str:
+        """Why the runtime has no mode without graph optimisations; empty where it has one."""
+        job = self.outcomes[self.runtime.plain].job
+        return "" if job is None else str(job.data["no_plain"])
+
+    @property
+    def literal(self) -> str:
+        """The execution that runs the graph as literally as the runtime can: what the referee is held against."""
+        return self.runtime.deployed if self.no_plain else self.runtime.plain
+
+    @property
+    def refused(self) -> str:
+        """What the runtime says of the model with its graph optimisations on, where it runs it without them."""
+        plain, deployed = self.outcomes[self.runtime.plain], self.outcomes[self.runtime.deployed]
+        return deployed.error if deployed.refused and plain.job is not None and not self.no_plain else ""
 
     def executions(self) -> dict[str, Execution]:
         """Execution name -> trace, or why there is none."""
@@ -87,8 +113,12 @@ class ArtifactRuns:
         if along is not None and "normalized_error" in along.data:  # the referee ran it along with the artifact
             error = str(along.data["normalized_error"])
             found[_NORMALIZED] = Execution(_NORMALIZED, self._trace(_NORMALIZED, "normalized"), error)
-        for folder, name in _REPEATS.items():
-            found[name] = Execution(name, self._trace("ort/cpu", folder), self.outcomes["ort/cpu"].error)
+        deployed, plain = self.runtime.deployed, self.runtime.plain
+        if self.no_plain:
+            found[plain] = Execution(plain, (), self.no_plain)
+        for folder, text in _REPEATS.items():
+            name = f"{deployed} {text}"
+            found[name] = Execution(name, self._trace(deployed, folder), self.outcomes[deployed].error)
         return found
 
     def units(self) -> Units:
@@ -115,8 +145,9 @@ class ArtifactRuns:
         """The runs with the runtime's decisions at discontinuities; ``None`` when nothing was decided differently."""
         label = "anchor optimised" if optimize else "anchor"
         asked = replace(
-            self.question, kind="anchor", label=label, params={**self.question.params, "optimize": optimize}
-        )
+            self.question, kind="anchor", label=label,
+            params={**self.question.params, "runner": self.runtime.params(), "optimize": optimize},
+        )  # fmt: skip
         found = _outcome(jobs.start(asked))
         if found.job is None or not found.job.data["flips"]:
             return None
@@ -127,6 +158,34 @@ class ArtifactRuns:
             return tuple({pairs.get(k, k): v for k, v in feed.items()} for feed in load_feeds(folder))
 
         return Anchored(trace("anchored"), trace("unit"), trace("probed"), tuple(found.job.data["flips"]))
+
+    def isolate(self, jobs: Jobs, source: str, target: str, order: Sequence[int], limit: float) -> Mapping[str, Any]:
+        """Where the runtime goes wrong between two executions, see :mod:`onnxeq.runners.isolate`.
+
+        Args:
+            jobs: Where to run.
+            source: The execution that is taken as given.
+            target: The runtime's execution that is judged.
+            order: The feeds to look at, the worst first.
+            limit: How many units of rounding noise are allowed.
+
+        Returns:
+            Empty when it could not be found out.
+        """
+        base, noise = self.outcomes[source].job, self.outcomes["referee/f64"].job
+        if base is None or noise is None:
+            return {}
+        cuda = target.startswith("ort/cuda")
+        optimize = target != self.runtime.plain
+        params = {
+            **self.question.params, "runner": self.runtime.params(), "optimize": optimize,
+            "provider": "cuda" if cuda else "cpu", "tf32": target == "ort/cuda", "order": list(order), "limit": limit,
+            "settings": optimize and not cuda and source == self.runtime.plain,
+        }  # fmt: skip
+        reads = {**self.question.inputs, "base": base.out / "trace", "unit": noise.out / "rounding"}
+        asked = replace(self.question, kind="isolate", label=f"isolate {target}", params=params, inputs=reads)
+        found = _outcome(jobs.start(asked))
+        return {} if found.job is None else found.job.data
 
     def blame(self, jobs: Jobs, output: str) -> Mapping[str, Any]:
         """Which node's rounding makes an output (by the source's name) inaccurate, see :mod:`onnxeq.runners.blame`.
@@ -141,13 +200,17 @@ class ArtifactRuns:
     def plans(self) -> tuple[RungPlan, ...]:
         """The rungs that lie within the artifact."""
         cuda = next(p for p in self.providers if p.name == "cuda")
-        return (
-            RungPlan("normalize", "referee/f64", _NORMALIZED),
-            RungPlan("kernels", "referee/f64", "ort/cpu plain"),
-            RungPlan("optimizer", "ort/cpu plain", "ort/cpu"),
+        plain, deployed, missing = self.runtime.plain, self.runtime.deployed, self.no_plain
+        providers = (
             RungPlan("provider", "ort/cpu", "ort/cuda no-tf32", asked=cuda.asked, why_not=cuda.why_not),
             RungPlan("provider", "ort/cuda no-tf32", "ort/cuda", asked=cuda.asked, why_not=cuda.why_not),
-            *(RungPlan("stability", "ort/cpu", name) for name in _REPEATS.values()),
+        )
+        return (
+            RungPlan("normalize", "referee/f64", _NORMALIZED),
+            RungPlan("kernels", "referee/f64", self.literal),
+            RungPlan("optimizer", plain, deployed, asked=not missing, why_not=missing),
+            *(providers if self.runtime.name == "ort" else ()),
+            *(RungPlan("stability", deployed, f"{deployed} {text}") for text in _REPEATS.values()),
         )
 
     def live_outputs(self) -> list[str]:
@@ -160,6 +223,12 @@ class ArtifactRuns:
         """Number of stored constants."""
         job = self.outcomes["referee/f64"].job
         return 0 if job is None else int(job.data["initializers"])
+
+    def described(self) -> dict[str, Any]:
+        """The runtime that was judged: its name, settings and versions."""
+        jobs = (self.outcomes[name].job for name in (self.runtime.deployed, self.runtime.plain))
+        versions = next((dict(job.data["versions"]) for job in jobs if job is not None), {})
+        return {"name": self.runtime.name, "settings": dict(self.runtime.settings), "versions": versions}
 
     def timings(self, prefix: str = "") -> tuple[Mapping[str, Any], ...]:
         """Wall seconds and peak bytes of each job."""
@@ -190,11 +259,13 @@ class StartedRuns:
         futures: Execution name -> its job; ``normalize`` is the normaliser's.
         providers: What was asked for.
         question: See :class:`ArtifactRuns`.
+        runtime: Whose executions these are.
     """
 
     futures: Mapping[str, Future[JobResult]]
     providers: tuple[Provider, ...]
     question: JobSpec
+    runtime: Runtime
 
     def finish(self, outputs: Mapping[str, str], unfolded: Mapping[str, str] | None = None) -> ArtifactRuns:
         """Waits for all of them.
@@ -207,19 +278,19 @@ class StartedRuns:
         """
         outcomes = {name: _outcome(future) for name, future in self.futures.items()}
         pairs = dict.fromkeys(outcomes, outputs)
-        return ArtifactRuns(outcomes, pairs | {_UNFOLDED: unfolded or {}}, self.providers, self.question)
+        return ArtifactRuns(outcomes, pairs | {_UNFOLDED: unfolded or {}}, self.providers, self.question, self.runtime)
 
 
 _UNFOLDED = "referee/f64 unfolded"
 _NORMALIZED = "referee/f64 normalized"
 
 
-def expected(jobs: Jobs, providers: Sequence[Provider], *, unfolded: bool) -> list[tuple[str, int]]:
+def expected(jobs: Jobs, providers: Sequence[Provider], runtime: Runtime, *, unfolded: bool) -> list[tuple[str, int]]:
     """Kind and threads of the jobs that :func:`start_runs` will start, for :meth:`onnxeq.jobs.Jobs.expect`."""
     threads = jobs.threads_each
     usable = sum(1 if p.name == "cpu" else 2 for p in providers if not p.why_not)
     cpu = [("referee", threads)] * (1 + unfolded)
-    return [("normalize", threads), *cpu, *[("ort", 0)] * (1 + usable)]
+    return [("normalize", threads), *cpu, *[(runtime.kind, 0)] * (1 + usable)]
 
 
 def start_runs(
@@ -231,6 +302,7 @@ def start_runs(
     seed: int,
     unfolded: Path | None = None,
     *,
+    runtime: Runtime,
     stored: bool = False,
     reduced: Sequence[str] = (),
 ) -> StartedRuns:
@@ -244,6 +316,7 @@ def start_runs(
         providers: Which providers to use.
         seed: Seed of the noise draws.
         unfolded: The unfolded export, when there is one.
+        runtime: Which runtime to judge.
         stored: Whether constants are perturbed by the unit of the type they are stored in (an ONNX
             source) and not by float32's (a framework's model).
         reduced: The reduced precisions that are accepted.
@@ -256,8 +329,9 @@ def start_runs(
         spec = JobSpec("referee", label, {**common, **params}, {**reads, "feeds": feeds}, threads=threads)
         return jobs.start(spec, urgent=urgent)
 
-    def ort(label: str, provider: str, **params: Any) -> Future[JobResult]:
-        return jobs.start(JobSpec("ort", label, {**common, "provider": provider, **params}, {**own, "feeds": feeds}))
+    def run(label: str, provider: str, **params: Any) -> Future[JobResult]:
+        asked = {**common, "runner": runtime.params(), "provider": provider, **params}
+        return jobs.start(JobSpec(runtime.kind, label, asked, {**own, "feeds": feeds}))
 
     # The normaliser first, since the longest waits for it: where little changes, the referee runs both graphs as one.
     started = {"normalize": jobs.start(JobSpec("normalize", "normalize", {}, own, threads=threads))}
@@ -279,14 +353,15 @@ def start_runs(
     started[_NORMALIZED] = jobs.then(started["normalize"], normalized)
     if unfolded is not None:
         started[_UNFOLDED] = referee(_UNFOLDED, reads_of(unfolded))
-    started["ort/cpu"] = ort("ort/cpu", "cpu", optimize=True, tf32=False, repeats=True)
-    started["ort/cpu plain"] = ort("ort/cpu plain", "cpu", optimize=False, tf32=False)
+    deployed, plain = runtime.deployed, runtime.plain
+    started[deployed] = run(deployed, "cpu", optimize=True, tf32=False, repeats=True)
+    started[plain] = run(plain, "cpu", optimize=False, tf32=False)
     cuda = next(p for p in providers if p.name == "cuda")
-    if not cuda.why_not:
-        started["ort/cuda no-tf32"] = ort("ort/cuda no-tf32", "cuda", optimize=True, tf32=False, device=cuda.device)
-        started["ort/cuda"] = ort("ort/cuda", "cuda", optimize=True, tf32=True, device=cuda.device)
+    if not cuda.why_not and runtime.name == "ort":
+        started["ort/cuda no-tf32"] = run("ort/cuda no-tf32", "cuda", optimize=True, tf32=False, device=cuda.device)
+        started["ort/cuda"] = run("ort/cuda", "cuda", optimize=True, tf32=True, device=cuda.device)
     question = JobSpec("referee", "question", common, {**own, "feeds": feeds}, threads=threads)
-    return StartedRuns(started, tuple(providers), question)
+    return StartedRuns(started, tuple(providers), question, runtime)
 
 
 def _written(normalize: JobResult) -> Path:
@@ -302,5 +377,14 @@ def _outcome(future: Future[JobResult]) -> _Outcome:
     """What could not be run is said on its rung."""
     try:
         return _Outcome(future.result())
+    except FrameworkMissing:  # the user can mend it
+        raise
     except OnnxeqError as error:
-        return _Outcome(None, error.line())
+        return _Outcome(None, error.line(), _is_refusal(error))
+
+
+def _is_refusal(error: OnnxeqError) -> bool:
+    """Whether a runtime said no, or died of the model; running out of memory or time is not the model's doing."""
+    if isinstance(error, (JobCrashed, JobTimeout)):
+        return False
+    return isinstance(error, CannotRun) and "SIGKILL" not in error.message

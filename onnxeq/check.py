@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from onnxeq import ladder, sides
-from onnxeq.artifact import expected, start_runs
+from onnxeq.artifact import StartedRuns, expected, start_runs
 from onnxeq.errors import UsageError
 from onnxeq.evidence import Evidence
 from onnxeq.inputs import DEFAULT_BATCHES, batch_size
@@ -27,6 +27,7 @@ from onnxeq.jobs import JobResult, Jobs, Listener
 from onnxeq.judge import conclude
 from onnxeq.ladder import Execution, RungPlan
 from onnxeq.providers import Provider, choose_providers
+from onnxeq.runtimes import Runtime, choose_runner
 from onnxeq.sides import Artifact, NativeSide, Request
 from onnxeq.types import ExportForm, Feed, ModelRef, Report, TensorSpec
 from onnxeq.zoo import converter_for
@@ -43,6 +44,7 @@ def check(
     batches: Sequence[int] = DEFAULT_BATCHES,
     seed: int = 0,
     providers: Sequence[str] | None = None,
+    runner: str | None = None,
     opset: int | None = None,
     accept: Sequence[str] = (),
     rtol: float | None = None,
@@ -64,6 +66,7 @@ def check(
         batches: Sizes tried where the batch axis may vary.
         seed: Seed of generated inputs and of a factory's random weights.
         providers: ``cpu``, ``cuda``; by default those that this machine has.
+        runner: The runtime that is judged in the place of onnxruntime: see :mod:`onnxeq.runtimes`.
         opset: Opset of the export.
         accept: Reduced precisions that are fine: ``tf32``, ``float16``, ``bfloat16``, ``int8``.
         rtol: With ``atol``, a classic tolerance in place of the measured float32 limits,
@@ -81,14 +84,24 @@ def check(
     rules = _rules(accept, rtol, atol)
     request = Request.of(inputs, shapes, batches=batches, seed=seed, opset=opset, trust=trust)
     with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:
-        asked = choose_providers(providers)
+        where = _Where(choose_runner(runner), choose_providers(providers))
+        if where.runtime.name != "ort" and "cuda" in (providers or ()):
+            raise UsageError("--providers cuda is onnxruntime's", hint=f"leave it out, or --runner {runner}")
         ref, live = sides.resolve(source, jobs.root)
         brought = None if target is None else sides.open_artifact(target, jobs.root)
         if live is None and converter_for(ref) == "onnx":
-            found = _from_onnx(jobs, ref, brought, request, asked, rules.accept)
+            found = _from_onnx(jobs, ref, brought, request, where, rules.accept)
         else:
-            found = _from_framework(jobs, ref, live, brought, request, asked, rules.accept)
+            found = _from_framework(jobs, ref, live, brought, request, where, rules.accept)
         return conclude(jobs, found, rules)
+
+
+@dataclass(frozen=True)
+class _Where:
+    """Which runtime runs the artifact, on which providers."""
+
+    runtime: Runtime
+    providers: tuple[Provider, ...]
 
 
 def _from_framework(
@@ -97,11 +110,11 @@ def _from_framework(
     live: object | None,
     brought: Artifact | None,
     request: Request,
-    asked: Sequence[Provider],
+    where: _Where,
     accept: Sequence[str],
 ) -> Evidence:
     """A framework's model against its own export, or against an artifact that the user brought."""
-    jobs.expect(expected(jobs, asked, unfolded=brought is None))
+    jobs.expect(expected(jobs, where.providers, where.runtime, unfolded=brought is None))
     with _inputs_named(brought, request):
         native = sides.prepare_native(
             jobs, ref, live, request, declared=sides.declared_inputs(request, brought),
@@ -115,8 +128,9 @@ def _from_framework(
         judged = _own_export(native, jobs) if brought is None else _brought(native, brought, request)
         artifact, names = judged.artifact, judged.names
         started = start_runs(
-            jobs, artifact.path, native.feeds, names, asked, request.seed, judged.unfolded, reduced=accept
-        )
+            jobs, artifact.path, native.feeds, names, where.providers, request.seed, judged.unfolded,
+            runtime=where.runtime, reduced=accept,
+        )  # fmt: skip
         ran = (running or native.start()).result()
     outputs = [o["name"] for o in ran.data["outputs"]]
     pairs, plain_pairs, notes = judged.pair(outputs)
@@ -136,7 +150,7 @@ def _from_framework(
         plans=(
             *_framework_plans(split),
             *runs.plans(),
-            RungPlan("lowering", "native/f64", "ort/cpu", measure="native/f32"),
+            RungPlan("lowering", "native/f64", where.runtime.deployed, measure="native/f32"),
         ),
         reference="native/f32",
         inputs=_paired(native.inputs, artifact, names),
@@ -253,7 +267,7 @@ def _from_onnx(
     ref: ModelRef,
     brought: Artifact | None,
     request: Request,
-    asked: Sequence[Provider],
+    where: _Where,
     accept: Sequence[str],
 ) -> Evidence:
     """An ONNX file on its own, or against another one."""
@@ -263,9 +277,15 @@ def _from_onnx(
     names = {s.name: s.name for s in source.info.inputs}
     outputs = [o.name for o in source.info.outputs]
     own = dict(zip(outputs, outputs, strict=True))
-    artifact, runs, reference, prefix = source, None, "ort/cpu plain", "source "
+    artifact, runs, prefix, deployed = source, None, "source ", where.runtime.deployed
     notes: tuple[str, ...] = ()
-    begun = start_runs(jobs, source.path, feeds, names, asked, request.seed, stored=True, reduced=accept)
+
+    def start(path: Path) -> StartedRuns:
+        return start_runs(
+            jobs, path, feeds, names, where.providers, request.seed, runtime=where.runtime, stored=True, reduced=accept
+        )
+
+    begun = start(source.path)
     if brought is None:
         first = begun.finish(own)
     else:
@@ -273,18 +293,18 @@ def _from_onnx(
         theirs = [o.name for o in brought.info.outputs]
         pairs = pair_outputs(outputs, theirs)
         notes = tuple(filter(None, [pairing_note(outputs, theirs, pairs), sides.fixed_note(source, brought, names)]))
-        second = start_runs(jobs, brought.path, feeds, names, asked, request.seed, stored=True, reduced=accept)
+        second = start(brought.path)
         first, runs = begun.finish(own), second.finish(pairs)
-    executions, plans, timings = first.executions(), first.plans(), first.timings()
+    executions, plans, timings, reference = first.executions(), first.plans(), first.timings(), first.literal
     if brought is not None and runs is not None:
         executions = {prefix + k: replace(e, name=prefix + k) for k, e in executions.items()} | runs.executions()
-        artifact, reference = brought, "source ort/cpu"
+        artifact, reference = brought, f"source {deployed}"
         timings = (*first.timings(prefix), *runs.timings())
         plans = (
-            RungPlan("native-rounding", "source referee/f64", "source ort/cpu"),
+            RungPlan("native-rounding", "source referee/f64", f"source {deployed}"),
             RungPlan("graph", "source referee/f64", "referee/f64"),
             *runs.plans(),
-            RungPlan("lowering", "source referee/f64", "ort/cpu", measure="source ort/cpu"),
+            RungPlan("lowering", "source referee/f64", deployed, measure=f"source {deployed}"),
         )
     return Evidence(
         ref=ref,

@@ -14,6 +14,7 @@ from onnxeq import fingerprint, zoo
 from onnxeq.cache import cache_root
 from onnxeq.errors import FrameworkMissing
 from onnxeq.providers import choose_providers
+from onnxeq.runtimes import BUILT_IN, installed_runners
 
 __all__ = ["Finding", "State", "examine"]
 
@@ -44,6 +45,7 @@ _IMPORTS = {
     "tensorflow": "import tensorflow as m; print(m.__version__)",
     "keras": "import keras as m; print(m.__version__)",
     "tf2onnx": "import tf2onnx as m; print(m.__version__)",
+    "openvino": "import openvino as m; print(m.__version__)",
 }
 
 
@@ -53,6 +55,7 @@ def examine() -> tuple[Finding, ...]:
     found = [Finding("python", State.OK, f"{versions['python']} at {sys.executable}")]
     found += [_package(name, code, versions) for name, code in _IMPORTS.items()]
     found += [_converter(name) for name in zoo.installed_zoos()]
+    found += [_runner(name, target, versions) for name, target in installed_runners().items()]
     cuda = next(p for p in choose_providers(None) if p.name == "cuda")
     found.append(Finding("cuda", State.ABSENT if cuda.why_not else State.OK, cuda.why_not or "a CUDA device answers"))
     found.append(_cache())
@@ -63,7 +66,7 @@ def _package(name: str, code: str, versions: dict[str, str]) -> Finding:
     if name not in versions and f"{name}-gpu" not in versions:
         if name in ("onnx", "onnxruntime", "onnxsim"):
             return Finding(name, State.BROKEN, "not installed, and needed; pip install onnxeq")
-        extra = "torch" if name in ("torch", "torchvision") else "keras"
+        extra = {"torch": "torch", "torchvision": "torch", "openvino": "openvino"}.get(name, "keras")
         return Finding(name, State.ABSENT, f"not installed; pip install 'onnxeq[{extra}]'")
     environment = dict(os.environ, PYTHONSAFEPATH="1", TF_CPP_MIN_LOG_LEVEL="3")
     tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
@@ -82,6 +85,18 @@ def _converter(name: str) -> Finding:
     except FrameworkMissing as missing:
         return Finding(label, State.ABSENT, missing.line())
     return Finding(label, State.OK, f"converter {value}")
+
+
+def _runner(name: str, target: str, versions: dict[str, str]) -> Finding:
+    label = f"runner {name}"
+    if target == BUILT_IN["openvino"] and "openvino" not in versions:
+        return Finding(label, State.ABSENT, "openvino is not installed; pip install 'onnxeq[openvino]'")
+    code = f"from onnxeq.runners.runtime import load_runner as m; print(*m('{target}').versions().items())"
+    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        last = (tried.stderr.strip().splitlines() or [f"ended with status {tried.returncode}"])[-1]
+        return Finding(label, State.BROKEN, f"{target} cannot be loaded: {last}")
+    return Finding(label, State.OK, f"{target}; check SOURCE --runner {name}")
 
 
 def _cache() -> Finding:

@@ -20,6 +20,7 @@ PACKAGES = (
     "onnxruntime-gpu",
     "onnxsim",
     "onnxscript",
+    "openvino",
     "torch",
     "torchvision",
     "tensorflow",

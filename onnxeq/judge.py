@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,17 +26,18 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
     units = found.runs.units()
     own = {"native-rounding": found.source_runs.units() if found.source_runs else units}
     rungs = [ladder.climb((p,), found.executions, own.get(p.name, units), rules)[0] for p in found.plans]
-    rungs = _reanchored(jobs, found, rungs, units)
+    rungs = [_refused(found, r) for r in _reanchored(jobs, found, rungs, units)]
     if any(r.status is Status.FAIL and not r.reason and r.name != "stability" for r in rungs):
         units = found.runs.reduced_units(jobs)
     reference = found.executions[found.reference].trace
-    deployed = found.executions["ort/cpu"].trace or found.executions["ort/cpu plain"].trace
+    as_deployed = found.runs.runtime.deployed
+    deployed = found.executions[as_deployed].trace or found.executions[found.runs.runtime.plain].trace
     judged = deployed or found.executions["referee/f64"].trace
-    if reference and not deployed and (broken := _cannot_run(found.executions)):
+    if reference and not deployed and (broken := _cannot_run(found)):
         nan, inf = math.nan, math.inf
-        rungs.insert(0, Rung("interface", found.reference, "ort/cpu", nan, nan, inf, 0.0, Status.FAIL, broken))
+        rungs.insert(0, Rung("interface", found.reference, as_deployed, nan, nan, inf, 0.0, Status.FAIL, broken))
     if reference and deployed:
-        interface = check_interface(found.reference, "ort/cpu", reference, deployed, found.inputs, rules.accept)
+        interface = check_interface(found.reference, as_deployed, reference, deployed, found.inputs, rules.accept)
         rungs.insert(0, interface)
     causes = ladder.causes(rungs, found.joint, lambda rung: ladder.recognised(rung, found.executions, units))
     exact = found.executions.get("native/f64", found.executions["referee/f64"]).trace
@@ -50,7 +51,11 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
         verdict=ladder.verdict(rungs, found.plans, doubts),
         source={"ref": found.ref.text, "kind": found.ref.zoo, **found.provenance},
         target=_describe(found.artifact, found.target_ref),
-        environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},
+        environment={
+            "versions": fingerprint.versions(),
+            "machine": fingerprint.machine(),
+            "runner": found.runs.described(),
+        },
         causes=attribution.explain(jobs, found, causes, units),
         rungs=tuple(rungs),
         outputs=summarize(reference, judged) if reference and judged else (),
@@ -78,13 +83,15 @@ def _reanchored(jobs: Jobs, found: Evidence, rungs: list[Rung], units: ladder.Un
     if units.missing or not broken & {"kernels", "optimizer", "native-rounding", "lowering"}:
         return rungs
     said = ""
-    sides_ = [("kernels", found.runs, "ort/cpu plain", False), ("optimizer", found.runs, "ort/cpu", True)]
+    runtime, literal = found.runs.runtime, found.runs.literal
+    sides_ = [("kernels", found.runs, literal, literal == runtime.deployed),
+              ("optimizer", found.runs, runtime.deployed, True)]  # fmt: skip
     if found.source_runs is not None:
-        sides_.append(("native-rounding", found.source_runs, "source ort/cpu", True))
+        sides_.append(("native-rounding", found.source_runs, f"source {runtime.deployed}", True))
     for name, runs, execution, optimize in sides_:
         if name == "native-rounding" and name not in broken:
             continue
-        seen = found.executions[execution].trace
+        seen = found.executions[execution].trace if execution in found.executions else ()
         anchored = runs.anchor(jobs, optimize=optimize) if seen else None
         if anchored is None or not anchored.explained or not _same(anchored.probed, seen):
             continue
@@ -107,6 +114,14 @@ def _reanchored(jobs: Jobs, found: Evidence, rungs: list[Rung], units: ladder.Un
     return rungs
 
 
+def _refused(found: Evidence, rung: Rung) -> Rung:
+    """The optimizer rung, broken where the runtime takes the model only with its graph optimisations off."""
+    if rung.name != "optimizer" or rung.status is not Status.NOT_RUN or not found.runs.refused:
+        return rung
+    reason = f"without graph optimisations it runs, with them {found.runs.refused}"
+    return replace(rung, ratio=math.inf, status=Status.FAIL, reason=reason)
+
+
 def _passed(rung: Rung, behind: Rung, said: str) -> Rung:
     return replace(rung, status=Status.PASS, ratio=min(behind.ratio, rung.limit), reason=said)
 
@@ -120,9 +135,9 @@ def _same(probed: Sequence[Feed], unprobed: Sequence[Feed]) -> bool:
     )
 
 
-def _cannot_run(executions: Mapping[str, Execution]) -> str:
+def _cannot_run(found: Evidence) -> str:
     """What to say when two independent executors fail on inputs that the source takes; else empty."""
-    runtime, referee = executions["ort/cpu plain"].missing, executions["referee/f64"].missing
+    runtime, referee = found.executions[found.runs.literal].missing, found.executions["referee/f64"].missing
     if "fails on this model" in runtime and "failed on inputs" in referee:
         return f"the artifact cannot run what the source runs: {runtime}"
     return ""

@@ -299,8 +299,8 @@ _MEANING = {
     "graph": "the ONNX graph computes something else than the native model",
     "weights": "the exported constants differ from the native ones by more than rounding to float32",
     "normalize": "the normalised graph computes something else than the graph as exported",
-    "kernels": "an onnxruntime kernel is further from the float64 referee than rounding explains",
-    "optimizer": "onnxruntime's graph optimisation changes the result",
+    "kernels": "a kernel of the runtime is further from the float64 referee than rounding explains",
+    "optimizer": "the runtime's graph optimisation changes the result",
     "provider": "the CUDA provider differs from the CPU provider",
     "stability": "the same model gives another result when it is run again",
     "lowering": "what runs after conversion is far less accurate than the native float32 run, though each kernel does"

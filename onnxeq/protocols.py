@@ -1,21 +1,24 @@
-"""What a converter must offer. Satisfying these shapes is enough: there is no base class.
+"""What a converter and a runner must offer. Satisfying these shapes is enough: there is no base class.
 
 A converter is a *module* named by an entry point of the group ``onnxeq.converters``. It is listed
 without being imported and imported only inside a job (or in the caller's own process when the
 caller hands over a live model). It may import ``onnxeq.types``, ``onnxeq.errors`` and this module,
 and nothing else of ``onnxeq``.
+
+A runner is a module or an object named by an entry point of the group ``onnxeq.runners``: a runtime
+that reads ONNX files. It, too, is imported only inside a job, so that its crash is a job's crash.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, Precision, Signature, TensorSpec, ZooEntry
 
-__all__ = ["Converter", "LoadRequest", "Native", "Progress"]
+__all__ = ["Converter", "LoadRequest", "Native", "Progress", "Runner", "Session", "SessionOptions"]
 
 Progress: TypeAlias = Callable[[str], None]
 """Called with the name of each step as it begins; a crash is reported with the last one."""
@@ -100,3 +103,66 @@ class Converter(Protocol):
 
     def catalogue(self, zoo: str) -> tuple[ZooEntry, ...]:
         """The models that ``zoo`` offers."""
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How a runner is to open a model.
+
+    Attributes:
+        optimize: As deployed; otherwise as literally as the runtime can: every graph optimisation off.
+        threads: How many threads one run may use; 0 for the runtime's own choice.
+        provider: ``cpu``, or ``cuda`` where the runner offers it.
+        tf32: Whether a device may round the operands of products to TF32.
+        settings: The runner's own: what the user wrote after its name (``NAME?key=value``, as text), and those of
+            the experiment that is being made (:attr:`Runner.EXPERIMENTS`).
+    """
+
+    optimize: bool = True
+    threads: int = 0
+    provider: str = "cpu"
+    tf32: bool = True
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Session(Protocol):
+    """A model that a runtime has loaded."""
+
+    def run(self, feed: Feed) -> Mapping[str, Any]:
+        """Every output of the graph, by name and in the graph's order, for one feed.
+
+        The feed's arrays have the element types that the model declares. A sequence is a list of arrays; an
+        optional output that is absent is ``None``.
+
+        Raises:
+            onnxeq.errors.CannotRun: The runtime fails on the model; any other exception is reported as its crash.
+        """
+
+
+class Runner(Protocol):
+    """The names that a runner defines.
+
+    A fault is isolated with nothing more than model files with further graph outputs, so :meth:`open` must take
+    them. What else a runner may define, all of it optional:
+
+    - ``NO_PLAIN: str``: why there is no mode without graph optimisations. Then the run as deployed is held against
+      the referee, on the ``kernels`` rung, and the ``optimizer`` rung is not run.
+    - ``EXPERIMENTS: Mapping[str, Mapping[str, Any]]``: in words (``with one thread``) -> settings under which a
+      fault may go away; each is tried when a rung has broken, and those that mend it are named.
+      A setting ``PROVIDER.name`` is tried on that provider only.
+    - ``levels() -> Mapping[str, Mapping[str, Any]]``: name -> settings of the optimisation levels, the mildest first.
+    - ``passes() -> Sequence[str]``: names of single graph optimisations; the setting ``disabled_passes``, a list
+      of them, must switch them off.
+    - ``save_optimized(model: Path, options: SessionOptions, target: Path) -> None``: writes the optimised graph
+      as an ONNX file that :meth:`open` runs literally with ``optimize`` off.
+    """
+
+    def open(self, model: Path, options: SessionOptions) -> Session:
+        """Loads an ONNX file; external data lies beside it.
+
+        Raises:
+            onnxeq.errors.CannotRun: The runtime refuses the model, or lacks the provider.
+        """
+
+    def versions(self) -> Mapping[str, str]:
+        """The runtime's packages and their versions; part of the report."""

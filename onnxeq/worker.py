@@ -32,6 +32,7 @@ KINDS = {
     "attribute": "onnxeq.runners.attribute:run",
     "blame": "onnxeq.runners.blame:run",
     "catalogue": "onnxeq.runners.native:catalogue",
+    "isolate": "onnxeq.runners.isolate:run",
     "native": "onnxeq.runners.native:prepare",
     "native-export": "onnxeq.runners.native:export",
     "native-run": "onnxeq.runners.native:run",
@@ -39,6 +40,7 @@ KINDS = {
     "normalize": "onnxeq.runners.normalizer:run",
     "ort": "onnxeq.runners.ort:run",
     "referee": "onnxeq.runners.referee:run",
+    "runtime": "onnxeq.runners.runtime:run",
 }
 """What each kind of job runs: a function of a :class:`Job` that returns a JSON object."""
 

@@ -7,6 +7,7 @@ cause as the ladder saw it and gives it back with its place, or several in its s
 :mod:`.graph`      which nodes and constants of an artifact are not the reference's
 :mod:`.lowering`   which node's rounding makes an output inaccurate
 :mod:`.native`     what in the framework itself makes its float32 run differ
+:mod:`.runtime`    which kernel, optimiser pass or setting of the runtime is at fault
 =================  =====================================================================
 """
 
@@ -16,7 +17,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from onnxeq.attribution import graph, lowering, native
+from onnxeq.attribution import graph, lowering, native, runtime
 from onnxeq.evidence import Evidence
 from onnxeq.jobs import Jobs
 from onnxeq.ladder import Units
@@ -31,8 +32,11 @@ LOCATORS: Mapping[str, Locator] = {
     "graph": graph.locate,
     "weights": graph.locate,
     "interface": graph.locate_interface,
+    "kernels": runtime.locate,
     "lowering": lowering.locate,
     "native-rounding": native.locate,
+    "optimizer": runtime.locate,
+    "provider": runtime.locate,
 }
 """Rung -> who finds the place."""
 

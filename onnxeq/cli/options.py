@@ -9,7 +9,7 @@ import typer
 
 __all__ = [
     "Accept", "Atol", "Batch", "Inputs", "Json", "NoCache", "Opset", "ProviderList", "Quiet", "ReportFile", "Rtol",
-    "Seed", "Shape", "Timeout", "Trust", "split",
+    "Runner", "Seed", "Shape", "Timeout", "Trust", "split",
 ]  # fmt: skip
 
 Accept = Annotated[list[str], typer.Option(help="A reduced precision that is fine: tf32, float16, bfloat16, int8.")]
@@ -28,6 +28,9 @@ ReportFile = Annotated[
     Path | None, typer.Option("--report", help="Also write the report: FILE.html, .json, .md or .xml.")
 ]
 Rtol = Annotated[float | None, typer.Option(help="See --atol.")]
+Runner = Annotated[
+    str, typer.Option(help="The runtime to judge in onnxruntime's place: NAME, module:object or FILE.py:object.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of generated inputs.")]
 Shape = Annotated[list[str], typer.Option(help="An input's shape, NAME=1x3x224x224 (repeatable).")]
 Timeout = Annotated[float | None, typer.Option(help="Limit for each job in seconds.")]

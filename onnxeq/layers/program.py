@@ -22,7 +22,7 @@ from onnxeq.referee import Executor
 from onnxeq.referee.constants import sparse_array, tensor_array
 from onnxeq.referee.elements import lift
 from onnxeq.referee.frames import Entry, Kind, constant_entry
-from onnxeq.referee.plan import Library, captures, node_label, opset_map, plan_graph
+from onnxeq.referee.plan import Library, captured_by, node_label, opset_map, plan_graph
 from onnxeq.types import Array, Feed
 
 __all__ = ["Program", "native_name", "open_program", "take_apart"]
@@ -195,7 +195,7 @@ def _value_of(node: onnx.NodeProto, model: onnx.ModelProto) -> dict[str, Entry]:
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:
-    return list(dict.fromkeys([*(n for n in node.input if n), *sorted(captures(node))]))
+    return list(dict.fromkeys([*(n for n in node.input if n), *sorted(captured_by(node))]))
 
 
 def _kind_name(elem_type: int) -> str:

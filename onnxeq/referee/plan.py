@@ -24,7 +24,7 @@ __all__ = [
     "Library",
     "Plan",
     "Step",
-    "captures",
+    "captured_by",
     "function_key",
     "node_label",
     "opset_map",
@@ -190,7 +190,7 @@ def _plan(
         raise UnusableModel(f"input {twice!r} is defined twice")
     makers = {name: i for name, i in _makers(nodes, given).items() if name not in known}
     given |= known
-    captured = [captures(node) for node in nodes]
+    captured = [captured_by(node) for node in nodes]
     reads = [[name for name in node.input if name] + sorted(captured[i]) for i, node in enumerate(nodes)]
     _check_defined(nodes, reads, outputs, given | outer | set(makers))
     order = _order(nodes, reads, makers, outputs)
@@ -227,7 +227,7 @@ def _makers(nodes: Sequence[NodeProto], given: set[str]) -> dict[str, int]:
     return makers
 
 
-def captures(node: NodeProto) -> set[str]:
+def captured_by(node: NodeProto) -> set[str]:
     """The outer values that the sub-graphs of ``node`` read; iterative, since graphs may nest deeply."""
     found: set[str] = set()
     pending = [(graph, frozenset[str]()) for graph in _graphs(node)]

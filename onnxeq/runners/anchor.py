@@ -10,13 +10,13 @@ compared as usual, in rounding noise that was measured with the same anchors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import onnx
 
-from onnxeq.arrays import load_feeds, save_feeds
+from onnxeq.arrays import save_feeds
 from onnxeq.graph.files import write
 from onnxeq.graph.inspect import load
 from onnxeq.inputs import adapt
@@ -26,7 +26,7 @@ from onnxeq.referee import Executor
 from onnxeq.referee.again import compute_again
 from onnxeq.referee.elements import lift
 from onnxeq.referee.plan import node_label
-from onnxeq.runners import ort
+from onnxeq.runners.runtime import feeds_of, options_of, outputs_of, runner_of
 from onnxeq.types import Array, Feed
 from onnxeq.worker import Job
 
@@ -64,10 +64,11 @@ class _Decision:
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Runs onnxruntime with probes at the discontinuous nodes, and the referee with what they decided.
+    """Runs the runtime with probes at the discontinuous nodes, and the referee with what they decided.
 
-    Parameters: ``names``, ``seed``, and ``optimize`` (whether the optimised graph is the one to explain). Writes the
-    traces ``anchored`` (the referee's), ``unit`` (its rounding noise) and ``probed`` (onnxruntime's outputs).
+    Parameters: ``names``, ``seed``, ``runner``, and ``optimize`` (whether the optimised graph is the one to explain).
+    Writes the traces ``anchored`` (the referee's), ``unit`` (its rounding noise) and ``probed`` (the runtime's
+    outputs).
 
     Returns:
         ``flips``: one row for each node and feed in which some elements went the other way, with ``node``,
@@ -77,11 +78,11 @@ def run(job: Job) -> dict[str, Any]:
     job.step("load")
     model = load(job.inputs["model"])
     nodes = [n for n in model.graph.node if n.op_type in DISCONTINUOUS and n.domain in ("", "ai.onnx")]
-    feeds = [{params["names"].get(k, k): v for k, v in f.items()} for f in load_feeds(job.inputs["feeds"])]
+    feeds = feeds_of(job)
     own = [o.name for o in model.graph.output]
     if not nodes:
         return {"flips": []}
-    job.step("probe onnxruntime")
+    job.step("probe the runtime")
     probed = _probe(job, model, nodes, feeds)
     save_feeds(job.out / "probed", [{k: f[k] for k in own if k in f} for f in probed])
     executor = Executor(model, base_dir=job.inputs["model"].parent)
@@ -104,15 +105,15 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _probe(job: Job, model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], feeds: Sequence[Feed]) -> list[Feed]:
-    """The outputs of onnxruntime, and the results of the nodes."""
+    """The outputs of the runtime, and the results of the nodes."""
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
     known = {o.name for o in model.graph.output}
     wanted = [name for node in nodes for name in node.output if name and name not in known]
     probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
     path = write(probed, job.out / "probed.onnx")
-    asked = replace(job, inputs={**job.inputs, "model": path}, params={**job.params, "provider": "cpu", "tf32": False})
-    return list(ort.execute(asked, feeds))
+    session = runner_of(job).open(path, options_of(job.params))
+    return [outputs_of(session, feed) for feed in feeds]
 
 
 def _anchored(

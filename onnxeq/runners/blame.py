@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from onnxeq.referee import NodeInfo, Value
 
-__all__ = ["run"]
+__all__ = ["native_name", "run"]
 
 Real: TypeAlias = "NDArray[np.float64]"
 

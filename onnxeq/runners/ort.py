@@ -1,21 +1,42 @@
-"""onnxruntime on one provider with one optimisation setting. One job; the only importer of onnxruntime."""
+"""onnxruntime as a runner: one session with one optimisation setting on one provider; its only importer."""
 
 from __future__ import annotations
 
+import functools
+import mmap
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from onnxeq.arrays import dtype_name, load_feeds, save_feeds
 from onnxeq.errors import CannotRun
-from onnxeq.inputs import adapt
-from onnxeq.types import Array, Feed
-from onnxeq.worker import Job
+from onnxeq.protocols import SessionOptions
 
-__all__ = ["cuda_device", "execute", "flatten", "run", "warm_up"]
+# The kind of job whose process imports onnxruntime while it waits, see ``onnxeq.worker``.
+from onnxeq.runners.runtime import run as run
+from onnxeq.types import Feed
+
+__all__ = ["EXPERIMENTS", "cuda_device", "levels", "open", "passes", "run", "save_optimized", "versions", "warm_up"]
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+_LEVELS = ("ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_LAYOUT", "ORT_ENABLE_ALL")
+
+EXPERIMENTS: Mapping[str, Mapping[str, Any]] = {
+    "with one thread (intra_op_num_threads=1)": {"intra_op_num_threads": 1},
+    "without the memory pattern (enable_mem_pattern=False)": {"enable_mem_pattern": False},
+    "without reusing memory (enable_mem_reuse=False)": {"enable_mem_reuse": False},
+    "without the memory arena (enable_cpu_mem_arena=False)": {"enable_cpu_mem_arena": False},
+    "without TF32 (use_tf32=0)": {"cuda.use_tf32": 0},
+    "with cuDNN's default algorithms (cudnn_conv_algo_search=DEFAULT)": {"cuda.cudnn_conv_algo_search": "DEFAULT"},
+    "with cuDNN's heuristic choice (cudnn_conv_algo_search=HEURISTIC)": {"cuda.cudnn_conv_algo_search": "HEURISTIC"},
+    "with small workspaces (cudnn_conv_use_max_workspace=0)": {"cuda.cudnn_conv_use_max_workspace": 0},
+    "with NCHW (prefer_nhwc=0)": {"cuda.prefer_nhwc": 0},
+}
+"""What a fault may go away with, see :class:`onnxeq.protocols.Runner`; ``cuda.`` and a name is an option of CUDA's."""
+
+_OWN = frozenset(key for settings in EXPERIMENTS.values() for key in settings if "." not in key)
+"""Attributes of ``SessionOptions`` that may be set."""
 
 
 def warm_up() -> None:
@@ -23,73 +44,93 @@ def warm_up() -> None:
     import onnxruntime  # noqa: F401
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Runs ``job.inputs['model']`` on every feed and writes the trace ``out/trace``.
+def versions() -> Mapping[str, str]:
+    """The version of onnxruntime."""
+    import onnxruntime
 
-    Parameters: ``provider`` (``cpu`` or ``cuda``), ``optimize``, ``tf32``, ``names`` (feed name -> ONNX
-    input name), ``repeats`` (also the traces ``repeat``: the same session again, ``threads``: a new one with a
-    single thread, ``session``: a new one as it was).
+    return {"onnxruntime": onnxruntime.__version__}
 
-    Raises:
-        CannotRun: The provider is not to be had here, or onnxruntime refuses the model.
+
+class _Session:
+    """A session of onnxruntime under the names that a runner's has."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._names = [o.name for o in session.get_outputs()]
+        self._inputs = {i.name for i in session.get_inputs()}
+
+    def run(self, feed: Feed) -> Mapping[str, Any]:
+        given = {name: value for name, value in feed.items() if name in self._inputs}
+        try:
+            values = self._session.run(self._names, given)
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise CannotRun(f"onnxruntime fails on this model: {_one_line(error)}") from error
+        return dict(zip(self._names, values, strict=True))
+
+
+def open(model: Path, options: SessionOptions) -> _Session:  # noqa: A001 - the protocol's name
+    """A session for a model file; see :class:`onnxeq.protocols.Runner`.
+
+    Settings: ``level`` (a key of :func:`levels`), ``disabled_passes`` (a list), the attributes of
+    ``onnxruntime.SessionOptions`` that :data:`EXPERIMENTS` names, and options of the CUDA provider (``cuda.`` and
+    their name).
     """
     import onnxruntime
 
-    params = job.params
-    names: Mapping[str, str] = params["names"]
-    feeds = [{names.get(k, k): v for k, v in feed.items()} for feed in load_feeds(job.inputs["feeds"])]
-    job.step("load")
-    session = _session(job, onnxruntime)
-    job.step("run")
-    trace = [_outputs(session, feed) for feed in feeds]
-    save_feeds(job.out / "trace", trace)
-    if params.get("repeats"):
-        job.step("repeat")
-        save_feeds(job.out / "repeat", [_outputs(session, feeds[0])])
-        single = _outputs(_session(job, onnxruntime, threads=1), feeds[0])
-        save_feeds(job.out / "threads", [single])
-        # A new session of one thread that gives the same bits shows that neither matters.
-        same = all(trace[0][k].tobytes() == v.tobytes() for k, v in single.items() if v.dtype != object)
-        again = single if same else _outputs(_session(job, onnxruntime), feeds[0])
-        save_feeds(job.out / "session", [again])
-    return {
-        "providers": session.get_providers(),
-        "device": onnxruntime.get_device(),
-        "onnxruntime": onnxruntime.__version__,
-        "outputs": [{"name": n, "dtype": dtype_name(a), "shape": list(a.shape)} for n, a in trace[0].items()],
-    }
+    return _Session(_session(onnxruntime, model, options, None))
 
 
-def execute(job: Job, feeds: Sequence[Feed]) -> list[dict[str, Array]]:
-    """The outputs of ``job.inputs['model']`` for feeds under the model's own names; see :func:`run`."""
+def levels() -> Mapping[str, Mapping[str, Any]]:
+    """The optimisation levels beyond none, the mildest first; older versions lack LAYOUT."""
     import onnxruntime
 
-    session = _session(job, onnxruntime)
-    return [_outputs(session, feed) for feed in feeds]
+    return {name: {"level": name} for name in _LEVELS if hasattr(onnxruntime.GraphOptimizationLevel, name)}
 
 
-def _session(job: Job, onnxruntime: Any, threads: int = 0) -> Any:
-    params = job.params
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # Other jobs share the cores: threads that wait shall sleep. It changes no number.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if threads:
-        options.intra_op_num_threads = threads
-    level = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if params["optimize"] else level.ORT_DISABLE_ALL
-    provider = _PROVIDERS[params["provider"]]
+def save_optimized(model: Path, options: SessionOptions, target: Path) -> None:
+    """Writes the graph that onnxruntime makes of a model; see :class:`onnxeq.protocols.Runner`."""
+    import onnxruntime
+
+    _session(onnxruntime, model, options, target)
+
+
+def _session(onnxruntime: Any, model: Path, options: SessionOptions, save: Path | None) -> Any:
+    asked = _session_options(onnxruntime, options)
+    if save is not None:
+        asked.optimized_model_filepath = str(save)
+    settings = options.settings
+    provider = _PROVIDERS[options.provider]
     providers: list[Any] = [provider]
-    if params["provider"] == "cuda":
+    if options.provider == "cuda":
         _prepare_cuda(onnxruntime)
-        providers = [(provider, {"use_tf32": int(params["tf32"])}), _PROVIDERS["cpu"]]
+        own = {key.removeprefix("cuda."): value for key, value in settings.items() if key.startswith("cuda.")}
+        providers = [(provider, {"use_tf32": int(options.tf32), **own}), _PROVIDERS["cpu"]]
+    disabled = list(settings.get("disabled_passes", ()))
     try:
-        session = onnxruntime.InferenceSession(str(job.inputs["model"]), options, providers=providers)
+        session = onnxruntime.InferenceSession(str(model), asked, providers=providers, disabled_optimizers=disabled)
     except Exception as error:  # onnxruntime's exceptions share no base class
-        raise CannotRun(f"onnxruntime refuses {job.inputs['model'].name}: {_one_line(error)}") from error
+        raise CannotRun(f"onnxruntime refuses {model.name}: {_one_line(error)}") from error
     if provider not in session.get_providers():
         raise CannotRun(f"{provider} did not start: onnxruntime fell back to {', '.join(session.get_providers())}")
     return session
+
+
+def _session_options(onnxruntime: Any, options: SessionOptions) -> Any:
+    asked = onnxruntime.SessionOptions()
+    asked.log_severity_level = 3
+    # Other jobs share the cores: threads that wait shall sleep. It changes no number.
+    asked.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if options.threads:
+        asked.intra_op_num_threads = options.threads
+    level = onnxruntime.GraphOptimizationLevel
+    asked.graph_optimization_level = level.ORT_ENABLE_ALL if options.optimize else level.ORT_DISABLE_ALL
+    for key, value in options.settings.items():
+        if key == "level":
+            asked.graph_optimization_level = getattr(level, value)
+        elif key in _OWN:
+            # What a user writes after the runner's name is text.
+            setattr(asked, key, type(getattr(asked, key))(int(value) if str(value).isdigit() else value == "True"))
+    return asked
 
 
 def _prepare_cuda(onnxruntime: Any) -> None:
@@ -102,25 +143,29 @@ def _prepare_cuda(onnxruntime: Any) -> None:
         preload()
 
 
-def _outputs(session: Any, feed: Feed) -> dict[str, Array]:
-    names = [o.name for o in session.get_outputs()]
-    given = adapt(feed, {i.name: _dtype(i.type) for i in session.get_inputs()})
-    try:
-        values = session.run(names, given)
-    except Exception as error:  # onnxruntime's exceptions share no base class
-        raise CannotRun(f"onnxruntime fails on this model: {_one_line(error)}") from error
-    return flatten(names, values)
+_ENDINGS = (
+    rb"(?:Fusion|FusionL1|FusionL2|_Fusion|Elimination|Transformer|Optimizer|Folding|FoldingDQ|Sharing|Rewrite|Approximation"
+    rb"|Dropout|Identity|Slice)"
+)
+_LITERAL = re.compile(rb"(?<=\0)[A-Z][A-Za-z0-9_]{2,50}" + _ENDINGS + rb"(?=\0)")
+_CLASS = re.compile(rb"(?<=\0)N11onnxruntime\d+([A-Z][A-Za-z0-9_]{2,50}?" + _ENDINGS + rb")E(?=\0)")
 
 
-def flatten(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
-    """Sequences become one output per element, ``name.0``, ``name.1``; absent optionals are left out."""
-    flat: dict[str, Array] = {}
-    for name, value in zip(names, values, strict=True):
-        if isinstance(value, (list, tuple)):
-            flat |= {f"{name}.{i}": np.asarray(v) for i, v in enumerate(value)}
-        elif value is not None:
-            flat[name] = np.asarray(value)
-    return flat
+@functools.cache
+def passes() -> Sequence[str]:
+    """The graph optimisations that the installed onnxruntime knows by name.
+
+    It lists them nowhere, so the names are read from its own library: its strings, and the names of its classes for
+    those that the compiler has put into the code. A name that is no pass does no harm: disabling it does nothing.
+    """
+    import onnxruntime
+
+    found: set[bytes] = set()
+    for path in sorted(Path(onnxruntime.__file__).parent.glob("capi/onnxruntime_pybind11_state*")):
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as library:
+            found.update(_LITERAL.findall(library))
+            found.update(_CLASS.findall(library))
+    return tuple(sorted(name.decode() for name in found))
 
 
 def cuda_device() -> str:
@@ -139,15 +184,6 @@ def cuda_device() -> str:
     except (subprocess.SubprocessError, OSError):
         return ""
     return shown.stdout.strip().splitlines()[0] if shown.stdout.strip() else ""
-
-
-_KINDS = {"float": "float32", "double": "float64", "string": "string"}
-
-
-def _dtype(text: str) -> str:
-    """``tensor(int64)`` -> ``int64``."""
-    kind = text.removeprefix("tensor(").removesuffix(")")
-    return _KINDS.get(kind, kind)
 
 
 def _one_line(error: Exception) -> str:

@@ -21,7 +21,7 @@ from onnxeq.reduced import Reduced
 from onnxeq.referee import Executor, Hook
 from onnxeq.referee.elements import lift
 from onnxeq.referee.frames import Entry
-from onnxeq.runners.ort import flatten
+from onnxeq.runners.runtime import flatten
 from onnxeq.types import Array, Feed
 from onnxeq.worker import Job
 

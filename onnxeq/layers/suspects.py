@@ -1,0 +1,208 @@
+"""The nodes whose own error is more than rounding, and what each of them does to the outputs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import onnx
+
+from onnxeq.errors import CannotRun, OnnxeqError
+from onnxeq.layers.local import SUSPECT, LocalError, local_errors
+from onnxeq.layers.probes import MOST_BYTES, Extent, GraphIndex, Prober, parts, survey
+from onnxeq.layers.trials import Bench
+from onnxeq.referee.elements import lift
+from onnxeq.runners.runtime import flatten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from onnxeq.referee import Executor, NodeInfo, Value
+    from onnxeq.types import Array, Feed
+
+__all__ = ["Analysis", "Suspect", "analyse", "inject"]
+
+Real: TypeAlias = "NDArray[np.float64]"
+
+_MOST_INJECTED = 16
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A node with an error of its own, and what that error alone does to the outputs of the float64 run."""
+
+    error: LocalError
+    feed: int
+    effect: float = 0.0
+    moved: float = 0.0
+    output: str = ""
+
+
+@dataclass
+class Analysis:
+    """What was seen of a runtime's inner values.
+
+    Attributes:
+        suspects: Worst first.
+        judged: How many nodes were looked at.
+        healthy: The largest local error among the others, in rounding noise.
+        totals: Operator -> how many nodes of it were looked at.
+        changed: Whether the outputs had other bits when inner values were asked for.
+        shows: Whether the fault still showed then.
+        unexplained: The distance between the runtime's outputs and the float64 run with every suspect's error put in.
+    """
+
+    suspects: list[Suspect] = field(default_factory=list)
+    judged: int = 0
+    healthy: float = 0.0
+    totals: dict[str, int] = field(default_factory=dict)
+    changed: bool = False
+    shows: bool = True
+    unexplained: float = 0.0
+
+
+def analyse(
+    executor: Executor,
+    model: onnx.ModelProto,
+    benches: Sequence[Bench],
+    seed: int,
+    folder: Path,
+    step: Callable[[str], None],
+    *,
+    subject: onnx.ModelProto | None = None,
+) -> Analysis:
+    """Looks at every node of a graph as a runtime runs it.
+
+    Args:
+        executor: The referee of ``model``.
+        model: The graph that is meant.
+        benches: The runtime with each feed, the worst first.
+        seed: Of the draws.
+        folder: Where the probed copies lie.
+        step: Told what begins.
+        subject: The graph that is run in its place, an optimised form of it; values of one name are the same.
+    """
+    index = GraphIndex(model)
+    ran = subject or model
+    made = set(GraphIndex(ran).makers)
+    extents = survey(executor, max((b.feed for b in benches), key=_size))
+    shared = {n: e for n, e in extents.items() if n in made and _can_be_output(index.makers[n])}
+    total = sum(e.nbytes for e in shared.values())
+    benches = benches if total <= MOST_BYTES else benches[:2]
+    prober = Prober(ran, folder)
+    found = Analysis(shows=False)
+    worst: dict[tuple[int, str], LocalError] = {}
+    labels: dict[str, str] = {}
+    for number, part in enumerate(parts(index, shared)):
+        step(f"nodes, part {number + 1}" if total > MOST_BYTES else "nodes")
+        session = _open(benches[0], prober, sorted(part.probed), shared)
+        for position, bench in enumerate(benches):
+            values = session.run(bench.feed)
+            own = flatten(list(prober.outputs), [values[n] for n in prober.outputs])
+            unprobed = bench.run() if number == 0 else None
+            if unprobed is not None:
+                found.changed |= not _same(own, unprobed.outputs)
+                found.shows |= bench.judge(own).broken
+            theirs = {name: values[name] for name in part.probed if values.get(name) is not None}
+            judged = frozenset(part.judged & set(theirs))
+            for error in local_errors(executor, bench.feed, theirs, judged, seed):
+                worst[position, error.value] = error
+                labels[error.value] = error.info.node.op_type
+    _sort(found, worst, labels)
+    _weigh(found, executor, benches)
+    return found
+
+
+def _size(feed: Feed) -> int:
+    return sum(int(np.asarray(v).size) for v in feed.values())
+
+
+def _can_be_output(node: onnx.NodeProto) -> bool:
+    """Optional values are no outputs that every runtime gives, and constants are known."""
+    return node.op_type != "Constant" and "Optional" not in node.op_type
+
+
+def _open(bench: Bench, prober: Prober, wanted: Sequence[str], extents: Mapping[str, Extent]) -> Any:
+    """A session with probes; if the runtime refuses the types that the referee gives them, without types."""
+    with contextlib.suppress(CannotRun):
+        return bench.runner.open(prober.write(wanted, extents), bench.options)
+    return bench.runner.open(prober.write(wanted, extents, typed=False), bench.options)
+
+
+def _same(a: Mapping[str, Array], b: Mapping[str, Array]) -> bool:
+    return all(k in b and np.asarray(v).tobytes() == np.asarray(b[k]).tobytes() for k, v in a.items())
+
+
+def _sort(found: Analysis, worst: Mapping[tuple[int, str], LocalError], operators: Mapping[str, str]) -> None:
+    """The suspects, one value for each node and feed, and what is said of the others."""
+    nodes: dict[int, tuple[int, LocalError]] = {}
+    for (feed, _), error in worst.items():
+        key = id(error.info.node)
+        if key not in nodes or error.ratio > nodes[key][1].ratio:
+            nodes[key] = (feed, error)
+    found.suspects = sorted(
+        (Suspect(error, feed) for feed, error in nodes.values() if error.ratio > SUSPECT), key=lambda s: -s.error.ratio
+    )
+    found.judged = len(nodes)
+    found.healthy = max((e.ratio for _, e in nodes.values() if e.ratio <= SUSPECT), default=0.0)
+    for op_type in (operators[e.value] for _, e in nodes.values()):
+        found.totals[op_type] = found.totals.get(op_type, 0) + 1
+
+
+def _weigh(found: Analysis, executor: Executor, benches: Sequence[Bench]) -> None:
+    """What each suspect's error alone does to the outputs, and whether all of them together are the whole fault."""
+    weighed = []
+    exact: dict[int, dict[str, Array]] = {}
+    for position, suspect in enumerate(found.suspects):
+        if position < _MOST_INJECTED:
+            bench = benches[suspect.feed]
+            with contextlib.suppress(OnnxeqError):
+                if suspect.feed not in exact:
+                    exact[suspect.feed] = inject(executor, bench.feed, [])
+                moved = inject(executor, bench.feed, [suspect.error])
+                measure = replace(bench, base=exact[suspect.feed]).judge(moved).measure
+                suspect = replace(suspect, effect=measure.ratio, moved=measure.max_abs, output=measure.output)
+        weighed.append(suspect)
+    found.suspects = weighed
+    mine = [s.error for s in found.suspects if s.feed == 0]
+    if mine:
+        with contextlib.suppress(OnnxeqError):
+            together = inject(executor, benches[0].feed, mine)
+            theirs = benches[0].run().outputs
+            found.unexplained = replace(benches[0], base=together).judge(theirs).measure.ratio
+
+
+def inject(executor: Executor, feed: Feed, errors: Sequence[LocalError]) -> dict[str, Array]:
+    """The outputs of the float64 run with these errors put in at their nodes."""
+    values = executor.run(feed, hook=_Injected(errors))
+    return flatten(list(values), list(values.values()))
+
+
+class _Injected:
+    """A hook that adds a runtime's local errors where they were made."""
+
+    def __init__(self, errors: Sequence[LocalError]) -> None:
+        self._errors = {e.value: e for e in errors}
+
+    def constant(self, _name: str, value: Real, _dtype: str) -> Real:
+        return value
+
+    def node(self, info: NodeInfo, _inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
+        if info.path:
+            return outputs
+        given = list(outputs)
+        for position, name in enumerate(info.node.output):
+            error = self._errors.get(name) if name else None
+            if error is None or position >= len(given):
+                continue
+            if error.delta is not None and np.shape(given[position]) == error.delta.shape:
+                given[position] = given[position] + error.delta
+            else:
+                given[position] = lift(error.theirs)
+        return given

@@ -1,0 +1,159 @@
+"""A runtime as a job: whatever satisfies :class:`onnxeq.protocols.Runner` runs a model file on every feed."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from onnxeq.arrays import dtype_name, load_feeds, save_feeds
+from onnxeq.errors import CannotRun, OnnxeqError, UsageError
+from onnxeq.graph.files import read
+from onnxeq.inputs import adapt
+from onnxeq.protocols import Runner, Session, SessionOptions
+from onnxeq.types import Array, Feed
+from onnxeq.worker import Job
+
+__all__ = ["feeds_of", "flatten", "load_runner", "options_of", "outputs_of", "run", "runner_of"]
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Runs ``job.inputs['model']`` on every feed and writes the trace ``out/trace``.
+
+    Parameters: ``runner`` (see :meth:`onnxeq.runtimes.Runtime.params`; onnxruntime when absent), ``provider`` (``cpu``
+    or ``cuda``), ``optimize``, ``tf32``, ``names`` (feed name -> ONNX input name), ``repeats`` (also the traces
+    ``repeat``: the same session again, ``threads``: a new one with a single thread, ``session``: a new one as it was).
+
+    Returns:
+        ``versions``, ``outputs``, and ``no_plain``: why the runtime has no mode without graph optimisations. When
+        that is what was asked for, nothing has been run.
+
+    Raises:
+        CannotRun: The provider is not to be had here, or the runtime refuses the model.
+    """
+    runner = runner_of(job)
+    no_plain = str(getattr(runner, "NO_PLAIN", ""))
+    options = options_of(job.params)
+    if no_plain and not options.optimize:
+        return {"versions": dict(runner.versions()), "no_plain": no_plain, "outputs": []}
+    model = job.inputs["model"]
+    feeds = feeds_of(job)
+    job.step("load")
+    session = runner.open(model, options)
+    job.step("run")
+    trace = [outputs_of(session, feed) for feed in feeds]
+    save_feeds(job.out / "trace", trace)
+    if job.params.get("repeats"):
+        job.step("repeat")
+        save_feeds(job.out / "repeat", [outputs_of(session, feeds[0])])
+        del session
+        alone = runner.open(model, replace(options, threads=1))
+        single = outputs_of(alone, feeds[0])
+        del alone
+        save_feeds(job.out / "threads", [single])
+        # A new session of one thread that gives the same bits shows that neither matters.
+        same = all(trace[0][k].tobytes() == v.tobytes() for k, v in single.items() if v.dtype != object)
+        again = single if same else outputs_of(runner.open(model, options), feeds[0])
+        save_feeds(job.out / "session", [again])
+    return {
+        "versions": dict(runner.versions()),
+        "no_plain": no_plain,
+        "outputs": [{"name": n, "dtype": dtype_name(a), "shape": list(a.shape)} for n, a in trace[0].items()],
+    }
+
+
+def options_of(params: Mapping[str, Any]) -> SessionOptions:
+    """The session that a job's parameters ask for."""
+    return SessionOptions(
+        optimize=bool(params.get("optimize", True)),
+        provider=str(params.get("provider", "cpu")),
+        tf32=bool(params.get("tf32", False)),
+        settings=dict(params.get("runner", {}).get("settings", {})),
+    )
+
+
+def feeds_of(job: Job) -> list[dict[str, Array]]:
+    """The feeds under the model's own names, in the element types that it declares."""
+    import onnx
+
+    names: Mapping[str, str] = job.params["names"]
+    feeds = [{names.get(k, k): v for k, v in feed.items()} for feed in load_feeds(job.inputs["feeds"])]
+    declared = {
+        i.name: dtype_name(np.empty(0, onnx.helper.tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type)))
+        for i in read(job.inputs["model"]).graph.input
+        if i.type.HasField("tensor_type") and i.type.tensor_type.elem_type
+    }
+    kinds = {name: "str" if kind == "object" else kind for name, kind in declared.items()}
+    return [{**feed, **adapt(feed, kinds)} for feed in feeds]
+
+
+def outputs_of(session: Session, feed: Feed) -> dict[str, Array]:
+    """The outputs for one feed, sequences taken apart."""
+    values = session.run(feed)
+    return flatten(list(values), list(values.values()))
+
+
+def flatten(names: Sequence[str], values: Sequence[Any]) -> dict[str, Array]:
+    """Sequences become one output per element, ``name.0``, ``name.1``; absent optionals are left out."""
+    flat: dict[str, Array] = {}
+    for name, value in zip(names, values, strict=True):
+        if isinstance(value, (list, tuple)):
+            flat |= {f"{name}.{i}": np.asarray(v) for i, v in enumerate(value)}
+        elif value is not None:
+            flat[name] = np.asarray(value)
+    return flat
+
+
+def runner_of(job: Job) -> Runner:
+    """The runner that a job's parameters name; onnxruntime when they name none."""
+    return load_runner(str(job.params.get("runner", {}).get("target", "onnxeq.runners.ort")), job.user_path)
+
+
+@functools.lru_cache(maxsize=4)
+def load_runner(target: str, user_path: tuple[str, ...] = ()) -> Runner:
+    """Imports ``module``, ``module:object`` or ``FILE.py:object``.
+
+    Raises:
+        CannotRun: It cannot be imported, or lacks what a runner needs.
+        UsageError: There is no such object.
+    """
+    name, _, item = target.partition(":")
+    if name.endswith(".py"):
+        sys.path[:0] = [p for p in (str(Path(name).parent),) if p not in sys.path]
+    sys.path += [p for p in user_path if p not in sys.path]
+    try:
+        module: Any = _imported(name)
+    except OnnxeqError:
+        raise
+    except Exception as error:  # whatever a third party's module raises is said with its name
+        raise CannotRun(f"the runner {target} cannot be imported: {type(error).__name__}: {error}") from error
+    runner = module
+    for part in item.split(".") if item else ():
+        runner = getattr(runner, part, None)
+    if runner is None:
+        raise UsageError(f"{name} has no '{item}'", hint="a runner is named NAME, module:object or FILE.py:object")
+    if isinstance(runner, type):
+        runner = runner()
+    if lacking := [n for n in ("open", "versions") if not callable(getattr(runner, n, None))]:
+        said = f"{target} is no runner: it has no {' and no '.join(lacking)}"
+        raise CannotRun(said, hint="onnxeq.protocols.Runner says what it needs")
+    return cast(Runner, runner)
+
+
+def _imported(name: str) -> Any:
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location(f"_onnxeq_runner_{Path(name).stem}", name)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{name} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

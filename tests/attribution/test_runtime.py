@@ -1,0 +1,192 @@
+"""Runtime faults: the node, the optimiser pass or the setting is named, each fault by itself, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+import onnxeq
+from onnxeq.types import Cause, CauseKind, Report, Status, Verdict
+
+MakeConvNet = Callable[..., onnx.ModelProto]
+FAULTY = Path(__file__).parents[1] / "faulty_runner.py"
+
+
+def faulty(**settings: Any) -> str:
+    """The runner with a fault, see ``tests/faulty_runner.py``."""
+    return f"{FAULTY}:Faulty?" + "&".join(f"{key}={quote(str(value), safe=',')}" for key, value in settings.items())
+
+
+def model_of(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: dict[str, Sequence[Any]],
+    outputs: dict[str, Sequence[Any]],
+    stored: dict[str, NDArray[Any]],
+    opset: int = 17,
+) -> onnx.ModelProto:
+    def declared(values: dict[str, Sequence[Any]]) -> list[onnx.ValueInfoProto]:
+        return [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(s)) for n, s in values.items()]
+
+    graph = helper.make_graph(
+        nodes, "g", declared(inputs), declared(outputs), [numpy_helper.from_array(v, n) for n, v in stored.items()]
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+
+
+def runtime_causes(report: Report) -> list[Cause]:
+    assert report.verdict is Verdict.DIVERGENT
+    assert {c.cause for c in report.causes} == {CauseKind.RUNTIME}
+    return list(report.causes)
+
+
+def node_of(name: str, model: onnx.ModelProto) -> onnx.NodeProto:
+    return next(n for n in model.graph.node if n.name == name)
+
+
+@pytest.mark.parametrize(
+    ("node", "settings"),
+    [
+        ("conv1", {"kind": "scale", "size": 1e-4}),
+        ("relu1", {"kind": "large", "size": 1e-2}),
+        ("conv2", {"kind": "batch", "size": 1e-3}),
+        ("head", {"kind": "tf32"}),
+        ("pool", {"kind": "random", "size": 1e-3}),
+    ],
+)
+def test_a_broken_kernel_is_named_and_what_it_spoils_is_not(
+    conv_net: MakeConvNet, node: str, settings: dict[str, Any]
+) -> None:
+    """Early, late, and in the middle; all elements, large ones, batches above one: one cause, which is the node."""
+    report = onnxeq.check(conv_net(), runner=faulty(node=node, **settings))
+    causes = [c for c in report.causes if c.cause is CauseKind.RUNTIME]
+    assert [(c.rung, c.where.node) for c in causes] == [("kernels", node)]
+    assert causes[0].where.value == node_of(node, conv_net()).output[0]
+    assert causes[0].where.op_type == node_of(node, conv_net()).op_type
+
+
+def test_the_evidence_says_how_far_the_node_is_off(conv_net: MakeConvNet) -> None:
+    """A result that is 1/8192 too large is said to be 0.00012 of its size off, and float64 with that error moves as far
+    as the runtime's output is away.
+    """
+    (cause,) = runtime_causes(onnxeq.check(conv_net(), runner=faulty(node="conv2", kind="scale", size=2**-13)))
+    assert "0.00012 of its size" in cause.evidence
+    assert "made at node conv2 (Conv)" in cause.evidence
+    assert "consistent with" not in cause.evidence  # a coincidence of sizes: no other node is off
+
+
+def test_two_faults_at_once_are_two_causes(conv_net: MakeConvNet) -> None:
+    """One behind the other, of different size: both are named, the one that moves the outputs more first."""
+    report = onnxeq.check(conv_net(), runner=faulty(node="conv1,head", kind="scale", size=1e-3))
+    causes = runtime_causes(report)
+    assert {c.where.node for c in causes} == {"conv1", "head"}
+    assert causes[0].ratio >= causes[1].ratio
+
+
+def test_an_ignored_attribute_names_its_node() -> None:
+    """LeakyRelu without its slope of 0.3 falls back to 0.01: wrong for negative values only."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], name="mix"),
+        helper.make_node("LeakyRelu", ["h"], ["r"], name="leaky", alpha=0.3),
+        helper.make_node("Tanh", ["r"], ["y"], name="squash"),
+    ]
+    w = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
+    model = model_of(nodes, {"x": ["N", 8]}, {"y": ["N", 8]}, {"w": w})
+    (cause,) = runtime_causes(onnxeq.check(model, runner=faulty(node="leaky", kind="attribute", name="alpha")))
+    assert cause.where.node == "leaky"
+
+
+def test_reduced_precision_everywhere_is_one_cause(conv_net: MakeConvNet) -> None:
+    """Both convolutions with operands rounded to 11 bits: one cause that says TF32 and counts them."""
+    (cause,) = runtime_causes(onnxeq.check(conv_net(), runner=faulty(op="Conv", kind="tf32")))
+    assert "computed in tf32: each of 2 nodes (2 of 2 Conv)" in cause.evidence
+    assert cause.where.op_type == "Conv"
+
+
+def test_a_fault_of_the_optimised_run_alone_is_on_the_optimizer_rung(conv_net: MakeConvNet) -> None:
+    """The plain run is right, so that the kernels rung passes and the node is looked for in the optimised run."""
+    report = onnxeq.check(conv_net(), runner=faulty(node="conv2", kind="scale", size=1e-3, when="optimized"))
+    (cause,) = runtime_causes(report)
+    assert (cause.rung, cause.where.node) == ("optimizer", "conv2")
+
+
+def test_a_fault_of_the_plain_run_alone_is_no_second_fault(conv_net: MakeConvNet) -> None:
+    """Kernels and optimizer both break, since the optimised run is right; there is one fault."""
+    report = onnxeq.check(conv_net(), runner=faulty(node="conv2", kind="scale", size=1e-3, when="plain"))
+    assert {r.name for r in report.rungs if r.status is Status.FAIL} == {"kernels", "optimizer"}
+    (cause,) = runtime_causes(report)
+    assert (cause.rung, cause.where.node) == ("kernels", "conv2")
+
+
+def test_a_node_inside_a_branch_is_named_by_the_node_around_it() -> None:
+    """A fault in an If's branch: the If is named, and what it holds."""
+    branch = helper.make_graph(
+        [helper.make_node("Exp", ["x"], ["then"], name="inner")], "b", [],
+        [helper.make_tensor_value_info("then", TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    other = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["else"])], "o", [],
+        [helper.make_tensor_value_info("else", TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    nodes = [
+        helper.make_node("If", ["yes"], ["h"], name="choice", then_branch=branch, else_branch=other),
+        helper.make_node("Tanh", ["h"], ["y"], name="squash"),
+    ]
+    model = model_of(nodes, {"x": ["N", 8]}, {"y": ["N", 8]}, {"yes": np.array(True)})
+    (cause,) = runtime_causes(onnxeq.check(model, runner=faulty(node="choice", kind="scale", size=1e-3)))
+    assert cause.where.node == "choice"
+    assert "If around" in cause.evidence
+    assert "Exp" in cause.evidence
+
+
+def transposed_times_vector() -> onnx.ModelProto:
+    """onnxruntime's MatmulTransposeFusion ignores the transposition before a vector."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], name="first"),
+        helper.make_node("Transpose", ["r"], ["t"], perm=[1, 0], name="turn"),
+        helper.make_node("MatMul", ["t", "v"], ["m"], name="product"),
+        helper.make_node("Sigmoid", ["m"], ["y"], name="last"),
+    ]
+    return model_of(nodes, {"x": [4, 6]}, {"y": [6]}, {"v": np.linspace(-1, 1, 4, dtype=np.float32)})
+
+
+def test_a_fault_of_onnxruntimes_optimiser_is_named_by_level_pass_and_node() -> None:
+    """The pass is found by halving the list of passes, with what is left without it; the level is the one that has it."""
+    (cause,) = runtime_causes(onnxeq.check(transposed_times_vector()))
+    assert (cause.rung, cause.where.node, cause.where.op_type) == ("optimizer", "product", "MatMul")
+    assert "the pass MatmulTransposeFusion makes it" in cause.evidence
+    assert "disabled_optimizers=['MatmulTransposeFusion'] the error is" in cause.evidence
+    assert "the level ORT_ENABLE_EXTENDED brings it, ORT_ENABLE_BASIC does not" in cause.evidence
+    assert "FusedMatMul" in cause.evidence
+
+
+def test_a_model_that_is_refused_once_optimised_is_divergent() -> None:
+    """onnxruntime takes this int8 model plain and refuses it optimised: a fault of the runtime, with its pass."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], name="to_int8"),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"], name="from_int8"),
+        helper.make_node("Transpose", ["d"], ["y"], name="turn"),
+    ]
+    stored: dict[str, NDArray[Any]] = {"scale": np.array(0.5, np.float32), "zero": np.array(3, np.int8)}
+    (cause,) = runtime_causes(onnxeq.check(model_of(nodes, {"x": [2, 3]}, {"y": [3, 2]}, stored, opset=21)))
+    assert (cause.rung, cause.where.node) == ("optimizer", "turn")
+    assert "the pass QDQPropagationTransformer makes it" in cause.evidence
+
+
+def test_a_kernel_that_gives_another_shape_is_named() -> None:
+    """SAME padding with a dilation: the text gives 7 windows, onnxruntime's MaxPool 6."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], name="first"),
+        helper.make_node(
+            "MaxPool", ["r"], ["y"], name="pool", kernel_shape=[2], dilations=[2], auto_pad="SAME_UPPER"
+        ),
+    ]
+    (cause,) = runtime_causes(onnxeq.check(model_of(nodes, {"x": [1, 1, 7]}, {"y": [1, 1, None]}, {})))
+    assert (cause.where.node, cause.where.op_type) == ("pool", "MaxPool")
