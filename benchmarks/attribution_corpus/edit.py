@@ -113,13 +113,13 @@ def constant(model: onnx.ModelProto, value: str) -> Array | None:
 def set_initializer(model: onnx.ModelProto, name: str, value: Array) -> None:
     """Puts other content under an initializer's name."""
     tensor = next(t for t in model.graph.initializer if t.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
+    tensor.CopyFrom(numpy_helper.from_array(np.asarray(value, order="C"), name))
 
 
 def add_initializer(model: onnx.ModelProto, wish: str, value: Array) -> str:
     """Adds an initializer under a free name like ``wish``."""
     name = fresh(model, wish)
-    model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
     return name
 
 
@@ -146,7 +146,7 @@ def replace_constant(model: onnx.ModelProto, reader: onnx.NodeProto, index: int,
     made = next((n for n in model.graph.node if name in n.output), None)
     if sole and made is not None and made.op_type == "Constant":
         put(made, made.attribute[0].name, None)
-        put(made, "value", numpy_helper.from_array(np.ascontiguousarray(value)))
+        put(made, "value", numpy_helper.from_array(np.asarray(value, order="C")))
         return place_of([reader, made], [name])
     own = add_initializer(model, f"{name}_own", value)
     reader.input[index] = own
