@@ -129,7 +129,9 @@ def built(folder: Path, wanted: Sequence[Base] = BASES) -> list[Built]:
     return found
 
 
-def feeds(model: onnx.ModelProto, count: int = 3, seed: int = 5, words: int = 61) -> list[dict[str, NDArray[np.generic]]]:
+def feeds(
+    model: onnx.ModelProto, count: int = 3, seed: int = 5, words: int = 61
+) -> list[dict[str, NDArray[np.generic]]]:
     """Inputs for an artifact, of several scales; a free leading size is 1, 2, 3, and so on."""
     rng = np.random.default_rng(seed)
     constants = {t.name for t in model.graph.initializer}

@@ -60,7 +60,9 @@ def place_of(nodes: Iterable[onnx.NodeProto], initializers: Iterable[str] = ()) 
     """The place that these nodes and initializers make."""
     nodes = tuple(nodes)
     return Place(
-        frozenset(n.name for n in nodes if n.name), frozenset(initializers), frozenset(o for n in nodes for o in n.output if o)
+        frozenset(n.name for n in nodes if n.name),
+        frozenset(initializers),
+        frozenset(o for n in nodes for o in n.output if o),
     )
 
 
@@ -106,7 +108,9 @@ def constant(model: onnx.ModelProto, value: str) -> Array | None:
             if found.op_type != "Constant":
                 return None
             held = found.attribute[0]
-            return numpy_helper.to_array(held.t) if held.name == "value" else np.asarray(helper.get_attribute_value(held))
+            return (
+                numpy_helper.to_array(held.t) if held.name == "value" else np.asarray(helper.get_attribute_value(held))
+            )
     return None
 
 

@@ -40,7 +40,8 @@ def outputs(
     names = [o.name for o in session.get_outputs()]
     wanted = {i.name for i in session.get_inputs()}
     return [
-        dict(zip(names, session.run(None, {k: v for k, v in feed.items() if k in wanted}), strict=True)) for feed in given
+        dict(zip(names, session.run(None, {k: v for k, v in feed.items() if k in wanted}), strict=True))
+        for feed in given
     ]
 
 
@@ -90,7 +91,9 @@ class Effect:
     relative: float
 
 
-def effect(healthy: Sequence[Mapping[str, Array]], model: onnx.ModelProto, given: Sequence[Mapping[str, Array]]) -> Effect:
+def effect(
+    healthy: Sequence[Mapping[str, Array]], model: onnx.ModelProto, given: Sequence[Mapping[str, Array]]
+) -> Effect:
     """Runs the changed model on the inputs of the healthy one."""
     try:
         _session(model, optimize=False)

@@ -198,7 +198,12 @@ def _fold(model: onnx.ModelProto, subject: Subject, rng: np.random.Generator) ->
         norm = node(model, output)
         conv = next((n for n in model.graph.node if norm.input[0] in n.output), None)
         held = [constant(model, n) for n in norm.input[1:]]
-        if conv is None or conv.op_type != "Conv" or len(readers(model, norm.input[0])) > 1 or any(h is None for h in held):
+        if (
+            conv is None
+            or conv.op_type != "Conv"
+            or len(readers(model, norm.input[0])) > 1
+            or any(h is None for h in held)
+        ):
             continue
         weight = constant(model, conv.input[1])
         bias = constant(model, conv.input[2]) if len(conv.input) > 2 else np.zeros(held[0].shape)  # type: ignore[union-attr]
@@ -218,7 +223,9 @@ def _fold(model: onnx.ModelProto, subject: Subject, rng: np.random.Generator) ->
     return _swept(model) if done else None
 
 
-def _written_out(model: onnx.ModelProto, output: str, steps: list[tuple[str, list[str], str, dict[str, object]]]) -> None:
+def _written_out(
+    model: onnx.ModelProto, output: str, steps: list[tuple[str, list[str], str, dict[str, object]]]
+) -> None:
     made = [helper.make_node(kind, list(i), [o], name=fresh(model, f"{o}_{kind}"), **a) for kind, i, o, a in steps]
     replace_node(model, output, made)
 
@@ -270,7 +277,9 @@ def _reduction(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generat
             new = "ReduceMean" if old.op_type == "GlobalAveragePool" else "ReduceMax"
             late = _opset(model) >= 18
             given = [add_initializer(model, f"{output}_axes", np.asarray([2, 3], np.int64))] if late else []
-            made = helper.make_node(new, [old.input[0], *given], [output], name=old.name, **({} if late else {"axes": [2, 3]}))
+            made = helper.make_node(
+                new, [old.input[0], *given], [output], name=old.name, **({} if late else {"axes": [2, 3]})
+            )
         elif old.op_type == "Flatten" and attribute(old, "axis", 1) == 1 and len(shape) == 2:
             sizes = add_initializer(model, f"{output}_sizes", np.asarray([-1, shape[1]], np.int64))
             made = helper.make_node("Reshape", [old.input[0], sizes], [output], name=old.name)
@@ -337,7 +346,9 @@ def _turned(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator)
         back = [int(k) for k in np.argsort(perm)]
         set_initializer(model, tensor.name, tensor.value.transpose(perm))
         rewire(model, tensor.name, f"{tensor.name}_back")
-        added = helper.make_node("Transpose", [tensor.name], [f"{tensor.name}_back"], name=f"{tensor.name}_T", perm=back)
+        added = helper.make_node(
+            "Transpose", [tensor.name], [f"{tensor.name}_back"], name=f"{tensor.name}_T", perm=back
+        )
         model.graph.node.insert(0, added)
     _drop_inputs(model)
     return model if found else None

@@ -113,7 +113,10 @@ class _Shuffle(nn.Module):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
         self.groups = groups
-        self.first, self.depth = _conv_bn(channels, channels, 1, 1, groups), _conv_bn(channels, channels, 3, 1, channels)
+        self.first, self.depth = (
+            _conv_bn(channels, channels, 1, 1, groups),
+            _conv_bn(channels, channels, 3, 1, channels),
+        )
         self.last = _conv_bn(channels, channels, 1, 1, groups)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -206,10 +209,14 @@ class _Detector(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         first = self.stem(image)
         maps = [first, self.next(first)]
-        raw = torch.cat([h(m).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)) for h, m in
-                         zip(self.boxes, maps, strict=True)], 1)
-        logits = torch.cat([h(m).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 3)) for h, m in
-                            zip(self.scores, maps, strict=True)], 1)
+        raw = torch.cat(
+            [h(m).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)) for h, m in zip(self.boxes, maps, strict=True)],
+            1,
+        )
+        logits = torch.cat(
+            [h(m).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 3)) for h, m in zip(self.scores, maps, strict=True)],
+            1,
+        )
         centre = raw[..., :2] * 0.1 * self.anchors[:, 2:] + self.anchors[:, :2]
         size = torch.exp((raw[..., 2:] * 0.2).clamp(-3.0, 3.0)) * self.anchors[:, 2:]
         boxes = torch.cat([centre - size / 2, centre + size / 2], -1)
@@ -240,7 +247,12 @@ class _Inception(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         x = functional.softplus(self.stem(image))
-        found = [torch.relu(self.one(x)), self.three(x), self.wide(torch.relu(self.tall(x))), *(p(x) for p in self.pools)]
+        found = [
+            torch.relu(self.one(x)),
+            self.three(x),
+            self.wide(torch.relu(self.tall(x))),
+            *(p(x) for p in self.pools),
+        ]
         y = torch.relu(self.norm(torch.cat(found, 1)))
         parts = [p(y).amax((2, 3)) if k == 0 else p(y).mean((2, 3)) for k, p in enumerate(self.shrink)]
         return self.head(torch.cat(parts, 1))

@@ -53,7 +53,9 @@ def _older(model: onnx.ModelProto, _subject: Subject, rng: np.random.Generator) 
 @benign("renamed")
 def _renamed(model: onnx.ModelProto, _subject: Subject, rng: np.random.Generator) -> onnx.ModelProto | None:
     """Every node, value and initializer by a number, inputs and outputs kept; no descriptions."""
-    kept = {v.name for v in (*model.graph.input, *model.graph.output)} - {t.name for t in model.graph.initializer} | {""}
+    kept = {v.name for v in (*model.graph.input, *model.graph.output)} - {t.name for t in model.graph.initializer} | {
+        ""
+    }
     names = {t.name for t in model.graph.initializer} | {o for n in model.graph.node for o in n.output}
     if any(a.type in (5, 10) for n in model.graph.node for a in n.attribute):
         return None  # names inside of sub-graphs would have to follow
@@ -135,7 +137,9 @@ def _as_nodes(model: onnx.ModelProto, _subject: Subject, _rng: np.random.Generat
     made = []
     for tensor in stored:
         bare = numpy_helper.from_array(numpy_helper.to_array(tensor))
-        made.append(helper.make_node("Constant", [], [tensor.name], name=fresh(model, f"const_{tensor.name}"), value=bare))
+        made.append(
+            helper.make_node("Constant", [], [tensor.name], name=fresh(model, f"const_{tensor.name}"), value=bare)
+        )
     nodes = list(model.graph.node)
     held = {t.name for t in stored}
     inputs = [v for v in model.graph.input if v.name not in held]
@@ -188,7 +192,9 @@ def _dead(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -
     """Nodes that no output needs."""
     values = [n.output[0] for n in model.graph.node if n.output and subject.is_float(n.output[0])]
     for value in values[::3]:
-        model.graph.node.append(helper.make_node("Neg", [value], [fresh(model, f"{value}_dead")], name=f"{value}_dead_node"))
+        model.graph.node.append(
+            helper.make_node("Neg", [value], [fresh(model, f"{value}_dead")], name=f"{value}_dead_node")
+        )
     return model
 
 

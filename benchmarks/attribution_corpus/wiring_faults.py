@@ -99,7 +99,9 @@ def _bypassed(found: onnx.NodeProto, index: int, text: str) -> Fault:
 @kind("node-missing", "graph")
 def _skipped(subject: Subject) -> Iterator[Fault]:
     """A skip connection, a normalisation, a scale, a bias is not there."""
-    for found in each(subject, "Add", "Mul", "Div", "Sub", "BatchNormalization", "LayerNormalization", "Where", "MaxPool"):
+    for found in each(
+        subject, "Add", "Mul", "Div", "Sub", "BatchNormalization", "LayerNormalization", "Where", "MaxPool"
+    ):
         for index, name in enumerate(found.input[:3]):
             if subject.is_float(name) and subject.shape(name) == subject.shape(found.output[0]):
                 if constant(subject.model, name) is None:
@@ -108,7 +110,9 @@ def _skipped(subject: Subject) -> Iterator[Fault]:
 
 @kind("activation-extra", "graph")
 def _extra(subject: Subject) -> Iterator[Fault]:
-    for index, found in enumerate(each(subject, "Conv", "Gemm", "MatMul", "Add", "ConvTranspose", "BatchNormalization")):
+    for index, found in enumerate(
+        each(subject, "Conv", "Gemm", "MatMul", "Add", "ConvTranspose", "BatchNormalization")
+    ):
         name = ("Relu", "Tanh", "Sigmoid")[index % 3]
         followed = any(n.op_type in _ACTIVATIONS for n in readers(subject.model, found.output[0]))
         if not (name == "Relu" and followed):
@@ -249,7 +253,9 @@ def _mixed(subject: Subject) -> Iterator[Fault]:
         def apply(model: onnx.ModelProto, _rng: np.random.Generator) -> Place:
             old = node(model, output)
             sizes = add_initializer(model, f"{output}_sizes", np.asarray([-1, *shape[1:]], np.int64))
-            made = helper.make_node("Reshape", [old.input[0], sizes], [output], name=old.name or fresh(model, "reshape"))
+            made = helper.make_node(
+                "Reshape", [old.input[0], sizes], [output], name=old.name or fresh(model, "reshape")
+            )
             return place_of(replace_node(model, output, [made]), [sizes])
 
         return Fault(output, apply, f"Reshape in the place of Transpose {output}")
@@ -352,7 +358,9 @@ def _training(subject: Subject) -> Iterator[Fault]:
             g, b = (add_initializer(model, f"{n}_cast", np.reshape(held[n], shape)) for n in (scale, shift))
             eps = add_initializer(model, f"{output}_eps", np.float32(attribute(old, "epsilon", 1e-5)))
             axes = [a for a in range(rank) if a != 1]
-            names = [fresh(model, f"{output}_{k}") for k in ("mean", "off", "square", "var", "safe", "root", "unit", "big")]
+            names = [
+                fresh(model, f"{output}_{k}") for k in ("mean", "off", "square", "var", "safe", "root", "unit", "big")
+            ]
             mean, off, square, var, safe, root, unit, big = names
             version = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
             given = [add_initializer(model, f"{output}_axes", np.asarray(axes, np.int64))] if version >= 18 else []
