@@ -1,8 +1,8 @@
 """How often the cause and the place are right: a score over a corpus of faults that are known because they were put in.
 
 The corpus (:mod:`attribution_corpus`) is made from small models of every family through three exporters, and from the
-real models where they are at hand: single faults in weights, graph and runtime, double faults, and benign variants. Each
-file is judged by ``onnxeq.check(source, file)``; :mod:`attribution_corpus.score` says what counts as right. What a
+real models where they are at hand: single faults in weights, graph and runtime, double faults, and benign variants.
+Each file is judged by ``onnxeq.check(source, file)``; :mod:`attribution_corpus.score` says what counts as right. What a
 fault is was proven when the corpus was built, by onnxruntime and not by the tool.
 
     python benchmarks/attribution.py --quick                # about sixty, every sort
@@ -25,7 +25,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
 
 from attribution_corpus.corpus import Mutant
 from attribution_corpus.library import corpus, sample

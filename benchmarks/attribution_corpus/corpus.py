@@ -109,10 +109,10 @@ class Workshop:
 
 def workshops(folder: Path, wanted: Sequence[Base] = BASES) -> list[Workshop]:
     """Every base that can be built here, ready."""
-    return [_workshop(b, folder) for b in built(folder, wanted)]
+    return [_workshop(b) for b in built(folder, wanted)]
 
 
-def _workshop(found: Built, folder: Path) -> Workshop:
+def _workshop(found: Built) -> Workshop:
     stored = found.source.with_suffix(".npz")
     state = dict(np.load(stored)) if stored.exists() else {}
     model = found.model()
@@ -142,8 +142,8 @@ def _stored(model: onnx.ModelProto) -> tuple[list[bytes], list[list[str]]]:
 def expected(entry: KindEntry, fault: Fault, place: Place) -> Expected:
     """The record of a fault that was put in."""
     return Expected(
-        entry.name, entry.cause, tuple(sorted(entry.also)), tuple(sorted(place.nodes)), tuple(sorted(place.initializers)),
-        tuple(sorted(place.values)), fault.text,
+        entry.name, entry.cause, tuple(sorted(entry.also)), tuple(sorted(place.nodes)),
+        tuple(sorted(place.initializers)), tuple(sorted(place.values)), fault.text,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -396,7 +396,8 @@ def _parts(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) 
 @benign("scale-moved")
 def _equalised(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -> onnx.ModelProto | None:
     """A power of two moved from one convolution through a Relu into the next: exact, as equalisation before
-    quantisation does it."""
+    quantisation does it.
+    """
     for output in _float_nodes(model, subject, "Conv"):
         conv = node(model, output)
         after = readers(model, output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlencode
 
 import numpy as np
@@ -20,7 +21,7 @@ PER_FAULT = 5
 
 _RUNNER = Path(__file__).with_name("faulty_runner.py")
 _ALSO = {"jitter": ("nondeterminism",), "first-sample": ("nondeterminism",)}
-_SKIPPED = {"Identity", "Reshape", "Transpose", "Concat", "Split", "Slice", "Unsqueeze", "Squeeze", "Flatten", "Expand"}
+_SKIPPED = set("Identity Reshape Transpose Concat Split Slice Unsqueeze Squeeze Flatten Expand".split())
 
 
 def runtimes(shops: Sequence[Workshop], per_fault: int = PER_FAULT) -> Iterator[Mutant]:
@@ -57,12 +58,9 @@ def _shows(shop: Workshop, value: str, fault: str) -> bool:
     from .faulty_runner import Faulty
     from .observe import _relative
 
-    class _Options:
-        optimize, threads = False, 1
-        settings = {"fault": fault, "value": value}
-
     try:
-        session = Faulty().open(shop.built.artifact, _Options())
+        options = SimpleNamespace(optimize=False, threads=1, settings={"fault": fault, "value": value})
+        session = Faulty().open(shop.built.artifact, options)
         found = [session.run(feed) for feed in shop.feeds]
     except Exception:  # onnxruntime cannot be cut there
         return False

@@ -1,6 +1,7 @@
 """Small torch architectures over images and signals: one for each family of convolutional networks.
 
-A factory takes nothing and returns the module with weights as its class draws them; :mod:`.export` puts healthy ones in.
+A factory takes nothing and returns the module with weights as its class draws them; :mod:`.export` puts in healthy
+ones.
 """
 
 from __future__ import annotations

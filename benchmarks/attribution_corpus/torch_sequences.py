@@ -149,7 +149,7 @@ class _Indices(nn.Module):
         self.score, self.head = nn.Linear(24, 1), nn.Linear(24, 7)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.table(ids) + self.coarse((torch.div(ids - 20, 4, rounding_mode="floor") + 5))
+        x = self.table(ids) + self.coarse(torch.div(ids - 20, 4, rounding_mode="floor") + 5)
         x = x + 0.1 * torch.cumsum(x, 1)
         mask = torch.remainder(ids, 5) != 0
         weight = torch.softmax(self.score(torch.tanh(x)).squeeze(-1).masked_fill(~mask, -50.0), -1)

@@ -133,7 +133,7 @@ def _extended(model: onnx.ModelProto, _subject: Subject, _rng: np.random.Generat
 @benign("constants-as-nodes")
 def _as_nodes(model: onnx.ModelProto, _subject: Subject, _rng: np.random.Generator) -> onnx.ModelProto | None:
     """Initializers as Constant nodes."""
-    stored = [t for t in model.graph.initializer]
+    stored = list(model.graph.initializer)
     made = []
     for tensor in stored:
         bare = numpy_helper.from_array(numpy_helper.to_array(tensor))

@@ -94,13 +94,13 @@ def _element_nan(value: Array, rng: np.random.Generator, _t: Tensor) -> Array:
     return value
 
 
-def _channel(value: Array, axis: int, index: int) -> tuple[slice | int, ...]:
+def _channel(axis: int, index: int) -> tuple[slice | int, ...]:
     return (*(slice(None) for _ in range(axis)), index)
 
 
 def _scale_channel(factor: float) -> _Change:
     def change(value: Array, rng: np.random.Generator, tensor: Tensor) -> Array:
-        value[_channel(value, tensor.axis, int(rng.integers(value.shape[tensor.axis])))] *= value.dtype.type(factor)
+        value[_channel(tensor.axis, int(rng.integers(value.shape[tensor.axis])))] *= value.dtype.type(factor)
         return value
 
     return change

@@ -28,8 +28,8 @@ from .graph_faults import each
 __all__: list[str] = []
 
 _ACTIVATIONS = (
-    "Relu", "LeakyRelu", "Elu", "Celu", "Selu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus", "Gelu", "Mish",
-    "PRelu", "Clip", "Softmax", "LogSoftmax",
+    "Relu", "LeakyRelu", "Elu", "Celu", "Selu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus", "Gelu",
+    "Mish", "PRelu", "Clip", "Softmax", "LogSoftmax",
 )  # fmt: skip
 
 
@@ -103,9 +103,9 @@ def _skipped(subject: Subject) -> Iterator[Fault]:
         subject, "Add", "Mul", "Div", "Sub", "BatchNormalization", "LayerNormalization", "Where", "MaxPool"
     ):
         for index, name in enumerate(found.input[:3]):
-            if subject.is_float(name) and subject.shape(name) == subject.shape(found.output[0]):
-                if constant(subject.model, name) is None:
-                    yield _bypassed(found, index, f"{found.op_type} is left out, its input {index} goes on")
+            alike = subject.is_float(name) and subject.shape(name) == subject.shape(found.output[0])
+            if alike and constant(subject.model, name) is None:
+                yield _bypassed(found, index, f"{found.op_type} is left out, its input {index} goes on")
 
 
 @kind("activation-extra", "graph")
@@ -116,10 +116,10 @@ def _extra(subject: Subject) -> Iterator[Fault]:
         name = ("Relu", "Tanh", "Sigmoid")[index % 3]
         followed = any(n.op_type in _ACTIVATIONS for n in readers(subject.model, found.output[0]))
         if not (name == "Relu" and followed):
-            yield _inserted(subject, found.output[0], name, f"an extra {name}")
+            yield _inserted(found.output[0], name, f"an extra {name}")
 
 
-def _inserted(subject: Subject, value: str, op: str, text: str, *constants: object, **attributes: object) -> Fault:
+def _inserted(value: str, op: str, text: str, *constants: object, **attributes: object) -> Fault:
     """A node put behind a value; it counts as found when it, or who made the value, or who reads it, is named."""
 
     def apply(model: onnx.ModelProto, _rng: np.random.Generator) -> Place:
@@ -151,10 +151,9 @@ def _operand(subject: Subject) -> Iterator[Fault]:
             if not subject.is_float(name) or constant(subject.model, name) is not None:
                 continue
             before = made[: made.index(found.output[0])]
-            alike = [
-                v for v in before
-                if v != name and v not in found.input and subject.is_float(v) and subject.shape(v) == subject.shape(name)
-            ]  # fmt: skip
+            shape = subject.shape(name)
+            others = [v for v in before if v != name and v not in found.input and subject.is_float(v)]
+            alike = [v for v in others if subject.shape(v) == shape]
             if alike:
                 yield _redirected(found, index, alike[-1])
 
@@ -233,8 +232,8 @@ def _pool(subject: Subject) -> Iterator[Fault]:
 
 _POOLS = {
     "AveragePool": "MaxPool", "MaxPool": "AveragePool", "GlobalAveragePool": "GlobalMaxPool",
-    "GlobalMaxPool": "GlobalAveragePool", "ReduceMean": "ReduceMax", "ReduceMax": "ReduceMean", "ReduceSum": "ReduceMean",
-    "ReduceL2": "ReduceL1", "ReduceMin": "ReduceMax", "ReduceLogSumExp": "ReduceMax", "ArgMax": "ArgMin",
+    "GlobalMaxPool": "GlobalAveragePool", "ReduceMean": "ReduceMax", "ReduceMax": "ReduceMean",
+    "ReduceSum": "ReduceMean", "ReduceL2": "ReduceL1", "ReduceMin": "ReduceMax", "ReduceLogSumExp": "ReduceMax", "ArgMax": "ArgMin",
 }  # fmt: skip
 
 
@@ -242,7 +241,7 @@ _POOLS = {
 def _divisor(subject: Subject) -> Iterator[Fault]:
     """As ``divisor_override``: the average of a window by another count."""
     for found in each(subject, "AveragePool"):
-        yield _inserted(subject, found.output[0], "Mul", "another divisor", np.float32(4 / 3))
+        yield _inserted(found.output[0], "Mul", "another divisor", np.float32(4 / 3))
 
 
 @kind("axes-mixed", "graph")
@@ -267,7 +266,7 @@ def _mixed(subject: Subject) -> Iterator[Fault]:
     for found in each(subject, "Reshape", "Flatten"):
         shape = subject.shape(found.input[0])
         if shape is not None and len(shape) == 4 and shape[2] == shape[3] > 1 and subject.is_float(found.input[0]):
-            yield _inserted(subject, found.input[0], "Transpose", "height and width exchanged", perm=[0, 1, 3, 2])
+            yield _inserted(found.input[0], "Transpose", "height and width exchanged", perm=[0, 1, 3, 2])
 
 
 @kind("cast-reduced", "graph")
@@ -342,7 +341,7 @@ def _dropout(subject: Subject) -> Iterator[Fault]:
     for value in _floats(subject)[1::4]:
         version = max(o.version for o in subject.model.opset_import if o.domain in ("", "ai.onnx"))
         if version >= 12 and subject.values[value].dtype == np.float32:
-            yield _inserted(subject, value, "Dropout", "training dropout", np.float32(0.1), np.asarray(True))
+            yield _inserted(value, "Dropout", "training dropout", np.float32(0.1), np.asarray(True))
 
 
 @kind("batch-statistics", "graph", also=("nondeterminism",))
@@ -388,8 +387,8 @@ def _input(subject: Subject) -> Iterator[Fault]:
     for value in (v.name for v in subject.model.graph.input if v.name not in held):
         found = subject.values[value]
         if found.dtype == np.float32:
-            yield _inserted(subject, value, "Mul", "the input scaled", np.float32(1 / 0.98))
-            yield _inserted(subject, value, "Sub", "the input shifted", np.float32(0.01))
+            yield _inserted(value, "Mul", "the input scaled", np.float32(1 / 0.98))
+            yield _inserted(value, "Sub", "the input shifted", np.float32(0.01))
         if found.ndim == 4 and found.shape[1] == 3:
             yield _reversed(value)
 
