@@ -25,7 +25,7 @@ _SKIPPED = set("Identity Reshape Transpose Concat Split Slice Unsqueeze Squeeze 
 
 
 def runtimes(shops: Sequence[Workshop], per_fault: int = PER_FAULT) -> Iterator[Mutant]:
-    """Each fault at nodes of several artifacts, always or in the optimised run only; and reduced precision throughout."""
+    """Each fault at nodes of several artifacts, always or when optimised only; and reduced precision throughout."""
     usable = [s for s in shops if s.base.framework != "file"]
     for fault in FAULTS:
         order = np.random.default_rng(zlib.crc32(fault.encode())).permutation(len(usable))

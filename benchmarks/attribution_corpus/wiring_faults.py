@@ -233,7 +233,8 @@ def _pool(subject: Subject) -> Iterator[Fault]:
 _POOLS = {
     "AveragePool": "MaxPool", "MaxPool": "AveragePool", "GlobalAveragePool": "GlobalMaxPool",
     "GlobalMaxPool": "GlobalAveragePool", "ReduceMean": "ReduceMax", "ReduceMax": "ReduceMean",
-    "ReduceSum": "ReduceMean", "ReduceL2": "ReduceL1", "ReduceMin": "ReduceMax", "ReduceLogSumExp": "ReduceMax", "ArgMax": "ArgMin",
+    "ReduceSum": "ReduceMean", "ReduceL2": "ReduceL1", "ReduceMin": "ReduceMax", "ReduceLogSumExp": "ReduceMax",
+    "ArgMax": "ArgMin",
 }  # fmt: skip
 
 
