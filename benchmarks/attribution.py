@@ -70,21 +70,22 @@ def _sha256(mutant: Mutant) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def run_all(mutants: Sequence[Mutant], results: Path, jobs: int) -> Iterator[Row]:
+def run_all(mutants: Sequence[Mutant], results: Path, options: argparse.Namespace) -> Iterator[Row]:
     """Checks them all, several at once if asked, and appends each report to the file of results as it comes."""
     results.parent.mkdir(parents=True, exist_ok=True)
     with results.open("a") as file:
-        for row in _rows(mutants, jobs):
+        for row in _rows(mutants, options.jobs, inline=options.inline):
             file.write(json.dumps(dataclasses.asdict(row)) + "\n")
             file.flush()
             yield row
 
 
-def _rows(mutants: Sequence[Mutant], jobs: int) -> Iterator[Row]:
+def _rows(mutants: Sequence[Mutant], jobs: int, *, inline: bool) -> Iterator[Row]:
     if jobs == 1:
+        _prepare(inline)
         yield from map(run, mutants)
         return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _prepare, (inline,)) as pool:
         waiting = [pool.submit(run, m) for m in mutants]
         try:
             for done in as_completed(waiting):
@@ -92,6 +93,13 @@ def _rows(mutants: Sequence[Mutant], jobs: int) -> Iterator[Row]:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _prepare(inline: bool) -> None:
+    if inline:
+        from attribution_corpus import inline as within
+
+        within.use()
 
 
 def stored(results: Path, mutants: Iterable[Mutant]) -> list[Row]:
@@ -218,6 +226,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sorts", help="single, double, benign, runtime")
     parser.add_argument("--only", default="", help="mutants whose name contains this")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="checks at once")
+    parser.add_argument("--inline", action="store_true", help="no processes for torch, the referee and onnxruntime")
     parser.add_argument("--folder", type=Path, default=cache_root() / "attribution", help="where the corpus lies")
     parser.add_argument("--results", type=Path, help="the file of reports, JSON lines (default: in the folder)")
     parser.add_argument("--resume", action="store_true", help="keep the reports of an interrupted run")
@@ -240,7 +249,7 @@ def main() -> int:
     rows = stored(results, mutants)
     done = {r.id for r in rows}
     waiting = [] if options.rescore else [m for m in mutants if m.id not in done]
-    rows += _watched(run_all(waiting, results, options.jobs), len(waiting))
+    rows += _watched(run_all(waiting, results, options), len(waiting))
     found = score(mutants, rows)
     print_score(found, time.perf_counter() - began)
     reached = all(not total or hits >= TARGETS.get(name, 0) * total for name, hits, total in summary(found))

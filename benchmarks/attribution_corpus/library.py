@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from .bases import BASES, Base, real_folder
@@ -15,6 +14,8 @@ from .runtime_faults import runtimes
 __all__ = ["corpus", "sample"]
 
 _EXPORTING = ("bases.py", "export.py", "keras_models.py", "torch_images.py", "torch_sequences.py")
+_JUDGING = ("inline.py", "library.py", "score.py")
+"""What the files of the corpus do not depend on."""
 
 
 def corpus(folder: Path, wanted: Sequence[Base] = BASES, say: Callable[[str], None] = lambda _: None) -> list[Mutant]:
@@ -22,9 +23,8 @@ def corpus(folder: Path, wanted: Sequence[Base] = BASES, say: Callable[[str], No
     home = Path(__file__).parent
     exports = folder / f"exports-{_digest(home / name for name in _EXPORTING)}"
     ids = "".join(b.id for b in wanted) + str(real_folder().exists())
-    mark = hashlib.sha256(
-        (_digest(sorted(p for p in home.glob("*.py") if p.name not in ("library.py", "score.py"))) + ids).encode()
-    ).hexdigest()[:12]
+    code = _digest(p for p in sorted(home.glob("*.py")) if p.name not in _JUDGING)
+    mark = hashlib.sha256((code + ids).encode()).hexdigest()[:12]
     listed = exports / f"corpus-{mark}.json"
     if not listed.exists():
         say("exporting the base models")
@@ -55,19 +55,13 @@ def sample(mutants: Sequence[Mutant], count: int) -> list[Mutant]:
 
 def _group(mutant: Mutant) -> str:
     """The kind; of doubles, which have too many pairs, a few groups."""
-    return (
-        f"double/{int(mutant.id.rpartition('/')[2]) % 8}"
-        if mutant.sort == "double"
-        else "/".join(mutant.id.split("/")[:2])
-    )
+    if mutant.sort == "double":
+        return f"double/{int(mutant.id.rpartition('/')[2]) % 8}"
+    return "/".join(mutant.id.split("/")[:2])
 
 
-def _digest(paths: object) -> str:
+def _digest(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for path in paths:  # type: ignore[attr-defined]
+    for path in paths:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]
-
-
-if __name__ == "__main__":
-    sys.exit("run benchmarks/attribution.py")
