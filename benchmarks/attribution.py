@@ -52,8 +52,8 @@ def run(mutant: Mutant) -> Row:
         report = onnxeq.check(
             mutant.source, mutant.target, providers=["cpu"], timeout_s=_TIMEOUT_S, **dict(mutant.options)
         )
-    except (OnnxeqError, TypeError) as error:  # TypeError: this version of check has no such option
-        said = error.line() if isinstance(error, OnnxeqError) else str(error)
+    except Exception as error:  # a defect of the tool is a miss, too, and must not end the others' examination
+        said = error.line() if isinstance(error, OnnxeqError) else f"{type(error).__name__}: {error}"
         return Row(mutant.id, digest, "error", (), round(time.perf_counter() - began, 2), said)
     record = to_document(report)
     rungs = [

@@ -44,11 +44,13 @@ class Subject:
         model: Not to be changed.
         values: Every value that could be observed, by name.
         state: The native parameters by name, where they are at hand (torch bases).
+        positional: Whether outputs belong together by position: a framework's have no names of their own.
     """
 
     model: onnx.ModelProto
     values: Mapping[str, Array]
     state: Mapping[str, Array] = field(default_factory=dict)
+    positional: bool = True
 
     def shape(self, value: str) -> tuple[int, ...] | None:
         """The shape that a value had."""

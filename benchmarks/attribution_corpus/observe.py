@@ -60,7 +60,7 @@ def subject(found: Built, state: Mapping[str, Array]) -> Subject:
     except Exception:  # a value that cannot be an output (a sequence): shown one by one
         values = _one_by_one(model, feed)
     arrays = {k: v for k, v in values.items() if isinstance(v, np.ndarray)}
-    return Subject(model, {**feed, **arrays}, state)
+    return Subject(model, {**feed, **arrays}, state, found.base.framework != "file")
 
 
 def _one_by_one(model: onnx.ModelProto, feed: Mapping[str, Array]) -> dict[str, Array]:

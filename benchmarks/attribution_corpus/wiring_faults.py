@@ -332,7 +332,8 @@ def _outputs(subject: Subject) -> Iterator[Fault]:
 
     if len(outputs) > 1:
         yield Fault("dropped", dropped, f"the output {outputs[-1]} is gone")
-        yield Fault("exchanged", exchanged, f"the outputs {outputs[0]} and {outputs[1]} in each other's place")
+        if subject.positional:
+            yield Fault("exchanged", exchanged, f"the outputs {outputs[0]} and {outputs[1]} in each other's place")
     for value in _floats(subject)[-2:-1]:
         yield extra(value)
 
