@@ -1,0 +1,132 @@
+"""Near misses: constants that clearly correspond to one native tensor and do not hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxeq.types import Array
+from onnxeq.weights.book import Book, Folded, is_float, loose_name
+from onnxeq.weights.channels import Channels, channels_of
+from onnxeq.weights.digest import bits
+from onnxeq.weights.exact import rounded
+from onnxeq.weights.inventory import Stored
+from onnxeq.weights.layouts import Layout, layouts
+from onnxeq.weights.shifts import biases
+from onnxeq.weights.types import Basis, Relation
+
+__all__ = ["expected_of", "match_near"]
+
+_SAMPLE = 4096
+_EQUAL = 0.5
+"""Share of elements with the same bits from which on a constant corresponds to a native tensor."""
+
+_ALIKE = 0.97
+"""Correlation, from which on it does, if nothing else holds that native tensor."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    native: str
+    layout: Layout
+    equal: float
+    alike: float
+    basis: Basis
+
+    @property
+    def rank(self) -> tuple[bool, float, float]:
+        """The better the larger."""
+        return self.basis is Basis.PLACE, self.equal + (0.25 if self.basis is Basis.NAME else 0.0), self.alike
+
+
+def match_near(book: Book) -> None:
+    """Notes a near miss for every open constant that has a counterpart."""
+    for stored in sorted(book.open(), key=lambda s: -s.size):
+        best = max(_options(book, stored), key=lambda f: f.rank, default=None)
+        if best is not None:
+            _note(book, stored, best)
+
+
+def _options(book: Book, stored: Stored) -> Iterator[_Found]:
+    place = book.places.get(stored.name, "")
+    for name, native in book.native.items():
+        if native.size != stored.size or not is_float(native):
+            continue
+        named = loose_name(name) == loose_name(stored.name)
+        for layout in layouts(tuple(native.shape), stored.shape):
+            expected, _ = expected_of(book, stored, name, layout)
+            equal, alike = _compare(stored.array, expected)
+            if name == place:
+                yield _Found(name, layout, equal, alike, Basis.PLACE)
+            elif named:
+                yield _Found(name, layout, equal, alike, Basis.NAME)
+            elif _tells(book, stored, name, equal, alike):
+                yield _Found(name, layout, equal, alike, Basis.VALUE)
+
+
+def _tells(book: Book, stored: Stored, name: str, equal: float, alike: float) -> bool:
+    """Whether the values alone say that the constant is this native tensor, damaged."""
+    if stored.size < 4:
+        return False
+    if equal >= _EQUAL:
+        return bool(np.ptp(book.native[name].astype(np.float64)) > 0)
+    return abs(alike) >= _ALIKE and name not in book.held and stored.size >= 8
+
+
+def _compare(actual: Array, expected: Array) -> tuple[float, float]:
+    """The share of equal elements and the correlation, over a sample of a large tensor."""
+    if actual.size > _SAMPLE:
+        chosen = np.unique(np.linspace(0, actual.size - 1, _SAMPLE).astype(np.int64))
+        place = np.unravel_index(chosen, actual.shape)
+        actual, expected = actual[place], expected[place]
+    a, b = actual.astype(np.float64).reshape(-1), expected.astype(np.float64).reshape(-1)
+    equal = float((bits(np.ascontiguousarray(actual)) == bits(np.ascontiguousarray(expected))).mean())
+    a, b = a - a.mean(), b - b.mean()
+    size = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return equal, float((a * b).sum() / size) if size > 0 and np.isfinite(size) else 0.0
+
+
+def expected_of(book: Book, stored: Stored, name: str, layout: Layout) -> tuple[Array, Folded | None]:
+    """What a native tensor gives in a constant's place: itself, or with the BatchNormalization that its bias shows."""
+    native = layout.apply(rounded(book.native[name], stored.array.dtype))
+    channels = channels_of(book.artifact, stored.user, stored.name, stored.shape)
+    folded = None if channels is None else _norm_beside(book, stored, name)
+    if channels is None or folded is None or folded.norm.gamma.size != channels.count:
+        return native, None
+    return _scaled(layout.apply(book.native[name]), channels, folded).astype(stored.array.dtype), folded
+
+
+def _scaled(native: Array, channels: Channels, folded: Folded) -> Array:
+    rows = channels.rows(native).astype(np.float64) * folded.norm.scale(folded.eps)[:, None]
+    return channels.back(rows)
+
+
+def _norm_beside(book: Book, stored: Stored, name: str) -> Folded | None:
+    """The BatchNormalization that was folded into the weight: its shift is the bias of the same node."""
+    for bias in biases(book, stored):
+        if (found := book.norm_at.get(bias.name)) is not None:
+            return Folded(name, found.norm, found.eps)
+    wanted = book.facts.norm_of.get(name)
+    for norm in book.facts.norms if wanted else ():
+        if norm.name == wanted and norm.natives[-1] not in book.held and norm.eps is not None:
+            return Folded(name, norm, norm.eps)
+    return None
+
+
+def _note(book: Book, stored: Stored, found: _Found) -> None:
+    expected, folded = expected_of(book, stored, found.native, found.layout)
+    axis = 0
+    channels = channels_of(book.artifact, stored.user, stored.name, stored.shape)
+    if channels is not None:
+        axis = channels.axis
+    relation, text = found.layout.relation, found.layout.text
+    natives: tuple[str, ...] = (found.native,)
+    if folded is not None:
+        relation = Relation.FOLDED
+        natives = (found.native, folded.norm.natives[0], folded.norm.natives[-1])
+        text = ", ".join(t for t in (text, f"scaled by {folded.norm.name}, eps {folded.eps:.6g}") if t)
+    elif book.native[found.native].dtype != stored.array.dtype:
+        relation = Relation.CAST
+    book.miss(stored, natives, relation, text, expected, axis=axis, basis=found.basis)

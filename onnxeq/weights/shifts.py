@@ -1,0 +1,189 @@
+"""Vectors that a BatchNormalization gives: folded biases, and its factors and shifts where they stand on their own.
+
+A bias is judged where it is read: what it must be follows from the weight at the same node. So a bias that two nodes
+share by mistake is found although its values are right somewhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxeq.types import Array
+from onnxeq.weights.book import Book, Folded, loose_name
+from onnxeq.weights.folding import EPSILONS, fit_norm
+from onnxeq.weights.inventory import LINEAR, Stored
+from onnxeq.weights.recipes import Norm, factors, folded_shifts, shift_magnitude
+from onnxeq.weights.types import Relation
+from onnxeq.weights.verdicts import Fold, judge
+
+__all__ = ["biases", "match_shifts"]
+
+_NEAR = 0.5
+"""Share of its channels that a bias must have right to be told by its values alone."""
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """What a bias may have come from."""
+
+    norm: Norm
+    eps: float
+    bias: str
+    fold: Fold
+
+    @property
+    def natives(self) -> tuple[str, ...]:
+        """Its native tensors, the one that bears the blame first."""
+        return (*((self.bias,) if self.bias else ()), *self.norm.natives)
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        own = f"{self.bias} - mean" if self.bias else "-mean"
+        return f"({own})*s + beta of {self.norm.name or self.norm.natives[-1]}, eps {self.eps:.6g}"
+
+
+def biases(book: Book, weight: Stored) -> Iterator[Stored]:
+    """The constants that the nodes which use a weight add to what they multiply."""
+    if weight.user is None:
+        return
+    node = book.artifact.nodes[weight.user.index]
+    slot = 8 if node.op_type == "QLinearConv" else 2
+    if node.op_type in LINEAR and len(node.input) > slot and "MatMul" not in node.op_type:
+        if (held := book.artifact.stored.get(node.input[slot])) is not None:
+            yield held
+        return
+    behind = book.artifact.behind(weight.user.index)
+    if len(behind) == 1 and book.artifact.nodes[behind[0]].op_type == "Add":
+        for name in book.artifact.nodes[behind[0]].input:
+            if (held := book.artifact.stored.get(name)) is not None and held.size > 1:
+                yield held
+
+
+def match_shifts(book: Book) -> None:
+    """Settles the biases beside folded weights, then the factors and shifts of the other BatchNormalizations."""
+    recipe = ""
+    for name, folded in list(book.folded.items()):
+        for stored in biases(book, book.artifact.stored[name]):
+            recipe = _beside(book, stored, folded, recipe)
+    resolved = {f.norm.natives: f.eps for f in book.folded.values()}
+    for stored in book.open():
+        if max(stored.shape) == stored.size:  # one axis of more than one element
+            _alone(book, stored, resolved, recipe)
+
+
+def _beside(book: Book, stored: Stored, folded: Folded, recipe: str) -> str:
+    """Judges the bias of a folded weight; returns the recipe that reproduces it."""
+    if stored.array.size != folded.norm.gamma.size:
+        return recipe
+    own = book.facts.bias_of.get(folded.weight, "")
+    owners = [_owner(book, stored, folded.norm, folded.eps, bias, recipe) for bias in dict.fromkeys((own, ""))]
+    best = max(owners, key=lambda o: (o.fold.honest, o.fold.reproduced, -o.fold.wrong.mean()))
+    if best.fold.honest:
+        if stored.name not in book.norm_at and stored.name not in book.entries:
+            book.settle(stored, best.natives, Relation.FOLDED, best.text)
+        book.norm_at.setdefault(stored.name, folded)
+        return best.fold.recipe if best.fold.reproduced == 1.0 else recipe
+    other = _somebody_elses(book, stored, folded, recipe)
+    named = any(loose_name(n) == loose_name(stored.name) for n in best.natives)
+    close = best.fold.wrong.mean() <= _NEAR or not stored.array.any() or named
+    if other is None and not close:
+        return recipe
+    node = book.artifact.stored[_weight_of(book, folded)].user
+    where = f" at {node.op_type} {node.node}" if node is not None else ""
+    said = ""
+    if other is not None:
+        shared = " too" if len(stored.readers) > 1 else ""
+        said = f"holds what belongs to {other}{where}{shared}, not what {best.natives[0]} gives"
+        book.held.update(n for n in (other,) if n in book.native)
+    book.miss(stored, best.natives, Relation.FOLDED, best.text, best.fold.expected, wrong=best.fold.wrong, said=said)
+    return recipe
+
+
+def _weight_of(book: Book, folded: Folded) -> str:
+    return next(name for name, f in book.folded.items() if f is folded)
+
+
+def _somebody_elses(book: Book, stored: Stored, folded: Folded, recipe: str) -> str | None:
+    """Whose values a bias holds that is wrong where it is read."""
+    if (choices := book.choices.get(stored.name)) and np.ptp(stored.array.astype(np.float64)) > 0:
+        return choices[0]
+    for other in book.folded.values():
+        if other.norm.natives == folded.norm.natives or other.norm.gamma.size != stored.size:
+            continue
+        own = book.facts.bias_of.get(other.weight, "")
+        for bias in dict.fromkeys((own, "")):
+            if _owner(book, stored, other.norm, other.eps, bias, recipe).fold.honest:
+                return bias or other.norm.natives[0]
+    return None
+
+
+def _owner(book: Book, stored: Stored, norm: Norm, eps: float, bias: str, recipe: str) -> _Owner:
+    held = book.native[bias].reshape(-1) if bias else None
+    scale = norm.scale(eps)
+    b = 0.0 if held is None else held.astype(np.float64)
+    exact = (b - norm.mean.astype(np.float64)) * scale + norm.beta.astype(np.float64)
+    magnitude = shift_magnitude(held, norm, scale)
+    fold = judge(stored.array.reshape(-1), exact, magnitude, folded_shifts(held, norm, eps), recipe)
+    if fold.reproduced < _NEAR:  # no recipe is near: the float64 fold, rounded once
+        fold = Fold(fold.recipe, fold.reproduced, exact.astype(stored.array.dtype), fold.wrong)
+    return _Owner(norm, eps, bias, fold)
+
+
+def _alone(book: Book, stored: Stored, resolved: dict[tuple[str, ...], float], recipe: str) -> None:
+    """A vector by itself: the factor of a BatchNormalization that was not folded into a weight, or a shift."""
+    value = stored.array.reshape(-1).astype(np.float64)
+    norms = [n for n in book.facts.norms if n.gamma.size == value.size]
+    if not norms:
+        return
+    fitted = fit_norm(value, norms)
+    if fitted is not None:
+        norm, eps = fitted
+        resolved.setdefault(norm.natives, eps)
+        fold = judge(stored.array.reshape(-1), norm.scale(eps), np.abs(norm.scale(eps)), factors(norm, eps))
+        natives = tuple(n for n in norm.natives if n in (norm.natives[0], norm.natives[-1]))
+        text = f"gamma / sqrt(var + eps) of {norm.name or norm.natives[-1]}, eps {eps:.6g}"
+        if fold.honest:
+            book.settle(stored, natives, Relation.FOLDED, text)
+        else:
+            book.miss(stored, natives, Relation.FOLDED, text, fold.expected, wrong=fold.wrong)
+        return
+    owner = _best_shift(book, stored, value, norms, resolved, recipe)
+    if owner is None:
+        return
+    if owner.fold.honest:
+        book.settle(stored, owner.natives, Relation.FOLDED, owner.text)
+        book.norm_at[stored.name] = Folded("", owner.norm, owner.eps)
+    elif owner.fold.wrong.mean() <= _NEAR and stored.size >= 4:
+        book.miss(stored, owner.natives, Relation.FOLDED, owner.text, owner.fold.expected, wrong=owner.fold.wrong)
+
+
+def _best_shift(
+    book: Book, stored: Stored, value: NDArray[np.float64], norms: Sequence[Norm],
+    resolved: dict[tuple[str, ...], float], recipe: str,
+) -> _Owner | None:  # fmt: skip
+    """The BatchNormalization and the bias whose shift most of the vector is."""
+    names = [n for n, a in book.native.items() if a.size == value.size and a.ndim == 1]
+    table = np.array([book.native[n].astype(np.float64) for n in names])
+    best: tuple[float, Norm, float, str] | None = None
+    for norm in norms:
+        known = resolved.get(norm.natives, norm.eps)
+        for eps in EPSILONS[:4] if known is None else (known,):
+            scale = norm.scale(eps)
+            shift = norm.beta.astype(np.float64) - norm.mean.astype(np.float64) * scale
+            size = np.abs(norm.beta) + np.abs(norm.mean * scale) + np.abs(value)
+            rest = value - shift
+            share = float((np.abs(rest) <= 1e-6 * size).mean())
+            if best is None or share > best[0]:
+                best = (share, norm, eps, "")
+            shares = (np.abs(table * scale - rest) <= 1e-6 * (size + np.abs(table * scale))).mean(axis=1)
+            if len(names) and (top := int(shares.argmax())) >= 0 and shares[top] > best[0]:
+                best = (float(shares[top]), norm, eps, names[top])
+    if best is None or best[0] < _NEAR:
+        return None
+    return _owner(book, stored, best[1], best[2], best[3], recipe)
+
