@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxeq.types import Array
 from onnxeq.weights.digest import ulps
-from onnxeq.weights.facts import Facts
+from onnxeq.weights.facts import Facts, prefix
 from onnxeq.weights.inventory import Inventory, Stored
 from onnxeq.weights.recipes import Norm
 from onnxeq.weights.types import Basis, Entry, EntryStatus, Relation
@@ -21,11 +22,15 @@ __all__ = ["Book", "Folded", "is_float", "loose_name"]
 
 @dataclass(frozen=True)
 class Folded:
-    """A linear operator's weight with a BatchNormalization in it: what its bias must then be."""
+    """A linear operator's weight with a BatchNormalization in it: what its bias must then be.
+
+    ``factor`` are the float32 factors, one for each channel, that its elements show.
+    """
 
     weight: str
     norm: Norm
     eps: float
+    factor: Array | None = None
 
 
 @dataclass
@@ -52,6 +57,19 @@ class Book:
     folded: dict[str, Folded] = field(default_factory=dict)
     norm_at: dict[str, Folded] = field(default_factory=dict)
     choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def namesakes(self) -> Mapping[str, str]:
+        """Native names without what exporters add to names."""
+        return {loose_name(name): name for name in self.native}
+
+    @cached_property
+    def modules(self) -> Mapping[str, tuple[str, ...]]:
+        """Module -> its native tensors."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name in self.native:
+            found[prefix(name)] = (*found.get(prefix(name), ()), name)
+        return found
 
     def open(self) -> list[Stored]:
         """Float constants of more than one element that no stage has explained."""

@@ -65,8 +65,7 @@ def _at_its_place(book: Book, stored: Stored, entry: Entry) -> None:
 
 
 def _namesake(book: Book, stored: Stored) -> str:
-    mine = loose_name(stored.name)
-    return next((n for n in book.native if loose_name(n) == mine), "")
+    return book.namesakes.get(loose_name(stored.name), "")
 
 
 def _exchanged(book: Book, stored: Stored, entry: Entry, owner: str, basis: Basis) -> None:
@@ -111,7 +110,7 @@ def _beside_each_other(book: Book) -> None:
 
 def _norms(book: Book) -> None:
     """The parameters of one normalisation come from one native module, each in its role."""
-    for index, node in enumerate(book.artifact.nodes):
+    for node in book.artifact.nodes:
         roles = _ROLES.get(node.op_type)
         if roles is None:
             continue
@@ -127,11 +126,10 @@ def _norms(book: Book) -> None:
         for slot, stored, entry in held:
             if entry.status is EntryStatus.OK:
                 _role(book, stored, entry, module, roles[slot - 1])
-        del index
 
 
 def _role(book: Book, stored: Stored, entry: Entry, module: str, names: tuple[str, ...]) -> None:
-    own = [n for n in book.native if prefix(n) == module and leaf(n) in names]
+    own = [n for n in book.modules[module] if leaf(n) in names]
     if not own or own[0] in entry.natives or own[0] in book.choices.get(stored.name, ()):
         return
     if book.native[own[0]].size == stored.size and not _equal(book, own[0], entry.natives[0]):

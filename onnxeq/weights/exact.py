@@ -24,7 +24,7 @@ _FEW = 4
 def rounded(native: Array, kind: np.dtype[Any]) -> Array:
     """A native tensor in the type that it is stored in."""
     with np.errstate(over="ignore"):
-        return native.astype(kind)
+        return native.astype(kind, copy=False)
 
 
 def match_exact(book: Book) -> None:

@@ -6,7 +6,6 @@ is an ONNX file, or an unfolded export whose constants are the native tensors.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -45,12 +44,12 @@ class Facts:
 
 def prefix(name: str) -> str:
     """A native tensor's module: all but the last part of its name."""
-    return re.split(r"[./](?=[^./]*$)", name)[0] if re.search(r"[./]", name) else ""
+    return name[: max(name.rfind("."), name.rfind("/"), 0)]
 
 
 def leaf(name: str) -> str:
     """The last part of a native tensor's name."""
-    return re.split(r"[./]", name)[-1]
+    return name[max(name.rfind("."), name.rfind("/")) + 1 :]
 
 
 def needless(name: str) -> bool:
@@ -100,7 +99,7 @@ def from_graph(graph: Inventory, owner: Mapping[str, str], native: Mapping[str, 
         native: The native tensors.
     """
     norms, bias_of, norm_of = [], {}, {}
-    for index, node in enumerate(graph.nodes):
+    for node in graph.nodes:
         own = [owner.get(name, "") for name in node.input]
         if node.op_type == "BatchNormalization" and len(own) >= 5 and all(own[1:5]):
             eps = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from onnxeq.weights.inventory import Stored
 from onnxeq.weights.layouts import Layout, layouts
 from onnxeq.weights.recipes import Norm, folded_weights
 from onnxeq.weights.types import EntryStatus, Relation
-from onnxeq.weights.verdicts import judge
+from onnxeq.weights.verdicts import consensus, judge
 from onnxeq.weights.words import describe
 
 __all__ = ["EPSILONS", "fit_norm", "match_folded", "plausible_factor"]
@@ -118,17 +119,18 @@ def _tolerance(array: Array) -> float:
 
 
 def _factors(rows: Array, native: Array) -> NDArray[np.float64]:
-    """The factor of each channel: the median over its largest elements; NaN where the native channel is zero."""
+    """The factor of each channel, from the largest of some elements; NaN where the native channel is zero."""
     columns = np.unique(np.linspace(0, rows.shape[1] - 1, _COLUMNS).astype(np.int64))
     a, b = rows[:, columns].astype(np.float64), native[:, columns].astype(np.float64)
-    large = np.abs(b) >= 0.25 * np.abs(b).max(axis=1, keepdims=True)
+    largest, each = np.abs(b).argmax(axis=1), np.arange(len(b))
     with np.errstate(all="ignore"):
-        return np.array([np.median(x[m] / y[m]) if y[m].any() else np.nan for x, y, m in zip(a, b, large, strict=True)])
+        factor: NDArray[np.float64] = np.where(b[each, largest] != 0, a[each, largest] / b[each, largest], np.nan)
+    return factor
 
 
 def fit_norm(factor: NDArray[np.float64], norms: Sequence[Norm], preferred: str = "") -> tuple[Norm, float] | None:
     """The BatchNormalization, with its epsilon, whose ``gamma / sqrt(var + eps)`` most of the factors are."""
-    best: tuple[float, Norm, float] | None = None
+    best: tuple[float, float, Norm, float] | None = None
     for norm in sorted((n for n in norms if n.gamma.size == factor.size), key=lambda n: n.name != preferred):
         gamma, var = norm.gamma.astype(np.float64), norm.var.astype(np.float64)
         usable = np.isfinite(factor) & (factor != 0) & (gamma != 0)
@@ -140,12 +142,13 @@ def fit_norm(factor: NDArray[np.float64], norms: Sequence[Norm], preferred: str 
             if eps is None or eps < 0:
                 continue
             with np.errstate(all="ignore"):
-                share = float((np.abs(norm.scale(eps)[usable] / factor[usable] - 1) <= 2e-6).mean())
-            if best is None or share > best[0]:
-                best = (share, norm, eps)
-        if best is not None and best[0] > 0.95:
+                off = np.abs(norm.scale(eps)[usable] / factor[usable] - 1)
+            share, middle = float((off <= _CLOSE).mean()), float(np.median(off))
+            if best is None or (share, -middle) > (best[0], -best[1]):
+                best = (share, middle, norm, eps)
+        if best is not None and best[0] == 1.0 and best[1] < 2.0**-23:
             break
-    return (best[1], best[2]) if best is not None and best[0] > 0.5 else None
+    return (best[2], best[3]) if best is not None and best[0] > 0.5 else None
 
 
 def _explain(book: Book, stored: Stored, channels: Channels, pair: _Pair, state: _State) -> None:
@@ -210,14 +213,17 @@ def _settle_folded(
     norm, eps = fitted
     text = ", ".join(t for t in (pair.layout.text, f"scaled by {norm.name or norm.natives[-1]}, eps {eps:.6g}") if t)
     natives = (pair.native, *norm.natives[:1], norm.natives[-1]) if len(norm.natives) == 4 else (pair.native, *norm.natives)
-    book.folded[stored.name] = Folded(pair.native, norm, eps)
     recipes = folded_weights(pair.rows, norm, eps, (-1, 1))
     known, value = next(_first(recipes, state.recipe))
     if known and np.array_equal(value, pair.stored):
+        book.folded[stored.name] = Folded(pair.native, norm, eps)
         book.settle(stored, natives, Relation.FOLDED, text)
         return
     exact = pair.rows.astype(np.float64) * norm.scale(eps)[:, None]
-    fold = judge(pair.stored, exact, np.abs(exact), folded_weights(pair.rows, norm, eps, (-1, 1)), state.recipe)
+    product, factor = consensus(pair.stored, pair.rows, norm.scale(eps))
+    tried = itertools.chain(folded_weights(pair.rows, norm, eps, (-1, 1)), [("a factor for each channel", product)])
+    fold = judge(pair.stored, exact, np.abs(exact), tried, state.recipe)
+    book.folded[stored.name] = Folded(pair.native, norm, eps, factor)
     if fold.reproduced == 1.0:
         state.recipe = fold.recipe
     if fold.honest:
@@ -225,9 +231,7 @@ def _settle_folded(
         return
     # The float64 fold, rounded once, unless the artifact's own recipe reproduces all but the fault.
     expected = channels.back(fold.expected if fold.reproduced > 0.5 else exact.astype(stored.array.dtype))
-    wrong = channels.back(fold.wrong)
-    axis = channels.axis
-    book.miss(stored, natives, Relation.FOLDED, text, expected, wrong=wrong, axis=axis)
+    book.miss(stored, natives, Relation.FOLDED, text, expected, wrong=channels.back(fold.wrong), axis=channels.axis)
 
 
 def _first(recipes: Iterator[tuple[str, Array]], name: str) -> Iterator[tuple[str, Array]]:

@@ -68,6 +68,8 @@ class Stored:
     @cached_property
     def array(self) -> Array:
         """Its value."""
+        if self.tensor.data_type == onnx.TensorProto.FLOAT and self.tensor.HasField("raw_data"):
+            return np.frombuffer(self.tensor.raw_data, "<f4").reshape(self.shape)  # to_array copies once more
         return numpy_helper.to_array(self.tensor)
 
     @property

@@ -12,6 +12,7 @@ import onnx
 from onnxeq.types import Array
 from onnxeq.weights.book import Book, is_float
 from onnxeq.weights.consistency import check_consistency
+from onnxeq.weights.digest import same
 from onnxeq.weights.exact import match_exact
 from onnxeq.weights.facts import Facts, from_graph, from_names, joined, needless
 from onnxeq.weights.folding import match_folded
@@ -84,11 +85,15 @@ def match(
 
 def _owners(native: Mapping[str, Array], beside: Inventory) -> dict[str, str]:
     """The native tensor of each of the reference's constants."""
-    if all(name in native and native[name] is s.array for name, s in beside.stored.items()):
-        return {name: name for name in beside.stored}
-    book = Book(native, beside, Facts())
+    owner = {n: n for n, s in beside.stored.items() if n in native and _is_one(native[n], s)}
+    rest = {n: s for n, s in beside.stored.items() if n not in owner}
+    book = Book(native, replace(beside, stored=rest), Facts())
     match_exact(book)
-    return {e.initializer: e.natives[0] for e in book.entries.values() if e.natives}
+    return owner | {e.initializer: e.natives[0] for e in book.entries.values() if e.natives}
+
+
+def _is_one(native: Array, stored: Stored) -> bool:
+    return native.size == stored.size and native.shape == stored.shape and same(native, stored.array)
 
 
 def _rest(book: Book, stored: Stored) -> None:
@@ -146,7 +151,8 @@ def _ledger(book: Book) -> Ledger:
         if name in book.held:
             continue
         wanted = book.facts.live is not None and name in book.facts.live and array.size > 1
-        if needless(name) or not is_float(array) or array.size <= 1 or (book.facts.live is not None and not wanted):
+        needed = is_float(array) and array.size > 1 and not needless(name) and bool(np.ptp(array.astype(np.float64)))
+        if not needed or (book.facts.live is not None and not wanted):
             orphans.append(Entry("", (name,), Relation.UNUSED, "the graph needs none", basis=Basis.NONE))
             continue
         said = f"no constant of the artifact holds {name} ({array.dtype.name}{list(array.shape)}) or was made from it"

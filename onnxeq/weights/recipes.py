@@ -69,7 +69,10 @@ def factors(norm: Norm, eps: float) -> Iterator[tuple[str, Array]]:
             yield f"gamma/sqrt, {name}", gamma / root
         yield f"gamma*(1/sqrt), {name}", gamma * reciprocal
     yield "float64", exact
-    yield "float64 rounded", _single(exact)
+    single = _single(exact)
+    yield "float64 rounded", single
+    for name, toward in (("up", np.inf), ("down", 0.0)):  # a square root that is not correctly rounded
+        yield f"gamma/sqrt, root {name}", gamma / np.nextafter(np.sqrt(_single(norm.var) + np.float32(eps)), np.float32(toward))
 
 
 def folded_weights(weight: Array, norm: Norm, eps: float, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
@@ -93,17 +96,21 @@ def folded_weights(weight: Array, norm: Norm, eps: float, shape: tuple[int, ...]
         yield f"W*(1/sqrt)*gamma, {name}", single * reciprocal.reshape(shape) * gamma
 
 
-def folded_shifts(bias: Array | None, norm: Norm, eps: float) -> Iterator[tuple[str, Array]]:
-    """``(b - mean)*s + beta`` by each recipe, in float32."""
+def folded_shifts(
+    bias: Array | None, norm: Norm, eps: float, known: Array | None = None
+) -> Iterator[tuple[str, Array]]:
+    """``(b - mean)*s + beta`` by each recipe, in float32; ``known`` are the factors in the weight beside it."""
     mean, beta = _single(norm.mean), _single(norm.beta)
     b = np.zeros_like(mean) if bias is None else _single(bias)
     wide = [x.astype(np.float64) for x in (b, mean, beta)]
-    for name, factor in factors(norm, eps):
+    own = () if known is None else (("the weight's own factor", known),)
+    for name, factor in (*own, *factors(norm, eps)):
         exact = (wide[0] - wide[1]) * factor.astype(np.float64) + wide[2]
-        yield f"{name}, rounded once", _single(exact)
         if factor.dtype == np.float64:
+            yield f"{name}, rounded once", _single(exact)
             continue
         yield f"(b-mean)*s+beta, {name}", (b - mean) * factor + beta
+        yield f"{name}, rounded once", _single(exact)
         yield f"(b-mean)*s+beta fused, {name}", _single((b - mean).astype(np.float64) * factor + wide[2])
         shift = beta - mean * factor
         fused = _single(wide[2] - wide[1] * factor.astype(np.float64))

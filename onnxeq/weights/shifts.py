@@ -6,6 +6,7 @@ share by mistake is found although its values are right somewhere else.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -66,33 +67,49 @@ def biases(book: Book, weight: Stored) -> Iterator[Stored]:
 
 def match_shifts(book: Book) -> None:
     """Settles the biases beside folded weights, then the factors and shifts of the other BatchNormalizations."""
-    recipe = ""
-    for name, folded in list(book.folded.items()):
-        for stored in biases(book, book.artifact.stored[name]):
-            recipe = _beside(book, stored, folded, recipe)
+    beside = [(s, f) for name, f in book.folded.items() for s in biases(book, book.artifact.stored[name])]
+    recipe = _usual(book, beside)
+    for stored, folded in beside:
+        _beside(book, stored, folded, recipe)
     resolved = {f.norm.natives: f.eps for f in book.folded.values()}
     for stored in book.open():
         if max(stored.shape) == stored.size:  # one axis of more than one element
             _alone(book, stored, resolved, recipe)
 
 
-def _beside(book: Book, stored: Stored, folded: Folded, recipe: str) -> str:
-    """Judges the bias of a folded weight; returns the recipe that reproduces it."""
-    if stored.array.size != folded.norm.gamma.size:
-        return recipe
+def _usual(book: Book, beside: Sequence[tuple[Stored, Folded]]) -> str:
+    """The recipe by which most of the biases were made, bit for bit; empty when there is none."""
+    seen: Counter[str] = Counter()
+    for stored, folded in beside:
+        if stored.array.size == folded.norm.gamma.size:
+            best = _by_its_weight(book, stored, folded, seen.most_common(1)[0][0] if seen else "")
+            if best.fold.reproduced == 1.0:
+                seen[best.fold.recipe] += 1
+    return seen.most_common(1)[0][0] if seen else ""
+
+
+def _by_its_weight(book: Book, stored: Stored, folded: Folded, recipe: str) -> _Owner:
+    """What a bias must be by the weight beside it, with the native bias or without."""
     own = book.facts.bias_of.get(folded.weight, "")
-    owners = [_owner(book, stored, folded.norm, folded.eps, bias, recipe) for bias in dict.fromkeys((own, ""))]
-    best = max(owners, key=lambda o: (o.fold.honest, o.fold.reproduced, -o.fold.wrong.mean()))
+    owners = [_owner(book, stored, folded, bias, recipe) for bias in dict.fromkeys((own, ""))]
+    return max(owners, key=lambda o: (o.fold.honest, o.fold.reproduced, -o.fold.wrong.mean()))
+
+
+def _beside(book: Book, stored: Stored, folded: Folded, recipe: str) -> None:
+    """Judges the bias of a folded weight."""
+    if stored.array.size != folded.norm.gamma.size:
+        return
+    best = _by_its_weight(book, stored, folded, recipe)
     if best.fold.honest:
         if stored.name not in book.norm_at and stored.name not in book.entries:
             book.settle(stored, best.natives, Relation.FOLDED, best.text)
         book.norm_at.setdefault(stored.name, folded)
-        return best.fold.recipe if best.fold.reproduced == 1.0 else recipe
+        return
     other = _somebody_elses(book, stored, folded, recipe)
     named = any(loose_name(n) == loose_name(stored.name) for n in best.natives)
     close = best.fold.wrong.mean() <= _NEAR or not stored.array.any() or named
     if other is None and not close:
-        return recipe
+        return
     node = book.artifact.stored[_weight_of(book, folded)].user
     where = f" at {node.op_type} {node.node}" if node is not None else ""
     said = ""
@@ -101,7 +118,6 @@ def _beside(book: Book, stored: Stored, folded: Folded, recipe: str) -> str:
         said = f"holds what belongs to {other}{where}{shared}, not what {best.natives[0]} gives"
         book.held.update(n for n in (other,) if n in book.native)
     book.miss(stored, best.natives, Relation.FOLDED, best.text, best.fold.expected, wrong=best.fold.wrong, said=said)
-    return recipe
 
 
 def _weight_of(book: Book, folded: Folded) -> str:
@@ -117,18 +133,19 @@ def _somebody_elses(book: Book, stored: Stored, folded: Folded, recipe: str) -> 
             continue
         own = book.facts.bias_of.get(other.weight, "")
         for bias in dict.fromkeys((own, "")):
-            if _owner(book, stored, other.norm, other.eps, bias, recipe).fold.honest:
+            if _owner(book, stored, other, bias, recipe).fold.honest:
                 return bias or other.norm.natives[0]
     return None
 
 
-def _owner(book: Book, stored: Stored, norm: Norm, eps: float, bias: str, recipe: str) -> _Owner:
+def _owner(book: Book, stored: Stored, folded: Folded, bias: str, recipe: str) -> _Owner:
+    norm, eps = folded.norm, folded.eps
     held = book.native[bias].reshape(-1) if bias else None
     scale = norm.scale(eps)
     b = 0.0 if held is None else held.astype(np.float64)
     exact = (b - norm.mean.astype(np.float64)) * scale + norm.beta.astype(np.float64)
     magnitude = shift_magnitude(held, norm, scale)
-    fold = judge(stored.array.reshape(-1), exact, magnitude, folded_shifts(held, norm, eps), recipe)
+    fold = judge(stored.array.reshape(-1), exact, magnitude, folded_shifts(held, norm, eps, folded.factor), recipe)
     if fold.reproduced < _NEAR:  # no recipe is near: the float64 fold, rounded once
         fold = Fold(fold.recipe, fold.reproduced, exact.astype(stored.array.dtype), fold.wrong)
     return _Owner(norm, eps, bias, fold)
@@ -168,22 +185,19 @@ def _best_shift(
 ) -> _Owner | None:  # fmt: skip
     """The BatchNormalization and the bias whose shift most of the vector is."""
     names = [n for n, a in book.native.items() if a.size == value.size and a.ndim == 1]
-    table = np.array([book.native[n].astype(np.float64) for n in names])
-    best: tuple[float, Norm, float, str] | None = None
+    table = np.array([book.native[n].astype(np.float64) for n in names]).reshape(len(names), value.size)
+    best: tuple[float, float, Norm, float, str] | None = None
     for norm in norms:
         known = resolved.get(norm.natives, norm.eps)
         for eps in EPSILONS[:4] if known is None else (known,):
             scale = norm.scale(eps)
-            shift = norm.beta.astype(np.float64) - norm.mean.astype(np.float64) * scale
-            size = np.abs(norm.beta) + np.abs(norm.mean * scale) + np.abs(value)
-            rest = value - shift
-            share = float((np.abs(rest) <= 1e-6 * size).mean())
-            if best is None or share > best[0]:
-                best = (share, norm, eps, "")
-            shares = (np.abs(table * scale - rest) <= 1e-6 * (size + np.abs(table * scale))).mean(axis=1)
-            if len(names) and (top := int(shares.argmax())) >= 0 and shares[top] > best[0]:
-                best = (float(shares[top]), norm, eps, names[top])
+            rest = value - (norm.beta.astype(np.float64) - norm.mean.astype(np.float64) * scale)
+            size = np.abs(norm.beta) + np.abs(norm.mean * scale) + np.abs(value) + np.finfo(np.float32).tiny
+            off = np.abs(np.vstack([np.zeros((1, value.size)), table * scale]) - rest) / size
+            shares, middles = (off <= 1e-6).mean(axis=1), np.median(off, axis=1)
+            top = int(np.lexsort((middles, -shares))[0])
+            if best is None or (shares[top], -middles[top]) > (best[0], -best[1]):
+                best = (float(shares[top]), float(middles[top]), norm, eps, ("", *names)[top])
     if best is None or best[0] < _NEAR:
         return None
-    return _owner(book, stored, best[1], best[2], best[3], recipe)
-
+    return _owner(book, stored, Folded("", best[2], best[3]), best[4], recipe)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnxeq.types import Array
 from onnxeq.weights.digest import bits
 
-__all__ = ["Fold", "judge"]
+__all__ = ["Fold", "consensus", "judge"]
 
 STEPS = 8.0
 """Half units in the last place of the terms' magnitude that a float32 fold may be away. Sum, root, reciprocal (two
@@ -92,6 +92,45 @@ def judge(
     if enough and off.sum() <= max(1, actual.size // 500):
         wrong |= off
     return Fold(best.recipe, best.reproduced, best.expected, wrong)
+
+
+_NEIGHBOURS = (0, 1, -1, 2, -2, 3, -3)
+"""Units in the last place that a factor may be off: torch's square root, for one, is not correctly rounded."""
+
+
+def consensus(actual: Array, rows: Array, factor: NDArray[np.float64]) -> tuple[Array, NDArray[np.float32]]:
+    """The fold by one float32 factor for each channel, chosen so that it gives most of the channel's elements.
+
+    A recipe whose square root or reciprocal is a kernel's own cannot be repeated here. Its product can: whatever the
+    factor was, one float32 number gives a whole channel bit for bit.
+
+    Args:
+        actual: What is stored, a row for each channel.
+        rows: The native weight in the same form.
+        factor: About what the factors are.
+
+    Returns:
+        The product and the factors.
+    """
+    single = rows.astype(np.float32)
+    start = factor.astype(np.float32)
+    step = np.spacing(np.abs(start)).astype(np.float32)
+    best = np.full(len(rows), -1)
+    chosen, product = start, np.zeros_like(single)
+    left = np.arange(len(rows))
+    for away in _NEIGHBOURS:
+        tried = (start[left] + np.float32(away) * step[left]).astype(np.float32)
+        made = single[left] * tried[:, None]
+        equal = (bits(made.astype(actual.dtype)) == bits(np.ascontiguousarray(actual[left]))).sum(axis=1)
+        better = equal > best[left]
+        if better.any():
+            chosen = chosen.copy()
+            chosen[left[better]], best[left[better]] = tried[better], equal[better]
+            product[left[better]] = made[better]
+        left = left[best[left] < actual.shape[1]]
+        if not len(left):
+            break
+    return product, chosen
 
 
 def _ordered(recipes: Iterable[tuple[str, Array]], first: str) -> Iterator[tuple[str, Array]]:

@@ -34,7 +34,7 @@ def describe(actual: Array, expected: Array, axis: int = 0, wrong: NDArray[np.bo
         axis: The axis of channels, which slices are looked at first.
         wrong: The elements that count as different; by default those whose bits differ.
     """
-    differs = ulps(actual, expected) > 0 if wrong is None else wrong
+    differs = ulps(actual, expected) > 0 if wrong is None else wrong.reshape(actual.shape)
     if not differs.any():
         return "is the same"
     a, b = actual.astype(np.float64), expected.astype(np.float64)
