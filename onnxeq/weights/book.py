@@ -24,13 +24,14 @@ __all__ = ["Book", "Folded", "is_float", "loose_name"]
 class Folded:
     """A linear operator's weight with a BatchNormalization in it: what its bias must then be.
 
-    ``factor`` are the float32 factors, one for each channel, that its elements show.
+    ``factor`` are the float32 factors, one for each channel, that its elements show; a ``damaged`` weight shows none.
     """
 
     weight: str
     norm: Norm
     eps: float
     factor: Array | None = None
+    damaged: bool = False
 
 
 @dataclass
@@ -46,6 +47,9 @@ class Book:
         held: Native tensors that are accounted for.
         folded: By weight constant.
         norm_at: By bias constant: the BatchNormalization whose shift it is.
+        choices: By constant: all native tensors whose values it holds.
+        hints: By constant: the native weight that its channels are proportional to.
+        turns: By native weight: the order of its axes as the reference's operator sees them.
     """
 
     native: Mapping[str, Array]
@@ -57,6 +61,8 @@ class Book:
     folded: dict[str, Folded] = field(default_factory=dict)
     norm_at: dict[str, Folded] = field(default_factory=dict)
     choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    hints: dict[str, str] = field(default_factory=dict)
+    turns: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @cached_property
     def namesakes(self) -> Mapping[str, str]:
@@ -98,6 +104,7 @@ class Book:
         said: str = "",
         basis: Basis = Basis.VALUE,
         axis: int = 0,
+        sure: bool = True,
     ) -> None:
         """Notes a near miss: the constant corresponds to these native tensors and differs from what they give."""
         actual = stored.array
@@ -110,7 +117,7 @@ class Book:
             stored.name, tuple(natives), relation, transform, EntryStatus.NEAR_MISS,
             ulp=float(ulps(actual, expected).max(initial=0.0)),
             evidence=f"initializer '{stored.name}' of {owner}{user}, {said}",
-            basis=basis, expected=expected, native=natives[0] if natives else "",
+            basis=basis, sure=sure, expected=expected, native=natives[0] if natives else "",
         )  # fmt: skip
         self._write(stored, entry)
         self.held.update(natives)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from onnxeq.weights.near import expected_of
 from onnxeq.weights.shifts import biases
 from onnxeq.weights.types import Basis, Entry, EntryStatus, Relation
 
-__all__ = ["check_consistency"]
+__all__ = ["check_consistency", "turns_of"]
 
 _PLAIN = (Relation.IDENTICAL, Relation.TRANSPOSED, Relation.RESHAPED, Relation.CAST)
 _WHOLE = (*_PLAIN, Relation.FOLDED, Relation.SCALED)
@@ -75,7 +75,8 @@ def _exchanged(book: Book, stored: Stored, entry: Entry, owner: str, basis: Basi
     other = next((e.initializer for e in book.entries.values() if owner in e.natives[:1] and e.initializer), "")
     mutual = bool(other) and other != stored.name
     said = f"holds {entry.natives[0]}" + (f" (exchanged with initializer '{other}')" if mutual else "")
-    book.miss(stored, (owner,), entry.relation, layout.text, expected, said=said, basis=basis)
+    book.miss(stored, (owner,), entry.relation, layout.text, expected, said=said, basis=basis,
+              sure=basis is not Basis.NAME)  # fmt: skip
 
 
 def _usual_layout(book: Book, stored: Stored, owner: str) -> Layout:
@@ -142,27 +143,27 @@ def _orientation(book: Book) -> None:
     for stored, entry, native in _weights(book):
         fitting = layouts(tuple(book.native[native].shape), stored.shape)
         counted = votes[_class(book, stored, native)]
-        if len(fitting) < 2 or len(counted) != 1:
+        usual = book.turns.get(native) or next(iter(counted), None)
+        if len(fitting) < 2 or usual is None or (native not in book.turns and len(counted) != 1):
             continue
-        (usual,) = counted
         used = _used(book, stored, native, fitting)
         wanted = next((layout for layout in fitting if _turn(book, stored, layout) == usual), None)
         if used is None or wanted is None or _turn(book, stored, used) == usual:
             continue
         expected = wanted.apply(rounded(book.native[native], stored.array.dtype))
         if not same(np.ascontiguousarray(expected), stored.array):
-            said = f"is transposed: all others of its kind are stored {_described(wanted)}, it is not"
+            said = f"is transposed: it belongs there {_described(wanted)}"
             book.miss(stored, (native,), entry.relation, wanted.text, expected, said=said)
 
 
 def _described(layout: Layout) -> str:
-    return "as the native ones are" if layout.plain else f"with axes {layout.perm}"
+    return "as the native one is" if layout.plain else f"with axes {layout.perm}"
 
 
-def _weights(book: Book) -> Iterator[tuple[Stored, Entry, str]]:
+def _weights(book: Book, relations: tuple[Relation, ...] = _PLAIN) -> Iterator[tuple[Stored, Entry, str]]:
     for stored in book.artifact.stored.values():
         entry = book.entries.get(stored.name)
-        if entry is None or entry.status is not EntryStatus.OK or entry.relation not in _PLAIN or not entry.natives:
+        if entry is None or entry.status is not EntryStatus.OK or entry.relation not in relations or not entry.natives:
             continue
         if stored.user is not None and stored.user.op_type in LINEAR and len(stored.shape) >= 2:
             yield stored, entry, entry.natives[0]
@@ -192,7 +193,7 @@ def _votes(book: Book) -> dict[tuple[str, int, str], Counter[tuple[int, ...]]]:
         def __missing__(self, key: tuple[str, int, str]) -> Counter[tuple[int, ...]]:
             return Counter()
 
-    for stored, _, native in _weights(book):
+    for stored, _, native in _weights(book, (*_PLAIN, Relation.FOLDED)):
         fitting = layouts(tuple(book.native[native].shape), stored.shape)
         if len(fitting) == 1:
             key = _class(book, stored, native)
@@ -203,3 +204,21 @@ def _votes(book: Book) -> dict[tuple[str, int, str], Counter[tuple[int, ...]]]:
 def _used(book: Book, stored: Stored, native: str, fitting: tuple[Layout, ...]) -> Layout | None:
     held = rounded(book.native[native], stored.array.dtype)
     return next((f for f in fitting if same(np.ascontiguousarray(f.apply(held)).reshape(stored.shape), stored.array)), None)
+
+
+def turns_of(book: Book, owner: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+    """Native weight -> the order of its axes as the operators of a reference see them.
+
+    Args:
+        book: The native tensors and the reference.
+        owner: The reference's constants -> native names.
+    """
+    turns: dict[str, tuple[int, ...]] = {}
+    for name, native in owner.items():
+        stored = book.artifact.stored[name]
+        if stored.user is None or stored.user.op_type not in LINEAR or len(stored.shape) < 2:
+            continue
+        used = _used(book, stored, native, layouts(tuple(book.native[native].shape), stored.shape))
+        if used is not None:
+            turns[native] = _turn(book, stored, used)
+    return turns

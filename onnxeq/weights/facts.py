@@ -57,6 +57,11 @@ def needless(name: str) -> bool:
     return leaf(name) in _COUNTERS
 
 
+def reparametrised(name: str) -> bool:
+    """Whether a weight is computed from this tensor (weight and spectral normalisation) and need not be like it."""
+    return "parametrizations" in name or leaf(name).endswith(("_orig", "_g", "_v", "_u"))
+
+
 def from_names(native: Mapping[str, Array]) -> Facts:
     """What the names of a framework's tensors tell."""
     modules: dict[str, dict[str, str]] = {}

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from onnxeq.types import Array
 from onnxeq.weights.book import Book, Folded, loose_name
 from onnxeq.weights.channels import Channels, channels_of
+from onnxeq.weights.facts import reparametrised
 from onnxeq.weights.inventory import Stored
 from onnxeq.weights.layouts import Layout, layouts
 from onnxeq.weights.recipes import Norm, folded_weights
-from onnxeq.weights.types import EntryStatus, Relation
+from onnxeq.weights.types import Relation
 from onnxeq.weights.verdicts import consensus, judge
 from onnxeq.weights.words import describe
 
@@ -168,8 +169,7 @@ def _explain(book: Book, stored: Stored, channels: Channels, pair: _Pair, state:
             text = ", ".join(t for t in (pair.layout.text, f"channels scaled by {name}") if t)
             book.settle(stored, (pair.native, name), Relation.SCALED, text)
             return
-    said = f"each channel of '{stored.name}' is {pair.native} times a factor that no native tensor gives"
-    book.note(stored, (pair.native,), Relation.SCALED, EntryStatus.UNEXPLAINED, said)
+    book.hints[stored.name] = pair.native
 
 
 def _same_factors(factor: NDArray[np.float64], vector: Array) -> bool:
@@ -188,14 +188,25 @@ def plausible_factor(factor: float, size: int) -> bool:
     return False
 
 
+def _is_scalar(book: Book, factor: float) -> bool:
+    """Whether a factor is a number that the source stores."""
+    scalars = [float(a.reshape(-1)[0]) for a in book.native.values() if a.size == 1 and a.dtype.kind == "f"]
+    return any(s and abs(abs(factor / s) - 1) <= _CLOSE for s in (*scalars, *(1 / x for x in scalars if x)))
+
+
 def _settle_scaled(book: Book, stored: Stored, channels: Channels, pair: _Pair, factor: float) -> None:
     """A weight with one factor in it: an attention's ``1/sqrt(d)``, or a fault."""
     text = ", ".join(t for t in (pair.layout.text, f"scaled by {factor:.6g}") if t)
     native = book.native[pair.native]
     expected = pair.layout.apply(native).astype(np.float64)
     if not plausible_factor(factor, channels.count):
+        if any(n.gamma.size == channels.count for n in book.facts.norms):
+            return  # the factors of a BatchNormalization may be equal, too: its shift will tell
         said = describe(stored.array, expected.astype(stored.array.dtype), channels.axis)
-        book.miss(stored, (pair.native,), pair.layout.relation, pair.layout.text, expected, said=said)
+        if reparametrised(pair.native) or _is_scalar(book, factor):
+            book.settle(stored, (pair.native,), Relation.SCALED, text)
+            return
+        book.miss(stored, (pair.native,), pair.layout.relation, pair.layout.text, expected, said=said, sure=False)
         return
     exact = expected * factor
     single = expected.astype(np.float32) * np.float32(factor)
@@ -223,7 +234,7 @@ def _settle_folded(
     product, factor = consensus(pair.stored, pair.rows, norm.scale(eps))
     tried = itertools.chain(folded_weights(pair.rows, norm, eps, (-1, 1)), [("a factor for each channel", product)])
     fold = judge(pair.stored, exact, np.abs(exact), tried, state.recipe)
-    book.folded[stored.name] = Folded(pair.native, norm, eps, factor)
+    book.folded[stored.name] = Folded(pair.native, norm, eps, factor if fold.honest else None, not fold.honest)
     if fold.reproduced == 1.0:
         state.recipe = fold.recipe
     if fold.honest:

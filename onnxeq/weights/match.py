@@ -11,7 +11,7 @@ import onnx
 
 from onnxeq.types import Array
 from onnxeq.weights.book import Book, is_float
-from onnxeq.weights.consistency import check_consistency
+from onnxeq.weights.consistency import check_consistency, turns_of
 from onnxeq.weights.digest import same
 from onnxeq.weights.exact import match_exact
 from onnxeq.weights.facts import Facts, from_graph, from_names, joined, needless
@@ -61,13 +61,16 @@ def match(
         onnxeq.errors.UnusableModel: External data is missing or outside ``base_dir``.
     """
     constants = inventory(artifact, base_dir)
-    facts, placed = from_names(native), {}
+    facts = from_names(native)
+    placed: Mapping[str, str] = {}
+    turns: dict[str, tuple[int, ...]] = {}
     if reference is not None:
         beside = inventory(reference, base_dir)
         owner = _owners(native, beside)
         facts = joined(facts, from_graph(beside, owner, native))
         placed = places(constants, beside, owner)
-    book = Book(native, constants, facts, placed)
+        turns = turns_of(Book(native, beside, facts), owner)
+    book = Book(native, constants, facts, placed, turns=turns)
     match_exact(book)
     match_folded(book)
     match_shifts(book)
@@ -103,7 +106,9 @@ def _rest(book: Book, stored: Stored) -> None:
         book.settle(stored, (), Relation.GENERATED, "constant of the exporter")
         return
     said = f"'{stored.name}' ({array.dtype.name}{list(array.shape)}) could not be derived from native tensors"
-    book.note(stored, (), Relation.UNKNOWN, EntryStatus.UNEXPLAINED, said)
+    if hint := book.hints.get(stored.name):
+        said = f"each channel of '{stored.name}' is {hint} times a factor that no native tensor gives"
+    book.note(stored, (hint,) if hint else (), Relation.UNKNOWN, EntryStatus.UNEXPLAINED, said)
 
 
 def _pattern(array: Array) -> bool:

@@ -12,16 +12,21 @@ from onnxeq.weights.book import Book, Folded, is_float, loose_name
 from onnxeq.weights.channels import Channels, channels_of
 from onnxeq.weights.digest import bits
 from onnxeq.weights.exact import rounded
-from onnxeq.weights.inventory import Stored
+from onnxeq.weights.facts import reparametrised
+from onnxeq.weights.inventory import LINEAR, Stored
 from onnxeq.weights.layouts import Layout, layouts
 from onnxeq.weights.shifts import biases
 from onnxeq.weights.types import Basis, Relation
+from onnxeq.weights.words import describe
 
 __all__ = ["expected_of", "match_near"]
 
 _SAMPLE = 4096
 _EQUAL = 0.5
 """Share of elements with the same bits from which on a constant corresponds to a native tensor."""
+
+_MATRIX = 64
+"""Elements from which on a matrix that is like a native one is not so by chance."""
 
 _ALIKE = 0.97
 """Correlation, from which on it does, if nothing else holds that native tensor."""
@@ -44,9 +49,23 @@ class _Found:
 def match_near(book: Book) -> None:
     """Notes a near miss for every open constant that has a counterpart."""
     for stored in sorted(book.open(), key=lambda s: -s.size):
-        best = max(_options(book, stored), key=lambda f: f.rank, default=None)
+        best = max(_options(book, stored), key=lambda f: f.rank, default=None) or _left_over(book, stored)
         if best is not None:
             _note(book, stored, best)
+
+
+def _left_over(book: Book, stored: Stored) -> _Found | None:
+    """The only native weight that nothing holds, for the only weight of an operator that nothing explains."""
+    if stored.user is None or stored.user.op_type not in LINEAR or len(stored.shape) < 2:
+        return None
+    names = [n for n in book.loose() if layouts(tuple(book.native[n].shape), stored.shape) and not reparametrised(n)]
+    others = [s for s in book.open() if s.size == stored.size]
+    if len(names) != 1 or len(others) != 1:
+        return None
+    fitting = layouts(tuple(book.native[names[0]].shape), stored.shape)
+    found = [_Found(names[0], f, *_compare(stored.array, expected_of(book, stored, names[0], f)[0]), Basis.NONE)
+             for f in fitting]  # fmt: skip
+    return max(found, key=lambda f: f.rank)
 
 
 def _options(book: Book, stored: Stored) -> Iterator[_Found]:
@@ -55,6 +74,7 @@ def _options(book: Book, stored: Stored) -> Iterator[_Found]:
         if native.size != stored.size or not is_float(native):
             continue
         named = loose_name(name) == loose_name(stored.name)
+        hinted = book.hints.get(stored.name) == name
         for layout in layouts(tuple(native.shape), stored.shape):
             expected, _ = expected_of(book, stored, name, layout)
             equal, alike = _compare(stored.array, expected)
@@ -62,17 +82,27 @@ def _options(book: Book, stored: Stored) -> Iterator[_Found]:
                 yield _Found(name, layout, equal, alike, Basis.PLACE)
             elif named:
                 yield _Found(name, layout, equal, alike, Basis.NAME)
-            elif _tells(book, stored, name, equal, alike):
+            elif _tells(book, stored, name, expected, equal, alike) or (hinted and abs(alike) > _ALIKE):
                 yield _Found(name, layout, equal, alike, Basis.VALUE)
 
 
-def _tells(book: Book, stored: Stored, name: str, equal: float, alike: float) -> bool:
+def _telling(said: str) -> bool:
+    """Whether a difference looks like a fault and like nothing else."""
+    return said.startswith(("is rounded", "has its sign", "is transposed", "is reversed")) or "permuted" in said
+
+
+def _tells(book: Book, stored: Stored, name: str, expected: Array, equal: float, alike: float) -> bool:
     """Whether the values alone say that the constant is this native tensor, damaged."""
     if stored.size < 4:
         return False
     if equal >= _EQUAL:
         return bool(np.ptp(book.native[name].astype(np.float64)) > 0)
-    return abs(alike) >= _ALIKE and name not in book.held and stored.size >= 8
+    if reparametrised(name) or name in book.held or abs(alike) < _ALIKE:
+        return False
+    # A vector that is merely like another one may be its sum with something small.
+    return stored.size >= _MATRIX and max(stored.shape) < stored.size or (
+        stored.size >= 8 and _telling(describe(stored.array, expected))
+    )
 
 
 def _compare(actual: Array, expected: Array) -> tuple[float, float]:
@@ -129,4 +159,5 @@ def _note(book: Book, stored: Stored, found: _Found) -> None:
         text = ", ".join(t for t in (text, f"scaled by {folded.norm.name}, eps {folded.eps:.6g}") if t)
     elif book.native[found.native].dtype != stored.array.dtype:
         relation = Relation.CAST
-    book.miss(stored, natives, relation, text, expected, axis=axis, basis=found.basis)
+    sure = found.equal >= _EQUAL or _telling(describe(stored.array, expected, axis))
+    book.miss(stored, natives, relation, text, expected, axis=axis, basis=found.basis, sure=sure)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxeq.types import Array
-from onnxeq.weights.book import Book, Folded, loose_name
+from onnxeq.weights.book import Book, Folded
 from onnxeq.weights.folding import EPSILONS, fit_norm
 from onnxeq.weights.inventory import LINEAR, Stored
 from onnxeq.weights.recipes import Norm, factors, folded_shifts, shift_magnitude
@@ -106,9 +106,7 @@ def _beside(book: Book, stored: Stored, folded: Folded, recipe: str) -> None:
         book.norm_at.setdefault(stored.name, folded)
         return
     other = _somebody_elses(book, stored, folded, recipe)
-    named = any(loose_name(n) == loose_name(stored.name) for n in best.natives)
-    close = best.fold.wrong.mean() <= _NEAR or not stored.array.any() or named
-    if other is None and not close:
+    if other is None and not _belongs(stored, best):
         return
     node = book.artifact.stored[_weight_of(book, folded)].user
     where = f" at {node.op_type} {node.node}" if node is not None else ""
@@ -117,7 +115,17 @@ def _beside(book: Book, stored: Stored, folded: Folded, recipe: str) -> None:
         shared = " too" if len(stored.readers) > 1 else ""
         said = f"holds what belongs to {other}{where}{shared}, not what {best.natives[0]} gives"
         book.held.update(n for n in (other,) if n in book.native)
-    book.miss(stored, best.natives, Relation.FOLDED, best.text, best.fold.expected, wrong=best.fold.wrong, said=said)
+    book.miss(stored, best.natives, Relation.FOLDED, best.text, best.fold.expected, wrong=best.fold.wrong, said=said,
+              sure=other is not None or best.fold.wrong.mean() <= _NEAR)  # fmt: skip
+
+
+def _belongs(stored: Stored, owner: _Owner) -> bool:
+    """Whether a bias that its weight does not explain is wrong, and not the sum of more than the weight knows of."""
+    if owner.fold.wrong.mean() <= _NEAR or not stored.array.any():
+        return True
+    actual, expected = (x.reshape(-1).astype(np.float64) for x in (stored.array, owner.fold.expected))
+    more = actual - expected
+    return bool(np.ptp(more) > 1e-5 * np.abs(more).max())  # x + 3 behind it, say, was folded as well
 
 
 def _weight_of(book: Book, folded: Folded) -> str:
@@ -145,7 +153,8 @@ def _owner(book: Book, stored: Stored, folded: Folded, bias: str, recipe: str) -
     b = 0.0 if held is None else held.astype(np.float64)
     exact = (b - norm.mean.astype(np.float64)) * scale + norm.beta.astype(np.float64)
     magnitude = shift_magnitude(held, norm, scale)
-    fold = judge(stored.array.reshape(-1), exact, magnitude, folded_shifts(held, norm, eps, folded.factor), recipe)
+    fold = judge(stored.array.reshape(-1), exact, magnitude, folded_shifts(held, norm, eps, folded.factor), recipe,
+                 strict=not folded.damaged)  # fmt: skip
     if fold.reproduced < _NEAR:  # no recipe is near: the float64 fold, rounded once
         fold = Fold(fold.recipe, fold.reproduced, exact.astype(stored.array.dtype), fold.wrong)
     return _Owner(norm, eps, bias, fold)
@@ -184,7 +193,8 @@ def _best_shift(
     resolved: dict[tuple[str, ...], float], recipe: str,
 ) -> _Owner | None:  # fmt: skip
     """The BatchNormalization and the bias whose shift most of the vector is."""
-    names = [n for n, a in book.native.items() if a.size == value.size and a.ndim == 1]
+    own = {n for norm in book.facts.norms for n in norm.natives}
+    names = [n for n, a in book.native.items() if a.size == value.size and a.ndim == 1 and n not in own]
     table = np.array([book.native[n].astype(np.float64) for n in names]).reshape(len(names), value.size)
     best: tuple[float, float, Norm, float, str] | None = None
     for norm in norms:

@@ -69,6 +69,9 @@ class Entry:
         node: The node that reads it; the first one where several do.
         op_type: That node's operator.
         basis: What tells that the two correspond.
+        sure: For a near miss, whether the values leave no other explanation. A constant of the right name, or in the
+            right place, that is merely unlike its native tensor may have been merged with something else; then the
+            outputs must confirm it.
         expected: What its natives give, for a near miss; not part of the JSON.
         native: For a near miss the native tensor to look at first.
     """
@@ -84,6 +87,7 @@ class Entry:
     op_type: str = ""
     basis: Basis = Basis.VALUE
     native: str = ""
+    sure: bool = True
     expected: Array | None = field(default=None, compare=False, repr=False)
 
 
