@@ -13,17 +13,18 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from onnxeq import ladder, sides
+from onnxeq import ladder, sides, weighing
 from onnxeq.artifact import expected, start_runs
 from onnxeq.errors import UsageError
 from onnxeq.evidence import Evidence
 from onnxeq.inputs import DEFAULT_BATCHES, batch_size
 from onnxeq.interface import pair_inputs, pair_outputs, pairing_note
-from onnxeq.jobs import JobResult, Jobs, Listener
+from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.judge import conclude
 from onnxeq.ladder import Execution, RungPlan
 from onnxeq.providers import Provider, choose_providers
@@ -110,17 +111,18 @@ def _from_framework(
         )  # fmt: skip
         # A live model occupies this very thread while it runs, so everything else is begun before it.
         running = native.start() if live is None else None
-        if running is not None and brought is None:  # its own export leaves few questions, and the memory is wanted
-            running.add_done_callback(lambda _: native.release())
         judged = _own_export(native, jobs) if brought is None else _brought(native, brought, request)
         artifact, names = judged.artifact, judged.names
         started = start_runs(
             jobs, artifact.path, native.feeds, names, asked, request.seed, judged.unfolded, reduced=accept
         )
+        weigh = _start_ledger(jobs, native, artifact.path, judged.unfolded, running)
         ran = (running or native.start()).result()
     outputs = [o["name"] for o in ran.data["outputs"]]
     pairs, plain_pairs, notes = judged.pair(outputs)
     runs = started.finish(pairs, plain_pairs)
+    again = None if brought is None else lambda: _ledger(native, artifact.path, native.exported((_UNFOLDED,))[0].path)
+    weighed = weighing.weighed(weigh(), again)
     executions = _native_executions(ran) | runs.executions()
     plain_run = executions.get("referee/f64 unfolded")
     split = plain_run is not None and bool(plain_run.trace)
@@ -146,8 +148,34 @@ def _from_framework(
         notes=notes,
         shortcut=str(ran.data["shortcut"]),
         native=native,
-        timings=(_timing("native", native.job), _timing("native run", ran), *runs.timings()),
+        timings=(*_rows({"native": native.job, "native run": ran, "ledger": weighed.job}), *runs.timings()),
+        ledger=weighed,
     )
+
+
+_UNFOLDED = ExportForm.UNFOLDED
+
+
+def _ledger(native: NativeSide, artifact: Path, reference: Path | None) -> Future[JobResult]:
+    """Asks the process that holds the model for the ledger."""
+    beside = {} if reference is None else {"reference": reference}
+    return native.question("native-ledger", "ledger", {}, {**sides.reads_of(artifact), **beside})
+
+
+def _start_ledger(
+    jobs: Jobs, native: NativeSide, artifact: Path, unfolded: Path | None, running: Future[JobResult] | None
+) -> Callable[[], Future[JobResult]]:
+    """The ledger in the process that holds the model, as soon as it has been run; a live model is asked last."""
+    if running is None:
+        return lambda: _ledger(native, artifact, unfolded)
+    started = jobs.then(running, lambda _: _ledger(native, artifact, unfolded))
+    if unfolded is not None:  # its own export leaves few questions, and the memory is wanted
+        started.add_done_callback(lambda _: native.release())
+    return lambda: started
+
+
+def _rows(jobs: Mapping[str, JobResult | None]) -> tuple[Mapping[str, Any], ...]:
+    return tuple(_timing(label, job) for label, job in jobs.items() if job is not None)
 
 
 _Pairs: TypeAlias = Mapping[str, str]
@@ -266,9 +294,12 @@ def _from_onnx(
     artifact, runs, reference, prefix = source, None, "ort/cpu plain", "source "
     notes: tuple[str, ...] = ()
     begun = start_runs(jobs, source.path, feeds, names, asked, request.seed, stored=True, reduced=accept)
+    weigh = None
     if brought is None:
         first = begun.finish(own)
     else:
+        files = {**sides.reads_of(brought.path), "source": source.path}
+        weigh = jobs.start(JobSpec("ledger", "ledger", {}, files, threads=jobs.threads_each))
         names = pair_inputs(source.info.inputs, brought.info.inputs)
         theirs = [o.name for o in brought.info.outputs]
         pairs = pair_outputs(outputs, theirs)
@@ -302,6 +333,7 @@ def _from_onnx(
         notes=notes,
         timings=timings,
         source_runs=None if brought is None else first,
+        ledger=None if weigh is None else weighing.weighed(weigh),
     )
 
 

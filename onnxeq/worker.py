@@ -31,12 +31,15 @@ KINDS = {
     "anchor": "onnxeq.runners.anchor:run",
     "blame": "onnxeq.runners.blame:run",
     "catalogue": "onnxeq.runners.native:catalogue",
+    "ledger": "onnxeq.runners.ledger:run",
     "native": "onnxeq.runners.native:prepare",
     "native-export": "onnxeq.runners.native:export",
+    "native-ledger": "onnxeq.runners.ledger:beside",
     "native-run": "onnxeq.runners.native:run",
     "native-weights": "onnxeq.runners.native:weights",
     "normalize": "onnxeq.runners.normalizer:run",
     "ort": "onnxeq.runners.ort:run",
+    "put-back": "onnxeq.runners.ledger:put_back",
     "referee": "onnxeq.runners.referee:run",
 }
 """What each kind of job runs: a function of a :class:`Job` that returns a JSON object."""

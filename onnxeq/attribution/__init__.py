@@ -6,6 +6,7 @@ cause as the ladder saw it and gives it back with its place, or several in its s
 =================  =====================================================================
 :mod:`.lowering`   which node's rounding makes an output inaccurate
 :mod:`.native`     what in the framework itself makes its float32 run differ
+:mod:`.weights`    which constants are wrong, and what putting the native ones back does
 =================  =====================================================================
 """
 
@@ -15,7 +16,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from onnxeq.attribution import lowering, native
+from onnxeq.attribution import lowering, native, weights
 from onnxeq.evidence import Evidence
 from onnxeq.jobs import Jobs
 from onnxeq.ladder import Units
@@ -27,8 +28,10 @@ Locator: TypeAlias = Callable[[Jobs, Evidence, Cause, Units], tuple[Cause, ...]]
 """Takes a broken rung's cause, gives the causes that a person can act on; the same one where nothing was found."""
 
 LOCATORS: Mapping[str, Locator] = {
+    "ledger": weights.locate,
     "lowering": lowering.locate,
     "native-rounding": native.locate,
+    "weights": weights.locate,
 }
 """Rung -> who finds the place."""
 

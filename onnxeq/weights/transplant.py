@@ -14,7 +14,7 @@ from onnxeq.types import Array
 from onnxeq.weights.match import match
 from onnxeq.weights.types import Ledger
 
-__all__ = ["transplant"]
+__all__ = ["transplant", "with_values"]
 
 
 def transplant(
@@ -45,8 +45,14 @@ def transplant(
     if len(values) < len(misses):
         again = {e.initializer: e.expected for e in match(native, artifact, base_dir).near_misses}
         values = {e.initializer: values.get(e.initializer, again.get(e.initializer)) for e in misses}
+    known = {name: value for name, value in values.items() if value is not None}
+    return with_values(with_data(artifact, base_dir), known)
+
+
+def with_values(model: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProto:
+    """A copy of a model in which constants, by name, hold other values."""
     copy = onnx.ModelProto()
-    copy.CopyFrom(with_data(artifact, base_dir))
+    copy.CopyFrom(model)
     for graph in all_graphs(copy.graph):
         for tensor in graph.initializer:
             _put(tensor, tensor.name, values)
@@ -58,7 +64,7 @@ def transplant(
     return copy
 
 
-def _put(tensor: onnx.TensorProto, name: str, values: Mapping[str, Array | None]) -> None:
+def _put(tensor: onnx.TensorProto, name: str, values: Mapping[str, Array]) -> None:
     if (value := values.get(name)) is not None:
         held = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(value, held))
