@@ -27,6 +27,7 @@ from onnxeq.interface import pair_inputs, pair_outputs, pairing_note
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.judge import conclude
 from onnxeq.ladder import Execution, RungPlan
+from onnxeq.ledger import weights_only as ledger_of_weights
 from onnxeq.providers import Provider, choose_providers
 from onnxeq.sides import Artifact, NativeSide, Request
 from onnxeq.types import ExportForm, Feed, ModelRef, Report, TensorSpec
@@ -51,6 +52,7 @@ def check(
     timeout_s: float | None = None,
     trust: bool = False,
     use_cache: bool = True,
+    weights_only: bool = False,
     listener: Listener | None = None,
 ) -> Report:
     """Says whether a model and its ONNX form are equivalent and, if not, on which rung they part.
@@ -73,6 +75,7 @@ def check(
         timeout_s: Limit for each job in seconds.
         trust: Whether code stored in model files may run.
         use_cache: Whether results of earlier identical jobs are reused.
+        weights_only: Whether the stored weights alone are compared (:func:`onnxeq.ledger`), and nothing is run.
         listener: Told each job's label and step.
 
     Raises:
@@ -81,6 +84,8 @@ def check(
     """
     rules = _rules(accept, rtol, atol)
     request = Request.of(inputs, shapes, batches=batches, seed=seed, opset=opset, trust=trust)
+    if weights_only:
+        return ledger_of_weights(source, target, request, timeout_s=timeout_s, use_cache=use_cache, listener=listener)
     with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:
         asked = choose_providers(providers)
         ref, live = sides.resolve(source, jobs.root)

@@ -15,7 +15,7 @@ from onnxeq.types import Rung, Status
 from onnxeq.weights.document import from_record
 from onnxeq.weights.types import Entry, EntryStatus, Ledger
 
-__all__ = ["PutBack", "Weighing", "faults", "rung", "weighed"]
+__all__ = ["PutBack", "Weighing", "faults", "rung", "weighed", "weighed_of"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ def weighed(done: Future[JobResult], again: Callable[[], Future[JobResult]] | No
         job = done.result()
     except OnnxeqError as error:
         return Weighing(None, error.line(), again=again)
+    return weighed_of(job, again)
+
+
+def weighed_of(job: JobResult, again: Callable[[], Future[JobResult]] | None = None) -> Weighing:
+    """What a finished job of the kinds ``ledger`` and ``native-ledger`` found."""
     return Weighing(from_record(job.data["ledger"]), expected=job.out / "expected", again=again, job=job)
 
 

@@ -21,7 +21,7 @@ from onnxeq.types import Cause, CauseKind, Feed, Rung, Status, Where
 from onnxeq.weighing import PutBack
 from onnxeq.weights.types import Entry
 
-__all__ = ["NATIVE_WEIGHTS", "locate", "separate", "with_ledger"]
+__all__ = ["NATIVE_WEIGHTS", "cause_of", "locate", "separate", "with_ledger"]
 
 NATIVE_WEIGHTS = "referee/f64+native weights"
 """The execution of the artifact with the native weights put back."""
@@ -141,20 +141,18 @@ def locate(_jobs: Jobs, found: Evidence, cause: Cause, _units: Units) -> tuple[C
     entries = weighing.faults(weighed.ledger, ladder.Rules(), confirmed=_confirmed(found))
     if cause.rung == "weights":
         return () if entries else (cause,)
-    return tuple(_cause(entry, weighed.back.get(entry.initializer), cause) for entry in entries)
+    return tuple(cause_of(entry, weighed.back.get(entry.initializer), cause.rung) for entry in entries)
 
 
 def _confirmed(found: Evidence) -> bool:
     return NATIVE_WEIGHTS in found.executions
 
 
-def _cause(entry: Entry, back: PutBack | None, cause: Cause) -> Cause:
-    where = Where(
-        node=entry.node, op_type=entry.op_type, native=entry.native, initializer=entry.initializer, value=""
-    )  # fmt: skip
+def cause_of(entry: Entry, back: PutBack | None, rung: str) -> Cause:
+    """A fault of the ledger as a cause, with what putting the native tensor back does, where that was tried."""
+    where = Where(node=entry.node, op_type=entry.op_type, native=entry.native, initializer=entry.initializer)
     evidence, ratio = entry.evidence, entry.ulp
     if back is not None:
         evidence += f"; put back, the error drops from {back.before:.2g} to {back.after:.2g}"
         ratio = back.ratio
-    return Cause(CauseKind.WEIGHTS, cause.rung, ratio if math.isfinite(ratio) else math.inf, where, evidence)
-
+    return Cause(CauseKind.WEIGHTS, rung, ratio if math.isfinite(ratio) else math.inf, where, evidence)

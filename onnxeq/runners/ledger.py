@@ -98,4 +98,3 @@ def put_back(job: Job) -> dict[str, Any]:
         count = len(feeds) if folder == "all" else 1
         save_feeds(job.out / folder, [referee.run_once(executor, adapt(feed, dtypes)) for feed in feeds[:count]])
     return {"singly": len(chosen)}
-

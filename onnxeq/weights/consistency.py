@@ -40,7 +40,8 @@ def check_consistency(book: Book) -> None:
         entry = book.entries.get(stored.name)
         if entry is None or entry.status is not EntryStatus.OK or entry.relation not in _WHOLE or not entry.natives:
             continue
-        _at_its_place(book, stored, entry)
+        if entry.relation is not Relation.FOLDED or stored.name in book.folded:  # a shift has several owners
+            _at_its_place(book, stored, entry)
     _beside_each_other(book)
     _norms(book)
     _orientation(book)
@@ -115,7 +116,9 @@ def _norms(book: Book) -> None:
         roles = _ROLES.get(node.op_type)
         if roles is None:
             continue
-        rows = [(slot, book.artifact.stored.get(name)) for slot, name in enumerate(node.input) if 0 < slot <= len(roles)]
+        rows = [
+            (slot, book.artifact.stored.get(name)) for slot, name in enumerate(node.input) if 0 < slot <= len(roles)
+        ]
         held = [(slot, s, book.entries[s.name]) for slot, s in rows if s is not None and s.name in book.entries]
         held = [(slot, s, e) for slot, s, e in held if e.relation in _PLAIN and e.natives]
         modules = Counter(prefix(e.natives[0]) for _, _, e in held)
@@ -203,7 +206,9 @@ def _votes(book: Book) -> dict[tuple[str, int, str], Counter[tuple[int, ...]]]:
 
 def _used(book: Book, stored: Stored, native: str, fitting: tuple[Layout, ...]) -> Layout | None:
     held = rounded(book.native[native], stored.array.dtype)
-    return next((f for f in fitting if same(np.ascontiguousarray(f.apply(held)).reshape(stored.shape), stored.array)), None)
+    return next(
+        (f for f in fitting if same(np.ascontiguousarray(f.apply(held)).reshape(stored.shape), stored.array)), None
+    )
 
 
 def turns_of(book: Book, owner: Mapping[str, str]) -> dict[str, tuple[int, ...]]:

@@ -40,7 +40,9 @@ def signature(array: Array) -> Signature:
 
 def same(first: Array, second: Array) -> bool:
     """Whether two tensors have the same type, shape and bits."""
-    return first.dtype == second.dtype and first.shape == second.shape and bool(np.array_equal(bits(first), bits(second)))
+    return (
+        first.dtype == second.dtype and first.shape == second.shape and bool(np.array_equal(bits(first), bits(second)))
+    )
 
 
 def slice_keys(array: Array, axis: int) -> NDArray[np.uint64]:
@@ -64,4 +66,5 @@ def _ordered(array: Array) -> NDArray[np.float64]:
     raw = bits(np.ascontiguousarray(array).reshape(array.shape))
     sign = 1 << (8 * array.dtype.itemsize - 1)
     magnitude = (raw & np.asarray(sign - 1, raw.dtype)).astype(np.float64)
-    return np.where(raw & np.asarray(sign, raw.dtype), -magnitude, magnitude)
+    ordered: NDArray[np.float64] = np.where(raw & np.asarray(sign, raw.dtype), -magnitude, magnitude)
+    return ordered

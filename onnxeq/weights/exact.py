@@ -35,7 +35,7 @@ def match_exact(book: Book) -> None:
         sizes.setdefault(array.size, []).append(name)
     indexed: set[tuple[str, str]] = set()
     for stored in book.artifact.stored.values():
-        if stored.size not in sizes or stored.size == 0:
+        if stored.size not in sizes or stored.size == 0 or stored.name in book.entries:
             continue
         kind = stored.array.dtype
         for name in sizes[stored.size]:

@@ -146,7 +146,9 @@ def _followers(graph: Inventory, index: int, owner: Mapping[str, str]) -> tuple[
     """The bias of a linear node, inside it or added behind it, and the BatchNormalization that follows."""
     node = graph.nodes[index]
     slot = 8 if node.op_type == "QLinearConv" else 2
-    bias = owner.get(_root(graph, node.input[slot]), "") if len(node.input) > slot and "MatMul" not in node.op_type else ""
+    bias = (
+        owner.get(_root(graph, node.input[slot]), "") if len(node.input) > slot and "MatMul" not in node.op_type else ""
+    )
     for _ in range(2):
         behind = graph.behind(index)
         if len(behind) != 1:

@@ -32,6 +32,10 @@ _CLOSE = 2e-6
 """Relative deviation up to which a channel is called proportional: 16 half units of float32."""
 
 
+_SETTLED = 2.0**-23
+"""Median deviation of the factors below which there is nothing to improve."""
+
+
 @dataclass(frozen=True)
 class _Pair:
     """A stored weight beside the native one that it is proportional to, a row for each output channel."""
@@ -145,9 +149,10 @@ def fit_norm(factor: NDArray[np.float64], norms: Sequence[Norm], preferred: str 
             with np.errstate(all="ignore"):
                 off = np.abs(norm.scale(eps)[usable] / factor[usable] - 1)
             share, middle = float((off <= _CLOSE).mean()), float(np.median(off))
-            if best is None or (share, -middle) > (best[0], -best[1]):
+            rank = (share, -max(middle, _SETTLED))  # a usual epsilon is preferred to one that was solved for
+            if best is None or rank > (best[0], -max(best[1], _SETTLED)):
                 best = (share, middle, norm, eps)
-        if best is not None and best[0] == 1.0 and best[1] < 2.0**-23:
+        if best is not None and best[0] == 1.0 and best[1] < _SETTLED:
             break
     return (best[2], best[3]) if best is not None and best[0] > 0.5 else None
 
@@ -178,7 +183,7 @@ def _same_factors(factor: NDArray[np.float64], vector: Array) -> bool:
 
 
 def plausible_factor(factor: float, size: int) -> bool:
-    """Whether a factor is one that exporters fold: ``d**-0.5`` or ``d**-0.25`` for a head of ``d`` that divides ``size``."""
+    """Whether exporters fold this factor: ``d**-0.5`` or ``d**-0.25`` for a head of ``d`` that divides ``size``."""
     if not 0 < factor < 1:
         return False
     for power in (-2, -4):
@@ -223,7 +228,9 @@ def _settle_folded(
     """A weight with a BatchNormalization in it."""
     norm, eps = fitted
     text = ", ".join(t for t in (pair.layout.text, f"scaled by {norm.name or norm.natives[-1]}, eps {eps:.6g}") if t)
-    natives = (pair.native, *norm.natives[:1], norm.natives[-1]) if len(norm.natives) == 4 else (pair.native, *norm.natives)
+    natives = (
+        (pair.native, *norm.natives[:1], norm.natives[-1]) if len(norm.natives) == 4 else (pair.native, *norm.natives)
+    )
     recipes = folded_weights(pair.rows, norm, eps, (-1, 1))
     known, value = next(_first(recipes, state.recipe))
     if known and np.array_equal(value, pair.stored):

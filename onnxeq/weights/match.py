@@ -1,4 +1,4 @@
-"""The ledger, the straight line: what is exactly a native tensor, what was made from one, what nearly is, and the rest."""
+"""The ledger, the straight line: what is a native tensor, what was made from some, what nearly is, and the rest."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ def match(
         placed = places(constants, beside, owner)
         turns = turns_of(Book(native, beside, facts), owner)
     book = Book(native, constants, facts, placed, turns=turns)
+    match_recurrent(book)  # first: by its values alone a reshaped weight would pass with its gates in any order
     match_exact(book)
     match_folded(book)
     match_shifts(book)
-    match_recurrent(book)
     match_pieces(book)
     match_quantized(book)
     match_near(book)
@@ -131,7 +131,9 @@ def _reading(book: Book) -> None:
         if any(_lives_elsewhere(book, stored, n) for n in entry.natives):
             continue
         reader = stored.readers[0]
-        said = f"initializer '{stored.name}' of {entry.natives[0]} is read by {reader.op_type} {reader.node} only, which"
+        said = (
+            f"initializer '{stored.name}' of {entry.natives[0]} is read by {reader.op_type} {reader.node} only, which"
+        )
         book.entries[stored.name] = replace(
             entry, status=EntryStatus.UNREAD, evidence=f"{said} reaches no output", native=entry.natives[0]
         )

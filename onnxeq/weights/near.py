@@ -100,7 +100,7 @@ def _tells(book: Book, stored: Stored, name: str, expected: Array, equal: float,
     if reparametrised(name) or name in book.held or abs(alike) < _ALIKE:
         return False
     # A vector that is merely like another one may be its sum with something small.
-    return stored.size >= _MATRIX and max(stored.shape) < stored.size or (
+    return (stored.size >= _MATRIX and max(stored.shape) < stored.size) or (
         stored.size >= 8 and _telling(describe(stored.array, expected))
     )
 

@@ -1,4 +1,4 @@
-"""Constants put together from slices of native tensors, or cut out of one: packed projections, recurrent gates.
+"""Constants put together from slices of native tensors, or cut out of one: packed projections.
 
 Every slice of every open native tensor is known by a key that does not depend on the order of its elements; each slice
 of a constant is looked up, so that the parts, their order and the slices that differ come out together.
@@ -205,17 +205,12 @@ def _text(book: Book, runs: Sequence[Run]) -> str:
     return f"{' + '.join(shown)}{more}{along}"
 
 
-_GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
-"""ONNX's gates by their number in torch's order: i,f,g,o becomes i,o,f,c; r,z,n becomes z,r,h."""
-
-
 def _in_order(
     book: Book, stored: Stored, runs: Sequence[Run], expected: Array, view: Array
 ) -> tuple[str, Array] | None:
     """What to say when the parts are right and their order is not, with the rows as they should be."""
-    op = stored.user.op_type if stored.user is not None else ""
-    if op in _GATES:
-        return _gate_order(book, op, runs, expected)
+    if stored.user is not None and stored.user.op_type in ("LSTM", "GRU", "RNN"):
+        return None  # gates have an order of their own
     natives = {r.native for r in runs}
     if len(natives) != 1 or len(runs) < 2:
         return None
@@ -229,31 +224,3 @@ def _in_order(
         return f"has channels {moved[0]} and {moved[1]} exchanged", rows
     shown = ", ".join(f"{k} holds {indices[k]}" for k in moved[:3])
     return f"has {len(moved)} channels permuted ({shown})", rows
-
-
-def _gate_order(book: Book, op: str, runs: Sequence[Run], expected: Array) -> tuple[str, Array] | None:
-    """Whether each native tensor's gates come in ONNX's order."""
-    order = _GATES[op]
-    wrong = []
-    rows = expected.copy()
-    position = 0
-    blocks: dict[str, list[tuple[int, int, int]]] = {}
-    for run in runs:
-        size = book.native[run.native].shape[run.axis]
-        hidden = size // len(order)
-        if size % len(order) or run.start % hidden or run.length % hidden:
-            return None
-        for k in range(run.length // hidden):
-            blocks.setdefault(run.native, []).append((run.start // hidden + k, position, hidden))
-            position += hidden
-    for native, found in blocks.items():
-        keras = runs[0].axis == 1 and op == "GRU"  # Keras keeps a GRU's gates in ONNX's order, and the gates last
-        wanted = tuple(range(len(order))) if keras else order
-        gates = tuple(g for g, _, _ in found)
-        if sorted(gates) != list(range(len(order))) or gates == wanted:
-            continue
-        wrong.append(f"{native} in the order {gates} of its gates, {op} takes them as {wanted}")
-        by_gate = {g: expected[p : p + h] for g, p, h in found}
-        for (_, place, hidden), gate in zip(found, wanted, strict=True):
-            rows[place : place + hidden] = by_gate[gate]
-    return (f"has gates in the wrong order: {'; '.join(wrong)}", rows) if wrong else None

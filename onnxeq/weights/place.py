@@ -4,6 +4,8 @@ A skeleton has a node for each operator that takes a weight and an edge where a 
 whatever lies between. Two nodes correspond when what lies before them and what lies behind them is the same, down to
 the sizes of the weights and nothing of their values. Names and the order of the file do not matter, nor do operators
 that simplifiers remove, move or fuse; nodes with equal surroundings are left out, since nothing tells them apart.
+Other nodes that read a constant (a normalisation, a recurrent layer, an embedding) hang on the skeleton: they
+correspond when they read equally large constants at the same input, between the same nodes.
 """
 
 from __future__ import annotations
@@ -38,26 +40,42 @@ def places(artifact: Inventory, reference: Inventory, owner: Mapping[str, str]) 
         owner: The reference's constants -> native names.
     """
     mine, theirs = _unique(artifact), _unique(reference)
-    found: dict[str, str] = {}
-    conflicting = set()
-    for key, site in mine.items():
-        other = theirs.get(key)
-        if other is None:
-            continue
-        for ours, its in ((site.weight, other.weight), (site.bias, other.bias)):
-            if ours and its in owner:
-                if found.setdefault(ours, owner[its]) != owner[its]:
-                    conflicting.add(ours)  # one constant in several places: each place is looked at by other means
-    return {name: native for name, native in found.items() if name not in conflicting}
+    found: dict[str, set[str]] = {}
+    for key, ours in mine.items():
+        its = theirs.get(key, "")
+        if its in owner:
+            found.setdefault(ours, set()).add(owner[its])
+    # A constant that belongs in several places at once is looked at where it is read, by other means.
+    return {name: next(iter(natives)) for name, natives in found.items() if len(natives) == 1}
 
 
-def _unique(graph: Inventory) -> dict[tuple[_Key, _Key], _Site]:
-    """The sites whose surroundings occur once."""
+def _unique(graph: Inventory) -> dict[object, str]:
+    """The constants whose surroundings occur once."""
     sites = _sites(graph)
-    before, behind = _flow(graph, sites)
-    keys = {i: (before[i], behind[i]) for i in sites}
-    counts = Counter(keys.values())
-    return {keys[i]: site for i, site in sites.items() if counts[keys[i]] == 1}
+    before, behind, sources, sinks = _flow(graph, sites)
+    found: list[tuple[object, str]] = []
+    for index, site in sites.items():
+        found.append((("weight", before[index], behind[index]), site.weight))
+        if site.bias:
+            found.append((("bias", before[index], behind[index]), site.bias))
+    claimed = {name for _, name in found}
+    for index, node in enumerate(graph.nodes):
+        if index in sites or node.op_type in _HANDING:
+            continue
+        reached = frozenset().union(*(sources.get(name, frozenset()) for name in node.input))
+        leading = frozenset().union(*(sinks.get(name, frozenset()) for name in node.output))
+        for slot, name in enumerate(node.input):
+            held = _root(graph, name) if name else None
+            if held is not None and held.name not in claimed and held.size > 1:
+                where = -1 if node.op_type in ("Add", "Mul") else slot
+                found.append(((node.op_type, where, held.size, reached, leading), held.name))
+    counts = Counter(key for key, _ in found)
+    return {key: name for key, name in found if counts[key] == 1}
+
+
+_HANDING = frozenset(
+    {"Transpose", "Reshape", "Identity", "Cast", "DequantizeLinear", "Squeeze", "Unsqueeze", "Constant"}
+)
 
 
 def _sites(graph: Inventory) -> dict[int, _Site]:
@@ -79,9 +97,7 @@ def _root(graph: Inventory, name: str) -> Stored | None:
         if name in graph.stored:
             return graph.stored[name]
         index = graph.makers.get(name)
-        if index is None or graph.nodes[index].op_type not in (
-            "Transpose", "Reshape", "Identity", "Cast", "DequantizeLinear", "Squeeze", "Unsqueeze"
-        ):  # fmt: skip
+        if index is None or graph.nodes[index].op_type not in _HANDING or not graph.nodes[index].input:
             return None
         name = graph.nodes[index].input[0]
     return None
@@ -105,8 +121,13 @@ def _label(graph: Inventory, site: _Site) -> tuple[str, int]:
     return family, graph.stored[site.weight].size
 
 
-def _flow(graph: Inventory, sites: Mapping[int, _Site]) -> tuple[dict[int, _Key], dict[int, _Key]]:
-    """What lies before and behind each site, as keys."""
+_Reach: TypeAlias = Mapping[str, frozenset[tuple[_Key, int]]]
+
+
+def _flow(
+    graph: Inventory, sites: Mapping[int, _Site]
+) -> tuple[dict[int, _Key], dict[int, _Key], _Reach, Mapping[str, frozenset[_Key]]]:
+    """What lies before and behind each site, and each value, as keys."""
     sources: dict[str, frozenset[tuple[_Key, int]]] = {}
     before: dict[int, _Key] = {}
     products = {i for i, n in enumerate(graph.nodes) if n.op_type in LINEAR and i not in sites}
@@ -126,10 +147,13 @@ def _flow(graph: Inventory, sites: Mapping[int, _Site]) -> tuple[dict[int, _Key]
             made = frozenset().union(*(sources.get(name, frozenset()) for name in node.input))
         for name in node.output:
             sources[name] = made
-    return before, _behind(graph, sites, products)
+    behind, sinks = _behind(graph, sites, products)
+    return before, behind, sources, sinks
 
 
-def _behind(graph: Inventory, sites: Mapping[int, _Site], products: set[int]) -> dict[int, _Key]:
+def _behind(
+    graph: Inventory, sites: Mapping[int, _Site], products: set[int]
+) -> tuple[dict[int, _Key], dict[str, frozenset[_Key]]]:
     sinks: dict[str, frozenset[_Key]] = {}
     behind: dict[int, _Key] = {}
     for index in reversed(range(len(graph.nodes))):
@@ -147,4 +171,4 @@ def _behind(graph: Inventory, sites: Mapping[int, _Site], products: set[int]) ->
             if index in products:
                 mine = frozenset({hash((behind[index], slot))})
             sinks[name] = sinks.get(name, frozenset()) | mine
-    return behind
+    return behind, sinks

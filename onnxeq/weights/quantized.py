@@ -72,7 +72,9 @@ def _shaped(values: Array, stored: Stored, axis: int) -> NDArray[np.float64] | N
 def _match(book: Book, stored: Stored, steps: _Steps) -> None:
     value = (stored.array.astype(np.float64) - steps.zero) * steps.scale
     info = np.iinfo(stored.array.dtype)
-    saturated = (stored.array == info.min) | (stored.array == info.max) | (np.abs(stored.array.astype(np.int64)) == info.max)
+    saturated = (
+        (stored.array == info.min) | (stored.array == info.max) | (np.abs(stored.array.astype(np.int64)) == info.max)
+    )
     best: tuple[float, str, str, NDArray[np.float64], NDArray[np.bool_]] | None = None
     names = [n for n, a in book.native.items() if a.size == stored.size and is_float(a)]
     for name in sorted(names, key=lambda n: (loose_name(n) != loose_name(stored.name), n in book.held)):

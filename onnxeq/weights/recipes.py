@@ -72,7 +72,10 @@ def factors(norm: Norm, eps: float) -> Iterator[tuple[str, Array]]:
     single = _single(exact)
     yield "float64 rounded", single
     for name, toward in (("up", np.inf), ("down", 0.0)):  # a square root that is not correctly rounded
-        yield f"gamma/sqrt, root {name}", gamma / np.nextafter(np.sqrt(_single(norm.var) + np.float32(eps)), np.float32(toward))
+        yield (
+            f"gamma/sqrt, root {name}",
+            gamma / np.nextafter(np.sqrt(_single(norm.var) + np.float32(eps)), np.float32(toward)),
+        )
 
 
 def folded_weights(weight: Array, norm: Norm, eps: float, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
@@ -127,6 +130,6 @@ def folded_shifts(
 
 
 def shift_magnitude(bias: Array | None, norm: Norm, scale: Wide) -> Wide:
-    """The sum of the terms' magnitudes, which the rounding error of a shift goes by: cancellation hides it in the sum."""
+    """The sum of the terms' magnitudes, which the rounding error of a shift goes by, cancellation or not."""
     terms = np.abs(norm.mean.astype(np.float64) * scale) + np.abs(norm.beta.astype(np.float64))
     return terms if bias is None else terms + np.abs(bias.astype(np.float64) * scale)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxeq.types import Array
 from onnxeq.weights.book import Book, Folded
 from onnxeq.weights.folding import EPSILONS, fit_norm
 from onnxeq.weights.inventory import LINEAR, Stored

@@ -43,9 +43,10 @@ def transplant(
     misses = [e for e in ledger.near_misses if only is None or e.initializer in only]
     values = {e.initializer: e.expected for e in misses if e.expected is not None}
     if len(values) < len(misses):
-        again = {e.initializer: e.expected for e in match(native, artifact, base_dir).near_misses}
-        values = {e.initializer: values.get(e.initializer, again.get(e.initializer)) for e in misses}
-    known = {name: value for name, value in values.items() if value is not None}
+        again = match(native, artifact, base_dir).near_misses
+        values = {**{e.initializer: e.expected for e in again if e.expected is not None}, **values}
+    chosen = {e.initializer for e in misses}
+    known = {name: value for name, value in values.items() if name in chosen}
     return with_values(with_data(artifact, base_dir), known)
 
 

@@ -38,7 +38,9 @@ def describe(actual: Array, expected: Array, axis: int = 0, wrong: NDArray[np.bo
     if not differs.any():
         return "is the same"
     a, b = actual.astype(np.float64), expected.astype(np.float64)
-    return _whole(actual, expected, a, b, differs) or _slices(a, b, axis, differs) or _elements(actual, expected, differs)
+    return (
+        _whole(actual, expected, a, b, differs) or _slices(a, b, axis, differs) or _elements(actual, expected, differs)
+    )
 
 
 def _whole(actual: Array, expected: Array, a: Array, b: Array, differs: NDArray[np.bool_]) -> str:
