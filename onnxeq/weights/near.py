@@ -69,7 +69,7 @@ def _left_over(book: Book, stored: Stored) -> _Found | None:
 
 
 def _options(book: Book, stored: Stored) -> Iterator[_Found]:
-    place = book.places.get(stored.name, "")
+    place = book.places.get(stored.name, "") or _by_its_weight(book, stored)
     for name, native in book.native.items():
         if native.size != stored.size or not is_float(native):
             continue
@@ -84,6 +84,23 @@ def _options(book: Book, stored: Stored) -> Iterator[_Found]:
                 yield _Found(name, layout, equal, alike, Basis.NAME)
             elif _tells(book, stored, name, expected, equal, alike) or (hinted and abs(alike) > _ALIKE):
                 yield _Found(name, layout, equal, alike, Basis.VALUE)
+
+
+def _by_its_weight(book: Book, stored: Stored) -> str:
+    """The bias of the native weight at the same node; empty where there is none, or where it is held elsewhere."""
+    for reader in stored.readers:
+        node = book.artifact.nodes[reader.index]
+        for name in node.input:
+            maker = book.artifact.makers.get(name)
+            around = [name] if maker is None else [name, *book.artifact.nodes[maker].input]
+            for other in around:
+                entry = book.entries.get(other)
+                if entry is None or entry.relation is Relation.FOLDED or not entry.natives or other == stored.name:
+                    continue
+                own = book.facts.bias_of.get(entry.natives[0], "")
+                if own and own not in book.held:
+                    return own
+    return ""
 
 
 def _telling(said: str) -> bool:

@@ -105,8 +105,8 @@ def _root(graph: Inventory, name: str) -> Stored | None:
 
 def _bias(graph: Inventory, index: int) -> str:
     node = graph.nodes[index]
-    if "MatMul" not in node.op_type:
-        held = _root(graph, node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    if "MatMul" not in node.op_type and len(node.input) > 2 and node.input[2]:
+        held = _root(graph, node.input[2])
         return held.name if held is not None else ""
     behind = graph.behind(index)
     if len(behind) == 1 and graph.nodes[behind[0]].op_type == "Add":

@@ -53,7 +53,7 @@ def biases(book: Book, weight: Stored) -> Iterator[Stored]:
         return
     node = book.artifact.nodes[weight.user.index]
     slot = 8 if node.op_type == "QLinearConv" else 2
-    if node.op_type in LINEAR and len(node.input) > slot and "MatMul" not in node.op_type:
+    if node.op_type in LINEAR and len(node.input) > slot and node.input[slot] and "MatMul" not in node.op_type:
         if (held := book.artifact.stored.get(node.input[slot])) is not None:
             yield held
         return
@@ -71,9 +71,12 @@ def match_shifts(book: Book) -> None:
     for stored, folded in beside:
         _beside(book, stored, folded, recipe)
     resolved = {f.norm.natives: f.eps for f in book.folded.values()}
-    for stored in book.open():
-        if max(stored.shape) == stored.size:  # one axis of more than one element
-            _alone(book, stored, resolved, recipe)
+    vectors = [s for s in book.open() if max(s.shape) == s.size]  # one axis of more than one element
+    for stored in vectors:
+        _alone(book, stored, resolved, recipe)
+    for stored in vectors:
+        if stored.name not in book.entries:
+            _beside_its_partner(book, stored, recipe)
 
 
 def _usual(book: Book, beside: Sequence[tuple[Stored, Folded]]) -> str:
@@ -172,6 +175,7 @@ def _alone(book: Book, stored: Stored, resolved: dict[tuple[str, ...], float], r
         fold = judge(stored.array.reshape(-1), norm.scale(eps), np.abs(norm.scale(eps)), factors(norm, eps))
         natives = tuple(n for n in norm.natives if n in (norm.natives[0], norm.natives[-1]))
         text = f"gamma / sqrt(var + eps) of {norm.name or norm.natives[-1]}, eps {eps:.6g}"
+        book.norm_at[stored.name] = Folded("", norm, eps)
         if fold.honest:
             book.settle(stored, natives, Relation.FOLDED, text)
         else:
@@ -185,6 +189,32 @@ def _alone(book: Book, stored: Stored, resolved: dict[tuple[str, ...], float], r
         book.norm_at[stored.name] = Folded("", owner.norm, owner.eps)
     elif owner.fold.wrong.mean() <= _NEAR and stored.size >= 4:
         book.miss(stored, owner.natives, Relation.FOLDED, owner.text, owner.fold.expected, wrong=owner.fold.wrong)
+
+
+def _beside_its_partner(book: Book, stored: Stored, recipe: str) -> None:
+    """A vector of a ``Mul`` and ``Add`` in a row whose other vector tells which BatchNormalization they are."""
+    user = stored.user
+    if user is None or user.op_type not in ("Mul", "Add"):
+        return
+    if user.op_type == "Mul":
+        behind = book.artifact.behind(user.index)
+        others = book.artifact.nodes[behind[0]].input if len(behind) == 1 else ()
+    else:
+        makers = [book.artifact.makers.get(name) for name in book.artifact.nodes[user.index].input]
+        others = [n for m in makers if m is not None and book.artifact.nodes[m].op_type == "Mul"
+                  for n in book.artifact.nodes[m].input]  # fmt: skip
+    found = next((book.norm_at[n] for n in others if n in book.norm_at), None)
+    if found is None or found.norm.gamma.size != stored.size:
+        return
+    norm, eps = found.norm, found.eps
+    if user.op_type == "Add":
+        owner = _owner(book, stored, found, "", recipe)
+        if _belongs(stored, owner) and not set(norm.natives[1:3]) & book.held:
+            book.miss(stored, owner.natives, Relation.FOLDED, owner.text, owner.fold.expected, sure=False)
+        return
+    natives = tuple(n for n in norm.natives if n in (norm.natives[0], norm.natives[-1]))
+    text = f"gamma / sqrt(var + eps) of {norm.name or norm.natives[-1]}, eps {eps:.6g}"
+    book.miss(stored, natives, Relation.FOLDED, text, norm.scale(eps), sure=False)
 
 
 def _best_shift(
