@@ -72,8 +72,8 @@ def weights_only(
     with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:
         held, artifact, described = _weigh(jobs, source, target, request)
     weighed = Weighing(held)
-    rung = weighing.rung(weighed, Rules(), confirmed=True)
-    found = weighing.faults(held, Rules(), confirmed=True)
+    rung = weighing.rung(weighed, Rules(), confirmed=False, executed=False)
+    found = weighing.unexecuted(held)
     return Report(
         verdict=Verdict.DIVERGENT if rung.status is Status.FAIL else Verdict.EQUIVALENT,
         source=described,

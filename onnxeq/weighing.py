@@ -13,9 +13,9 @@ from onnxeq.jobs import JobResult
 from onnxeq.ladder import LIMITS, Rules
 from onnxeq.types import Rung, Status
 from onnxeq.weights.document import from_record
-from onnxeq.weights.types import Entry, EntryStatus, Ledger
+from onnxeq.weights.types import Basis, Entry, EntryStatus, Ledger
 
-__all__ = ["PutBack", "Weighing", "faults", "rung", "weighed", "weighed_of"]
+__all__ = ["PutBack", "Weighing", "faults", "rung", "unexecuted", "weighed", "weighed_of"]
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,18 @@ def faults(ledger: Ledger, rules: Rules, *, confirmed: bool) -> tuple[Entry, ...
     return tuple(e for e in found if not any(f"is rounded to {kind} " in e.evidence for kind in rules.accept))
 
 
-def rung(weighing: Weighing, rules: Rules, *, confirmed: bool) -> Rung:
+def unexecuted(ledger: Ledger) -> tuple[Entry, ...]:
+    """What is a fault where nothing is executed that could confirm it: what is sure, and what the names say."""
+    return tuple(e for e in ledger.faults if e.sure or e.basis is Basis.NAME)
+
+
+def rung(weighing: Weighing, rules: Rules, *, confirmed: bool, executed: bool = True) -> Rung:
     """The rung between the native tensors and the initializers, in units in the last place."""
     limit, nan = LIMITS["ledger"].factor, math.nan
     names = ("ledger", "native weights", "initializers", nan, nan)
     if weighing.ledger is None:
         return Rung(*names, nan, limit, Status.NOT_RUN, weighing.missing)
-    found = faults(weighing.ledger, rules, confirmed=confirmed)
+    found = faults(weighing.ledger, rules, confirmed=confirmed) if executed else unexecuted(weighing.ledger)
     if not found:
         unsure = [e for e in weighing.ledger.near_misses if not e.sure]
         doubt = f"{unsure[0].evidence}; the outputs do not confirm it" if unsure else ""

@@ -33,6 +33,7 @@ def ledger(
     from onnxeq.ledger import ledger as run
     from onnxeq.report.ledger import show
     from onnxeq.report.progress import JobProgress
+    from onnxeq.weighing import unexecuted
     from onnxeq.weights.document import to_record
 
     with JobProgress(Console(stderr=True), quiet=quiet) as progress:
@@ -41,10 +42,10 @@ def ledger(
             timeout_s=timeout, trust=trust, use_cache=not no_cache, listener=progress,
         )  # fmt: skip
     if json:
-        _print_json({**to_record(found), "faults": len(found.faults)})
+        _print_json({**to_record(found), "faults": len(unexecuted(found))})
     else:
         show(found, Console(highlight=False), every=every)
-    raise typer.Exit(errors.EXIT_DIVERGENT if found.faults else errors.EXIT_EQUIVALENT)
+    raise typer.Exit(errors.EXIT_DIVERGENT if unexecuted(found) else errors.EXIT_EQUIVALENT)
 
 
 def _print_json(document: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from onnxeq.weighing import unexecuted
 from onnxeq.weights.types import Entry, EntryStatus, Ledger, Relation
 
 __all__ = ["render", "show"]
@@ -28,7 +29,7 @@ def show(ledger: Ledger, console: Console, *, every: bool = False) -> None:
 
 def render(ledger: Ledger, *, every: bool = False) -> RenderableType:
     """The whole screen; ``every`` also lists the exporter's own constants and native tensors that no graph needs."""
-    faults = ledger.faults
+    faults = unexecuted(ledger)
     head = Text(f"{len(faults)} faults" if faults else "accounted for", style="bold red" if faults else "bold green")
     head.append(
         f"  {ledger.natives_accounted} of {ledger.natives_total} native tensors, {ledger.initializers_accounted} of"
@@ -39,7 +40,10 @@ def render(ledger: Ledger, *, every: bool = False) -> RenderableType:
     parts: list[RenderableType] = [head, Text("  " + ", ".join(f"{n} {name}" for name, n in counts.most_common()))]
     for entry in ledger.entries:
         if entry.status is not EntryStatus.OK:
-            parts.append(Text.assemble((f"  {entry.status.value}", _STYLE[entry.status]), f": {entry.evidence}"))
+            doubt = (
+                "" if entry.sure or entry in faults else " (unless it was merged with something: onnxeq check tells)"
+            )
+            parts.append(Text.assemble((f"  {entry.status.value}", _STYLE[entry.status]), f": {entry.evidence}{doubt}"))
     return Group(*parts, Text(), _table(ledger, every))
 
 

@@ -48,6 +48,7 @@ class Book:
         folded: By weight constant.
         norm_at: By bias constant: the BatchNormalization whose shift it is.
         choices: By constant: all native tensors whose values it holds.
+        before: The entries by value alone, before places and names were looked at.
         hints: By constant: the native weight that its channels are proportional to.
         turns: By native weight: the order of its axes as the reference's operator sees them.
     """
@@ -61,6 +62,7 @@ class Book:
     folded: dict[str, Folded] = field(default_factory=dict)
     norm_at: dict[str, Folded] = field(default_factory=dict)
     choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    before: dict[str, Entry] = field(default_factory=dict)
     hints: dict[str, str] = field(default_factory=dict)
     turns: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -80,7 +82,9 @@ class Book:
     def open(self) -> list[Stored]:
         """Float constants of more than one element that no stage has explained."""
         return [
-            s for s in self.artifact.stored.values() if s.name not in self.entries and s.size > 1 and is_float(s.array)
+            s
+            for s in self.artifact.stored.values()
+            if s.name not in self.entries and s.size > 1 and is_float(s.array) and not s.blocked
         ]
 
     def loose(self) -> list[str]:

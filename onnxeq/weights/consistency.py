@@ -36,6 +36,7 @@ _ROLES = {
 
 def check_consistency(book: Book) -> None:
     """Turns entries that are right by their values alone into near misses."""
+    book.before = dict(book.entries)
     for stored in book.artifact.stored.values():
         entry = book.entries.get(stored.name)
         if entry is None or entry.status is not EntryStatus.OK or entry.relation not in _WHOLE or not entry.natives:
@@ -73,7 +74,7 @@ def _exchanged(book: Book, stored: Stored, entry: Entry, owner: str, basis: Basi
     """Notes that a constant holds another native tensor than the one that belongs there."""
     layout = _usual_layout(book, stored, owner)
     expected, _ = expected_of(book, stored, owner, layout)
-    other = next((e.initializer for e in book.entries.values() if owner in e.natives[:1] and e.initializer), "")
+    other = next((e.initializer for e in book.before.values() if owner in e.natives[:1] and e.initializer), "")
     mutual = bool(other) and other != stored.name
     said = f"holds {entry.natives[0]}" + (f" (exchanged with initializer '{other}')" if mutual else "")
     book.miss(stored, (owner,), entry.relation, layout.text, expected, said=said, basis=basis,

@@ -15,7 +15,7 @@ from onnxeq.weights.channels import Channels, channels_of
 from onnxeq.weights.facts import reparametrised
 from onnxeq.weights.inventory import Stored
 from onnxeq.weights.layouts import Layout, layouts
-from onnxeq.weights.recipes import Norm, folded_weights
+from onnxeq.weights.recipes import Norm, factors, folded_weights
 from onnxeq.weights.types import Relation
 from onnxeq.weights.verdicts import consensus, judge
 from onnxeq.weights.words import describe
@@ -234,7 +234,8 @@ def _settle_folded(
     recipes = folded_weights(pair.rows, norm, eps, (-1, 1))
     known, value = next(_first(recipes, state.recipe))
     if known and np.array_equal(value, pair.stored):
-        book.folded[stored.name] = Folded(pair.native, norm, eps)
+        single = next((f for name, f in factors(norm, eps) if name == known and f.dtype == np.float32), None)
+        book.folded[stored.name] = Folded(pair.native, norm, eps, single)
         book.settle(stored, natives, Relation.FOLDED, text)
         return
     exact = pair.rows.astype(np.float64) * norm.scale(eps)[:, None]

@@ -57,6 +57,8 @@ class Stored:
         readers: The nodes that read it.
         user: The node that uses it, behind those that only hand it on; ``None`` when nobody reads it.
         is_output: Whether it is itself an output of the graph.
+        blocked: Whether its user takes it in a blocked layout of its own (onnxruntime's NCHWc operators), padded and
+            interleaved: nothing can be said of its elements' places.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Stored:
     readers: tuple[Reader, ...]
     user: Reader | None
     is_output: bool
+    blocked: bool = False
 
     @cached_property
     def array(self) -> Array:
@@ -186,7 +189,9 @@ def inventory(model: onnx.ModelProto, base_dir: Path | None = None) -> Inventory
 
 def _stored(name: str, tensor: onnx.TensorProto, whole: Inventory, live: set[str], is_output: bool) -> Stored:
     readers = tuple(_reader(whole, i, s, live) for i, s in whole.readers.get(name, ()))
-    return Stored(name, tensor, readers, _user(whole, name, live), is_output)
+    user = _user(whole, name, live)
+    blocked = any(whole.nodes[r.index].domain == "com.microsoft.nchwc" for r in (*readers, *([user] if user else ())))
+    return Stored(name, tensor, readers, user, is_output, blocked)
 
 
 def _reader(whole: Inventory, index: int, slot: int, live: set[str]) -> Reader:

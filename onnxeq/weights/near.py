@@ -43,7 +43,7 @@ class _Found:
     @property
     def rank(self) -> tuple[bool, float, float]:
         """The better the larger."""
-        return self.basis is Basis.PLACE, self.equal + (0.25 if self.basis is Basis.NAME else 0.0), self.alike
+        return self.basis is Basis.PLACE, self.equal + (0.25 if self.basis is Basis.NAME else 0.0), abs(self.alike)
 
 
 def match_near(book: Book) -> None:

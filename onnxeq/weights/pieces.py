@@ -164,7 +164,7 @@ def _settle(book: Book, stored: Stored, runs: Sequence[Run], view: Array, expect
     made = _back(stored, view, expected)
     order = _in_order(book, stored, runs, expected, view)
     if order is not None:
-        book.miss(stored, natives, relation, text, _back(stored, view, order[1]), said=order[0])
+        book.miss(stored, natives, Relation.IDENTICAL, "", _back(stored, view, order), axis=_axis(stored, view))
     elif (ulps(made, stored.array) == 0).all():
         book.settle(stored, natives, relation, text)
     else:
@@ -205,10 +205,8 @@ def _text(book: Book, runs: Sequence[Run]) -> str:
     return f"{' + '.join(shown)}{more}{along}"
 
 
-def _in_order(
-    book: Book, stored: Stored, runs: Sequence[Run], expected: Array, view: Array
-) -> tuple[str, Array] | None:
-    """What to say when the parts are right and their order is not, with the rows as they should be."""
+def _in_order(book: Book, stored: Stored, runs: Sequence[Run], expected: Array, view: Array) -> Array | None:
+    """The rows as they should be, when the parts are right and their order is not."""
     if stored.user is not None and stored.user.op_type in ("LSTM", "GRU", "RNN"):
         return None  # gates have an order of their own
     natives = {r.native for r in runs}
@@ -217,10 +215,6 @@ def _in_order(
     run, indices = runs[0], [i for r in runs for i in range(r.start, r.stop)]
     if sorted(indices) != list(range(book.native[run.native].shape[run.axis])) or len(indices) != len(view):
         return None
-    moved = [k for k, i in enumerate(indices) if i != k]
     rows = np.empty_like(expected)
     rows[indices] = expected
-    if len(moved) == 2:
-        return f"has channels {moved[0]} and {moved[1]} exchanged", rows
-    shown = ", ".join(f"{k} holds {indices[k]}" for k in moved[:3])
-    return f"has {len(moved)} channels permuted ({shown})", rows
+    return rows

@@ -24,9 +24,9 @@ ulp where a kernel approximates it), two products and a sum make six and a half 
 _MOST = 0.75
 """Share of the elements that a recipe must reproduce before the others are looked at."""
 
-_FEW = 32
+_FEW = 28
 """Elements that must be reproduced before a single one that is not counts, whatever its size: a recipe that is not
-the right one reproduces about three in four, and so many all at once with a probability of 1e-4."""
+the right one reproduces about three in four, and so many all at once with a probability of 3e-4."""
 
 
 _SURE = 6
