@@ -41,9 +41,12 @@ class _Found:
     basis: Basis
 
     @property
-    def rank(self) -> tuple[bool, float, float]:
-        """The better the larger."""
-        return self.basis is Basis.PLACE, self.equal + (0.25 if self.basis is Basis.NAME else 0.0), abs(self.alike)
+    def rank(self) -> tuple[bool, float, float, bool]:
+        """The better the larger; a likeness that chance may give does not decide about the layout."""
+        equal = self.equal if self.equal > 0.05 else 0.0
+        named = 0.25 if self.basis is Basis.NAME else 0.0
+        alike = abs(self.alike) if abs(self.alike) > 0.5 else 0.0
+        return self.basis is Basis.PLACE, equal + named, alike, self.layout.plain
 
 
 def match_near(book: Book) -> None:

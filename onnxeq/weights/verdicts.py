@@ -95,7 +95,7 @@ def judge(
     if not strict:
         return Fold(best.recipe, best.reproduced, best.expected, wrong)
     if best.reproduced >= _MOST and actual.size >= 4:
-        slack = max(unit, 2.0**-24) * np.broadcast_to(magnitude, actual.shape)
+        slack = 2 * max(unit, 2.0**-24) * np.broadcast_to(magnitude, actual.shape)
         wrong |= off & ((held < low - slack) | (held > high + slack))
     enough = actual.size - off.sum() >= (_FEW if best.recipe != first else _SURE)
     if enough and off.sum() <= max(1, actual.size // 500):
