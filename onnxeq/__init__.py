@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "convert", "ledger", "normalize"]
 
-_HOMES = {"check": "onnxeq.check", "convert": "onnxeq.convert", "normalize": "onnxeq.convert"}
+_HOMES = {
+    "check": "onnxeq.check",
+    "convert": "onnxeq.convert",
+    "ledger": "onnxeq.ledger",
+    "normalize": "onnxeq.convert",
+}
 
 
 class _Package(ModuleType):

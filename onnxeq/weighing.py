@@ -26,11 +26,13 @@ class PutBack:
         ratio: How far the artifact moves, in units of the constant floor.
         before: The largest error at the worst output, in its unit.
         after: The same with the tensor put back.
+        worse: Whether the error grew, so that it did not belong there.
     """
 
     ratio: float
     before: float
     after: float
+    worse: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,14 @@ def with_rung(rungs: Sequence[Rung], added: Rung) -> list[Rung]:
     """The rungs with the ledger's in its place: behind those that compare graph and weights by their outputs."""
     before = max((i for i, r in enumerate(rungs) if r.name in ("native-rounding", "graph", "weights")), default=-1)
     return [*rungs[: before + 1], added, *rungs[before + 1 :]]
+
+
+def without(weighing: Weighing, doubted: Sequence[Entry]) -> Weighing:
+    """With near misses that turned out to be none: they were merged with something that the ledger does not know."""
+    if weighing.ledger is None:
+        return weighing
+    entries = tuple(replace(e, status=EntryStatus.UNEXPLAINED) if e in doubted else e for e in weighing.ledger.entries)
+    return replace(weighing, ledger=replace(weighing.ledger, entries=entries))
 
 
 def replaced(weighing: Weighing, back: Mapping[str, PutBack]) -> Weighing:

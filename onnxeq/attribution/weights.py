@@ -29,6 +29,12 @@ NATIVE_WEIGHTS = "referee/f64+native weights"
 _SINGLY = 3
 """Near misses that are put back one at a time as well."""
 
+_MOST_SINGLY = 6
+"""The same where it has to be found out whether they are faults at all."""
+
+_WORSE = 1.05
+"""Times the error from which on what was put back did not belong there."""
+
 
 def with_ledger(
     jobs: Jobs, found: Evidence, rungs: Sequence[Rung], units: Units, rules: ladder.Rules
@@ -37,15 +43,29 @@ def with_ledger(
     if found.ledger is None:
         return found, list(rungs)
     broken = [r for r in rungs if r.name in ("graph", "weights") and r.status is Status.FAIL]
-    if broken and found.joint and found.ledger.again is not None and _wants_reference(found, rules):
-        found = _asked_again(found)
-    weighed = found.ledger
-    assert weighed is not None  # noqa: S101 - for the type checker
-    now = list(rungs)
-    if broken and weighed.ledger is not None and weighing.faults(weighed.ledger, rules, confirmed=True):
-        found, now = separate(jobs, found, now, units, rules)
-    added = weighing.rung(weighed, rules, confirmed=bool(broken))
-    return found, weighing.with_rung(now, added)
+    may_ask = bool(broken) and found.joint and found.ledger.again is not None
+    if may_ask and _wants_reference(found, rules):
+        found, may_ask = _asked_again(found), False
+    after, now = _apart(jobs, found, rungs, units, rules) if broken else (found, list(rungs))
+    if may_ask and any(r.name == "graph" and r.status is Status.FAIL for r in now):
+        known = _count(found, rules)
+        found = _asked_again(found)  # what is left may be a constant that only its place tells of
+        if _count(found, rules) > known:
+            after, now = _apart(jobs, found, rungs, units, rules)
+    if after.ledger is None:
+        return after, now
+    return after, weighing.with_rung(now, weighing.rung(after.ledger, rules, confirmed=bool(broken)))
+
+
+def _apart(
+    jobs: Jobs, found: Evidence, rungs: Sequence[Rung], units: Units, rules: ladder.Rules
+) -> tuple[Evidence, list[Rung]]:
+    return separate(jobs, found, rungs, units, rules) if _count(found, rules) else (found, list(rungs))
+
+
+def _count(found: Evidence, rules: ladder.Rules) -> int:
+    held = found.ledger.ledger if found.ledger is not None else None
+    return 0 if held is None else len(weighing.faults(held, rules, confirmed=True))
 
 
 def _wants_reference(found: Evidence, rules: ladder.Rules) -> bool:
@@ -87,24 +107,19 @@ def separate(
     weighed = found.ledger
     if weighed is None or weighed.ledger is None:
         return found, list(rungs)
-    misses = [e for e in weighing.faults(weighed.ledger, rules, confirmed=True) if e.native and e.ulp > 0]
-    names = list(dict.fromkeys(e.initializer for e in misses))
-    if not names:
-        return found, list(rungs)
-    question = replace(
-        found.runs.question, kind="put-back", label="native weights put back",
-        params={**found.runs.question.params, "initializers": names, "singly": _SINGLY},
-        inputs={**found.runs.question.inputs, "expected": weighed.expected},
-    )  # fmt: skip
-    try:
-        done = jobs.start(question).result()
-    except OnnxeqError as error:
-        executions = {**found.executions, NATIVE_WEIGHTS: Execution(NATIVE_WEIGHTS, (), error.line())}
-        return replace(found, executions=executions), list(rungs)
-    executions = {**found.executions, NATIVE_WEIGHTS: Execution(NATIVE_WEIGHTS, _trace(found, done, "all"))}
     broken = next(r for r in rungs if r.name in ("graph", "weights") and r.status is Status.FAIL)
-    back = _singly(found, done, names, executions[broken.source].trace, units)
-    found = replace(found, executions=executions, ledger=weighing.replaced(weighed, back))
+    done = _put_back(jobs, found, rules)
+    if isinstance(done, JobResult):
+        back = _singly(found, done, found.executions[broken.source].trace, units)
+        worse = {name for name, b in back.items() if b.worse}
+        doubted = [e for e in weighed.ledger.near_misses if e.initializer in worse and not e.sure]
+        found = replace(found, ledger=weighing.replaced(weighing.without(weighed, doubted), back))
+        done = _put_back(jobs, found, rules) if doubted else done
+    if isinstance(done, str):
+        executions = {**found.executions, NATIVE_WEIGHTS: Execution(NATIVE_WEIGHTS, (), done)}
+        return (replace(found, executions=executions) if done else found), list(rungs)
+    executions = {**found.executions, NATIVE_WEIGHTS: Execution(NATIVE_WEIGHTS, _trace(found, done, "all"))}
+    found = replace(found, executions=executions)
     if not found.joint:
         return found, list(rungs)
     plans = (RungPlan("graph", broken.source, NATIVE_WEIGHTS), RungPlan("weights", NATIVE_WEIGHTS, "referee/f64"))
@@ -113,23 +128,48 @@ def separate(
     return replace(found, joint=False), [*rungs[:at], *apart, *rungs[at + 1 :]]
 
 
+def _put_back(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> JobResult | str:
+    """Runs the artifact with its near misses put back, all at once and the first one by one, those in doubt first.
+
+    Returns:
+        The finished job, or why there is none; empty when there is nothing to put back.
+    """
+    weighed = found.ledger
+    if weighed is None or weighed.ledger is None:
+        return ""
+    misses = [e for e in weighing.faults(weighed.ledger, rules, confirmed=True) if e.native and e.ulp > 0]
+    doubted = [e.initializer for e in misses if not e.sure]
+    names = list(dict.fromkeys([*doubted, *(e.initializer for e in misses)]))
+    if not names:
+        return ""
+    singly = min(max(_SINGLY, len(doubted)), _MOST_SINGLY)
+    question = replace(
+        found.runs.question, kind="put-back", label="native weights put back",
+        params={**found.runs.question.params, "initializers": names, "singly": singly},
+        inputs={**found.runs.question.inputs, "expected": weighed.expected},
+    )  # fmt: skip
+    try:
+        return jobs.start(question).result()
+    except OnnxeqError as error:
+        return error.line()
+
+
 def _trace(found: Evidence, done: JobResult, folder: str) -> tuple[Feed, ...]:
     pairs = found.runs.outputs["referee/f64"]
     return tuple({pairs.get(k, k): v for k, v in feed.items()} for feed in load_feeds(done.out / folder))
 
 
-def _singly(
-    found: Evidence, done: JobResult, names: Sequence[str], exact: Sequence[Feed], units: Units
-) -> dict[str, PutBack]:
+def _singly(found: Evidence, done: JobResult, exact: Sequence[Feed], units: Units) -> dict[str, PutBack]:
     """What each of the first near misses does, put back alone."""
     stored = found.executions["referee/f64"].trace[:1]
     before = compare(exact[:1], stored, units.floor[:1], step=2.0**-53)
     back = {}
-    for index in range(int(done.data["singly"])):
+    for index, name in enumerate(done.data["singly"]):
         trace = _trace(found, done, str(index))
         after = compare(exact[:1], trace, units.floor[:1], step=2.0**-53)
         moved = compare(trace, stored, units.floor[:1], step=2.0**-53)
-        back[names[index]] = PutBack(moved.ratio, before.max_abs, after.max_abs)
+        worse = after.ratio > _WORSE * before.ratio
+        back[name] = PutBack(moved.ratio, before.max_abs, after.max_abs, worse)
     return back
 
 

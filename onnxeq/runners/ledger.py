@@ -97,4 +97,4 @@ def put_back(job: Job) -> dict[str, Any]:
         dtypes = {s.name: s.dtype for s in executor.inputs}
         count = len(feeds) if folder == "all" else 1
         save_feeds(job.out / folder, [referee.run_once(executor, adapt(feed, dtypes)) for feed in feeds[:count]])
-    return {"singly": len(chosen)}
+    return {"singly": chosen}

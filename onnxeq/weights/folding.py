@@ -143,8 +143,8 @@ def fit_norm(factor: NDArray[np.float64], norms: Sequence[Norm], preferred: str 
             continue
         with np.errstate(all="ignore"):
             solved = float(np.median((gamma[usable] / factor[usable]) ** 2 - var[usable]))
-        for eps in (norm.eps,) if norm.eps is not None else (*EPSILONS, solved):
-            if eps is None or eps < 0:
+        for eps in (norm.eps,) if norm.eps is not None else (*EPSILONS, *_round_numbers(solved), solved):
+            if eps < 0:
                 continue
             with np.errstate(all="ignore"):
                 off = np.abs(norm.scale(eps)[usable] / factor[usable] - 1)
@@ -157,6 +157,13 @@ def fit_norm(factor: NDArray[np.float64], norms: Sequence[Norm], preferred: str 
     return (best[2], best[3]) if best is not None and best[0] > 0.5 else None
 
 
+def _round_numbers(solved: float) -> tuple[float, ...]:
+    """The numbers of few digits beside a solved epsilon: somebody wrote one of them."""
+    if not (np.isfinite(solved) and solved > 0):
+        return ()
+    return tuple(dict.fromkeys(float(f"{solved:.{digits}e}") for digits in range(4)))
+
+
 def _explain(book: Book, stored: Stored, channels: Channels, pair: _Pair, state: _State) -> None:
     fitted = fit_norm(pair.factor, book.facts.norms, book.facts.norm_of.get(pair.native, ""))
     if fitted is not None:
@@ -164,6 +171,9 @@ def _explain(book: Book, stored: Stored, channels: Channels, pair: _Pair, state:
         return
     factor = pair.factor[np.isfinite(pair.factor)]
     middle = float(np.median(factor))
+    if abs(middle - 1) <= _CLOSE and reparametrised(pair.native):
+        book.settle(stored, (pair.native,), Relation.SCALED, "normalised")
+        return
     if abs(middle - 1) <= _CLOSE:
         return  # the native weight itself, damaged: a near miss is described elsewhere
     if (np.abs(factor / middle - 1) <= _CLOSE).mean() > 0.9:

@@ -51,10 +51,20 @@ class _Found:
 
 def match_near(book: Book) -> None:
     """Notes a near miss for every open constant that has a counterpart."""
-    for stored in sorted(book.open(), key=lambda s: -s.size):
+    for stored in sorted((*book.open(), *_scalars(book)), key=lambda s: -s.size):
         best = max(_options(book, stored), key=lambda f: f.rank, default=None) or _left_over(book, stored)
         if best is not None:
             _note(book, stored, best)
+
+
+def _scalars(book: Book) -> Iterator[Stored]:
+    """Open numbers whose name or place a number of the source has."""
+    for stored in book.artifact.stored.values():
+        if stored.size != 1 or stored.name in book.entries or not is_float(stored.array):
+            continue
+        own = book.places.get(stored.name) or book.namesakes.get(loose_name(stored.name), "")
+        if own and book.native[own].size == 1:
+            yield stored
 
 
 def _left_over(book: Book, stored: Stored) -> _Found | None:
@@ -113,11 +123,11 @@ def _telling(said: str) -> bool:
 
 def _tells(book: Book, stored: Stored, name: str, expected: Array, equal: float, alike: float) -> bool:
     """Whether the values alone say that the constant is this native tensor, damaged."""
-    if stored.size < 4:
+    if stored.size < 4 or reparametrised(name):
         return False
     if equal >= _EQUAL:
         return bool(np.ptp(book.native[name].astype(np.float64)) > 0)
-    if reparametrised(name) or name in book.held or abs(alike) < _ALIKE:
+    if name in book.held or abs(alike) < _ALIKE:
         return False
     # A vector that is merely like another one may be its sum with something small.
     return (stored.size >= _MATRIX and max(stored.shape) < stored.size) or (

@@ -15,6 +15,7 @@ from onnxeq.types import Array
 from onnxeq.weights.book import Book
 from onnxeq.weights.digest import slice_keys, ulps
 from onnxeq.weights.exact import rounded
+from onnxeq.weights.facts import reparametrised
 from onnxeq.weights.inventory import Stored
 from onnxeq.weights.layouts import layouts
 from onnxeq.weights.types import Relation
@@ -63,7 +64,7 @@ def match_pieces(book: Book) -> None:
 def _table(book: Book, kind: np.dtype[np.generic]) -> dict[int, list[_Slice]]:
     """Key of a slice -> the slices that have it."""
     table: dict[int, list[_Slice]] = {}
-    names = [n for n in book.loose() if book.native[n].ndim >= 2]
+    names = [n for n in book.loose() if book.native[n].ndim >= 2 and not reparametrised(n)]
     if sum(book.native[n].size for n in names) > _MOST_ELEMENTS:
         return table
     for name in names:

@@ -69,8 +69,10 @@ def factors(norm: Norm, eps: float) -> Iterator[tuple[str, Array]]:
             yield f"gamma/sqrt, {name}", gamma / root
         yield f"gamma*(1/sqrt), {name}", gamma * reciprocal
     yield "float64", exact
-    single = _single(exact)
-    yield "float64 rounded", single
+    stored = norm.scale(float(np.float32(eps)))  # ONNX keeps epsilon in float32
+    yield "float64, stored epsilon", stored
+    yield "float64 rounded", _single(exact)
+    yield "float64 rounded, stored epsilon", _single(stored)
     for name, toward in (("up", np.inf), ("down", 0.0)):  # a square root that is not correctly rounded
         yield (
             f"gamma/sqrt, root {name}",

@@ -59,7 +59,7 @@ def _whole(actual: Array, expected: Array, a: Array, b: Array, differs: NDArray[
     for axis in range(a.ndim):
         if a.shape[axis] > 1 and _equal(a, np.flip(b, axis)):
             return f"is reversed along axis {axis}"
-    if differs.mean() > 0.5 and (factor := _factor(a, b)) is not None:
+    if a.size > 1 and differs.mean() > 0.5 and (factor := _factor(a, b)) is not None:
         return f"is scaled by {factor:.6g}"
     if differs.mean() > 0.5 and a.size >= 4:
         moved = a - b
