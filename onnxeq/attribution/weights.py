@@ -48,9 +48,9 @@ def with_ledger(
         found, may_ask = _asked_again(found), False
     after, now = _apart(jobs, found, rungs, units, rules) if broken else (found, list(rungs))
     if may_ask and any(r.name == "graph" and r.status is Status.FAIL for r in now):
-        known = _count(found, rules)
+        known = _faulty(found, rules)
         found = _asked_again(found)  # what is left may be a constant that only its place tells of
-        if _count(found, rules) > known:
+        if _faulty(found, rules) != known:
             after, now = _apart(jobs, found, rungs, units, rules)
     if after.ledger is None:
         return after, now
@@ -60,12 +60,15 @@ def with_ledger(
 def _apart(
     jobs: Jobs, found: Evidence, rungs: Sequence[Rung], units: Units, rules: ladder.Rules
 ) -> tuple[Evidence, list[Rung]]:
-    return separate(jobs, found, rungs, units, rules) if _count(found, rules) else (found, list(rungs))
+    return separate(jobs, found, rungs, units, rules) if _faulty(found, rules) else (found, list(rungs))
 
 
-def _count(found: Evidence, rules: ladder.Rules) -> int:
+def _faulty(found: Evidence, rules: ladder.Rules) -> frozenset[str]:
+    """The constants at fault."""
     held = found.ledger.ledger if found.ledger is not None else None
-    return 0 if held is None else len(weighing.faults(held, rules, confirmed=True))
+    return (
+        frozenset() if held is None else frozenset(e.initializer for e in weighing.faults(held, rules, confirmed=True))
+    )
 
 
 def _wants_reference(found: Evidence, rules: ladder.Rules) -> bool:
