@@ -15,10 +15,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onnxeq.check import check
     from onnxeq.convert import convert, normalize
+    from onnxeq.ledger import ledger
 
-__all__ = ["check", "convert", "normalize"]
+__all__ = ["check", "convert", "ledger", "normalize"]
 
-_HOMES = {"check": "onnxeq.check", "convert": "onnxeq.convert", "normalize": "onnxeq.convert"}
+_HOMES = {
+    "check": "onnxeq.check",
+    "convert": "onnxeq.convert",
+    "ledger": "onnxeq.ledger",
+    "normalize": "onnxeq.convert",
+}
 
 
 class _Package(ModuleType):

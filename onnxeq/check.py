@@ -13,19 +13,21 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from onnxeq import ladder, sides
+from onnxeq import ladder, sides, weighing
 from onnxeq.artifact import StartedRuns, expected, start_runs
 from onnxeq.errors import UsageError
 from onnxeq.evidence import Evidence
 from onnxeq.inputs import DEFAULT_BATCHES, batch_size
 from onnxeq.interface import pair_inputs, pair_outputs, pairing_note
-from onnxeq.jobs import JobResult, Jobs, Listener
+from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.judge import conclude
 from onnxeq.ladder import Execution, RungPlan
+from onnxeq.ledger import weights_only as ledger_of_weights
 from onnxeq.providers import Provider, choose_providers
 from onnxeq.runtimes import Runtime, choose_runner
 from onnxeq.sides import Artifact, NativeSide, Request
@@ -52,6 +54,7 @@ def check(
     timeout_s: float | None = None,
     trust: bool = False,
     use_cache: bool = True,
+    weights_only: bool = False,
     listener: Listener | None = None,
 ) -> Report:
     """Says whether a model and its ONNX form are equivalent and, if not, on which rung they part.
@@ -75,6 +78,7 @@ def check(
         timeout_s: Limit for each job in seconds.
         trust: Whether code stored in model files may run.
         use_cache: Whether results of earlier identical jobs are reused.
+        weights_only: Whether the stored weights alone are compared (:func:`onnxeq.ledger`), and nothing is run.
         listener: Told each job's label and step.
 
     Raises:
@@ -83,6 +87,8 @@ def check(
     """
     rules = _rules(accept, rtol, atol)
     request = Request.of(inputs, shapes, batches=batches, seed=seed, opset=opset, trust=trust)
+    if weights_only:
+        return ledger_of_weights(source, target, request, timeout_s=timeout_s, use_cache=use_cache, listener=listener)
     with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:
         where = _Where(choose_runner(runner), choose_providers(providers))
         if where.runtime.name != "ort" and "cuda" in (providers or ()):
@@ -123,18 +129,19 @@ def _from_framework(
         )  # fmt: skip
         # A live model occupies this very thread while it runs, so everything else is begun before it.
         running = native.start() if live is None else None
-        if running is not None and brought is None:  # its own export leaves few questions, and the memory is wanted
-            running.add_done_callback(lambda _: native.release())
         judged = _own_export(native, jobs) if brought is None else _brought(native, brought, request)
         artifact, names = judged.artifact, judged.names
         started = start_runs(
             jobs, artifact.path, native.feeds, names, where.providers, request.seed, judged.unfolded,
             runtime=where.runtime, reduced=accept,
         )  # fmt: skip
+        weigh = _start_ledger(jobs, native, artifact.path, judged.unfolded, running)
         ran = (running or native.start()).result()
     outputs = [o["name"] for o in ran.data["outputs"]]
     pairs, plain_pairs, notes = judged.pair(outputs)
     runs = started.finish(pairs, plain_pairs)
+    again = None if brought is None else lambda: _ledger(native, artifact.path, native.exported((_UNFOLDED,))[0].path)
+    weighed = weighing.weighed(weigh(), again)
     executions = _native_executions(ran) | runs.executions()
     plain_run = executions.get("referee/f64 unfolded")
     split = plain_run is not None and bool(plain_run.trace)
@@ -160,8 +167,34 @@ def _from_framework(
         notes=notes,
         shortcut=str(ran.data["shortcut"]),
         native=native,
-        timings=(_timing("native", native.job), _timing("native run", ran), *runs.timings()),
+        timings=(*_rows({"native": native.job, "native run": ran, "ledger": weighed.job}), *runs.timings()),
+        ledger=weighed,
     )
+
+
+_UNFOLDED = ExportForm.UNFOLDED
+
+
+def _ledger(native: NativeSide, artifact: Path, reference: Path | None) -> Future[JobResult]:
+    """Asks the process that holds the model for the ledger."""
+    beside = {} if reference is None else {"reference": reference}
+    return native.question("native-ledger", "ledger", {}, {**sides.reads_of(artifact), **beside})
+
+
+def _start_ledger(
+    jobs: Jobs, native: NativeSide, artifact: Path, unfolded: Path | None, running: Future[JobResult] | None
+) -> Callable[[], Future[JobResult]]:
+    """The ledger in the process that holds the model, as soon as it has been run; a live model is asked last."""
+    if running is None:
+        return lambda: _ledger(native, artifact, unfolded)
+    started = jobs.then(running, lambda _: _ledger(native, artifact, unfolded))
+    if unfolded is not None:  # its own export leaves few questions, and the memory is wanted
+        started.add_done_callback(lambda _: native.release())
+    return lambda: started
+
+
+def _rows(jobs: Mapping[str, JobResult | None]) -> tuple[Mapping[str, Any], ...]:
+    return tuple(_timing(label, job) for label, job in jobs.items() if job is not None)
 
 
 _Pairs: TypeAlias = Mapping[str, str]
@@ -286,9 +319,12 @@ def _from_onnx(
         )
 
     begun = start(source.path)
+    weigh = None
     if brought is None:
         first = begun.finish(own)
     else:
+        files = {**sides.reads_of(brought.path), "source": source.path}
+        weigh = jobs.start(JobSpec("ledger", "ledger", {}, files, threads=jobs.threads_each))
         names = pair_inputs(source.info.inputs, brought.info.inputs)
         theirs = [o.name for o in brought.info.outputs]
         pairs = pair_outputs(outputs, theirs)
@@ -322,6 +358,7 @@ def _from_onnx(
         notes=notes,
         timings=timings,
         source_runs=None if brought is None else first,
+        ledger=None if weigh is None else weighing.weighed(weigh),
     )
 
 

@@ -10,6 +10,7 @@ from onnxeq.artifact import ArtifactRuns
 from onnxeq.ladder import Execution, RungPlan
 from onnxeq.sides import Artifact, NativeSide
 from onnxeq.types import ModelRef, TensorSpec
+from onnxeq.weighing import Weighing
 
 __all__ = ["Evidence"]
 
@@ -36,6 +37,7 @@ class Evidence:
         timings: One row per job.
         shortcut: What the source's framework may run in place of the model's own code.
         native: The framework's model, to ask further questions of; ``None`` where the source is an ONNX file.
+        ledger: The ledger, how to ask for it again, and what put-back weights do; ``None`` where there is none.
         source_runs: The source's own executions, where it is an ONNX file: ``native-rounding`` goes by its units.
     """
 
@@ -56,3 +58,4 @@ class Evidence:
     shortcut: str = ""
     native: NativeSide | None = None
     source_runs: ArtifactRuns | None = None
+    ledger: Weighing | None = None

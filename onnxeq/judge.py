@@ -17,6 +17,7 @@ from onnxeq.ladder import Execution, RungPlan
 from onnxeq.measure import summarize
 from onnxeq.sides import Artifact
 from onnxeq.types import Coverage, Feed, Report, Rung, Status
+from onnxeq.weights.document import summary
 
 __all__ = ["conclude"]
 
@@ -27,7 +28,8 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
     own = {"native-rounding": found.source_runs.units() if found.source_runs else units}
     rungs = [ladder.climb((p,), found.executions, own.get(p.name, units), rules)[0] for p in found.plans]
     rungs = [_refused(found, r) for r in _reanchored(jobs, found, rungs, units)]
-    if any(r.status is Status.FAIL and not r.reason and r.name != "stability" for r in rungs):
+    found, rungs = attribution.weights.with_ledger(jobs, found, rungs, units, rules)
+    if any(r.status is Status.FAIL and not r.reason and r.name not in ("stability", "ledger") for r in rungs):
         units = found.runs.reduced_units(jobs)
     reference = found.executions[found.reference].trace
     as_deployed = found.runs.runtime.deployed
@@ -47,8 +49,9 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
     expected = list(reference[0]) if reference else [o.name for o in found.artifact.info.outputs]
     mute = {s.name for s in silent}
     compared = [n for n in expected if reference and judged and n in judged[0] and n not in mute]
+    ledger = None if found.ledger is None else found.ledger.ledger
     return Report(
-        verdict=ladder.verdict(rungs, found.plans, doubts),
+        verdict=ladder.verdict(rungs, (*found.plans, _LEDGER), doubts),
         source={"ref": found.ref.text, "kind": found.ref.zoo, **found.provenance},
         target=_describe(found.artifact, found.target_ref),
         environment={
@@ -65,12 +68,17 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
             inputs_tried=sum(found.batches),
             nodes_compared=0,  # check compares outputs; layers are compared by diff
             nodes_total=found.artifact.info.nodes,
-            weights_accounted=0,
-            weights_total=found.runs.initializers(),
+            weights_accounted=0 if ledger is None else ledger.natives_accounted,
+            weights_total=found.runs.initializers() if ledger is None else ledger.natives_total,
         ),
         notes=(*found.notes, *doubts),
         timings=found.timings,
+        ledger={} if ledger is None else summary(ledger),
     )
+
+
+_LEDGER = RungPlan("ledger", "native weights", "initializers", asked=False)
+"""Native weights that cannot be had leave the verdict to the outputs."""
 
 
 def _reanchored(jobs: Jobs, found: Evidence, rungs: list[Rung], units: ladder.Units) -> list[Rung]:

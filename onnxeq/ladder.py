@@ -41,6 +41,7 @@ class Unit(enum.Enum):
     ROUNDING = "rounding noise"
     FLOOR = "constant floor"
     NATIVE = "the native float32 run's own error"
+    ULP = "units in the last place"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,13 @@ LIMITS: dict[str, Limit] = {
     "native-rounding": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, _HEALTHY + "1.8"),
     "graph": Limit(Unit.FLOOR, 4.0, CauseKind.GRAPH, "as for weights, which is the same comparison"),
     "weights": Limit(Unit.FLOOR, 4.0, CauseKind.WEIGHTS, _HEALTHY + "2.1"),
+    "ledger": Limit(
+        Unit.ULP,
+        0.0,
+        CauseKind.WEIGHTS,
+        "a constant is what its native tensors give, or it is not; for a fold the recipes of weights/recipes.py and the"
+        " bound of weights/verdicts.py stand in between",
+    ),
     "normalize": Limit(Unit.FLOOR, 4.0, CauseKind.GRAPH, "as for weights: folding rounds constants once"),
     "kernels": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, _HEALTHY + "1.6"),
     "optimizer": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, _HEALTHY + "1.1"),
@@ -298,6 +306,7 @@ _MEANING = {
     "native-rounding": "the native float32 run is further from its own float64 run than rounding explains",
     "graph": "the ONNX graph computes something else than the native model",
     "weights": "the exported constants differ from the native ones by more than rounding to float32",
+    "ledger": "stored constants are not what the native tensors give",
     "normalize": "the normalised graph computes something else than the graph as exported",
     "kernels": "a kernel of the runtime is further from the float64 referee than rounding explains",
     "optimizer": "the runtime's graph optimisation changes the result",

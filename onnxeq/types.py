@@ -286,6 +286,7 @@ class Report:
         coverage: How much was looked at.
         notes: What a reader must know besides (a baked-in batch, outputs paired by value).
         timings: Wall seconds and peak bytes of each job.
+        ledger: The counts of the weights ledger, and its entries that are not plainly right.
     """
 
     verdict: Verdict
@@ -299,6 +300,7 @@ class Report:
     notes: tuple[str, ...] = ()
     timings: tuple[Mapping[str, Any], ...] = ()
     layers: tuple[Mapping[str, Any], ...] = field(default=())
+    ledger: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def equivalent(self) -> bool:

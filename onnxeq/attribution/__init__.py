@@ -8,6 +8,7 @@ cause as the ladder saw it and gives it back with its place, or several in its s
 :mod:`.lowering`   which node's rounding makes an output inaccurate
 :mod:`.native`     what in the framework itself makes its float32 run differ
 :mod:`.runtime`    which kernel, optimiser pass or setting of the runtime is at fault
+:mod:`.weights`    which constants are wrong, and what putting the native ones back does
 =================  =====================================================================
 """
 
@@ -17,7 +18,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from onnxeq.attribution import graph, lowering, native, runtime
+from onnxeq.attribution import graph, lowering, native, runtime, weights
 from onnxeq.evidence import Evidence
 from onnxeq.jobs import Jobs
 from onnxeq.ladder import Units
@@ -28,15 +29,23 @@ __all__ = ["LOCATORS", "Locator", "explain"]
 Locator: TypeAlias = Callable[[Jobs, Evidence, Cause, Units], tuple[Cause, ...]]
 """Takes a broken rung's cause, gives the causes that a person can act on; the same one where nothing was found."""
 
+
+def _constants(jobs: Jobs, found: Evidence, cause: Cause, units: Units) -> tuple[Cause, ...]:
+    """The weights rung: the ledger's entries, or what the graphs side by side tell where it has none."""
+    named = weights.locate(jobs, found, cause, units)
+    return graph.locate(jobs, found, cause, units) if named == (cause,) else named
+
+
 LOCATORS: Mapping[str, Locator] = {
     "graph": graph.locate,
-    "weights": graph.locate,
     "interface": graph.locate_interface,
     "kernels": runtime.locate,
+    "ledger": weights.locate,
     "lowering": lowering.locate,
     "native-rounding": native.locate,
     "optimizer": runtime.locate,
     "provider": runtime.locate,
+    "weights": _constants,
 }
 """Rung -> who finds the place."""
 
@@ -44,7 +53,13 @@ LOCATORS: Mapping[str, Locator] = {
 def explain(jobs: Jobs, found: Evidence, causes: Sequence[Cause], units: Units) -> tuple[Cause, ...]:
     """The causes with their places, worst first."""
     located = [c for cause in causes for c in LOCATORS.get(cause.rung, _as_it_is)(jobs, found, cause, units)]
-    return tuple(sorted(located, key=lambda c: -c.ratio if not math.isnan(c.ratio) else 0.0))
+    return tuple(sorted(_once(located), key=lambda c: -c.ratio if not math.isnan(c.ratio) else 0.0))
+
+
+def _once(causes: Sequence[Cause]) -> list[Cause]:
+    """Each wrong constant once: what the ledger names needs not be told by its effect on the graph again."""
+    booked = {c.where.initializer for c in causes if c.rung in ("ledger", "weights")} - {""}
+    return [c for c in causes if c.rung in ("ledger", "weights") or c.where.initializer not in booked]
 
 
 def _as_it_is(_jobs: Jobs, _found: Evidence, cause: Cause, _units: Units) -> tuple[Cause, ...]:

@@ -96,9 +96,10 @@ def _references(found: Evidence, cause: Cause) -> tuple[list[_Reference], Sequen
         reference = _Reference(Path(question.inputs["model"]), question.params["names"], runs.outputs["referee/f64"])
         return [reference], found.executions["source referee/f64"].trace, ()
     native = found.native
-    if native is None or (cause.rung == "graph" and not found.joint):
+    brought = native is not None and not native.exports
+    if native is None or (cause.rung == "graph" and not brought):
         return [], (), ()
-    exports = [native.export(ExportForm.UNFOLDED)] if not found.joint else [
+    exports = [native.export(ExportForm.UNFOLDED)] if not brought else [
         *native.exported((ExportForm.DEPLOYED, ExportForm.UNFOLDED))
     ]  # fmt: skip
     exact = found.executions["native/f64"].trace

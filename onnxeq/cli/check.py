@@ -37,6 +37,9 @@ def check(
     timeout: o.Timeout = None,
     trust: o.Trust = False,
     no_cache: o.NoCache = False,
+    weights_only: Annotated[
+        bool, typer.Option("--weights-only", help="Compare the stored weights alone; run nothing.")
+    ] = False,
     json: o.Json = False,
     report: o.ReportFile = None,
     quiet: o.Quiet = False,
@@ -64,7 +67,7 @@ def check(
             source, target, inputs=inputs, shapes=inputs_.parse_shape(shape), batches=_batches(batch), seed=seed,
             providers=o.split(providers) or None, runner=runner or None, opset=opset,
             accept=[a for item in accept for a in o.split(item)], rtol=rtol, atol=atol, timeout_s=timeout,
-            trust=trust, use_cache=not no_cache, listener=progress,
+            trust=trust, use_cache=not no_cache, listener=progress, weights_only=weights_only,
         )  # fmt: skip
     if json:
         typer.echo(to_json(found))

@@ -12,7 +12,7 @@ import traceback
 import typer
 
 from onnxeq import errors
-from onnxeq.cli import check, convert, doctor, zoo
+from onnxeq.cli import check, convert, doctor, ledger, zoo
 
 __all__ = ["app", "main"]
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.command("check")(check.check)
 app.command("convert")(convert.convert)
 app.command("normalize")(convert.normalize)
+app.command("ledger")(ledger.ledger)
 app.add_typer(zoo.app, name="zoo")
 app.command("doctor")(doctor.doctor)
 

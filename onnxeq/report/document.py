@@ -31,6 +31,7 @@ def to_document(report: Report) -> dict[str, Any]:
     document["notes"] = list(report.notes)
     document["timings"] = [dict(row) for row in report.timings]
     document["layers"] = [dict(row) for row in report.layers]
+    document["ledger"] = dict(report.ledger)
     plain: dict[str, Any] = _plain(document)
     return plain
 

@@ -28,7 +28,7 @@ from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, Precision, T
 from onnxeq.worker import Job
 from onnxeq.zoo import CONVERTER_GROUP
 
-__all__ = ["catalogue", "export", "load_converter", "prepare", "run", "weights"]
+__all__ = ["catalogue", "export", "load_converter", "loaded", "prepare", "run", "weights"]
 
 
 def prepare(job: Job) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def run(job: Job) -> dict[str, Any]:
         onnxeq.errors.OnnxeqError: What the converter says, or a model that is another one at every loading.
     """
     with _the_models_own_errors():
-        return _execute(job, _loaded(job), load_feeds(job.inputs["feeds"]))
+        return _execute(job, loaded(job), load_feeds(job.inputs["feeds"]))
 
 
 def export(job: Job) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def export(job: Job) -> dict[str, Any]:
         onnxeq.errors.OnnxeqError: What the converter says, or a model that is another one at every loading.
     """
     with _the_models_own_errors():
-        native = _loaded(job)
+        native = loaded(job)
         job.step("export")
         forms = tuple(ExportForm(f) for f in job.params["forms"])
         return {"exports": [export_to_record(e, job.out) for e in native.export(job.out, forms, job.params["opset"])]}
@@ -96,7 +96,7 @@ def weights(job: Job) -> dict[str, Any]:
         onnxeq.errors.OnnxeqError: What the converter says, or a model that is another one at every loading.
     """
     with _the_models_own_errors():
-        held = _loaded(job).weights()
+        held = loaded(job).weights()
         job.step("write")
         save_feeds(job.out / "weights", [held])
         return {"count": len(held)}
@@ -105,7 +105,7 @@ def weights(job: Job) -> dict[str, Any]:
 _LOADED = "native"
 
 
-def _loaded(job: Job) -> Native:
+def loaded(job: Job) -> Native:
     """The model that an earlier job of this process left, or the same one loaded again."""
     loaded: _Loaded | None = job.shared.get(_LOADED)
     if loaded is not None and loaded.params == job.params["load"]:

@@ -25,7 +25,7 @@ from onnxeq.runners.runtime import flatten
 from onnxeq.types import Array, Feed
 from onnxeq.worker import Job
 
-__all__ = ["run"]
+__all__ = ["run", "run_once"]
 
 Trace: TypeAlias = list[dict[str, Array]]
 
@@ -67,7 +67,7 @@ def run(job: Job) -> dict[str, Any]:
             save_feeds(job.out / "normalized", changed)
     else:
         job.step("run")
-        trace = [_run(executor, feed) for feed in feeds]
+        trace = [run_once(executor, feed) for feed in feeds]
     save_feeds(job.out / "trace", trace)
     if params.get("rounding"):
         _spread(job, "rounding", executor, feeds, trace, RoundingNoise, AMPLITUDE)
@@ -103,7 +103,7 @@ def _run_both(
     try:
         other = _executor(normalized, path)
     except OnnxeqError as error:
-        return [_run(executor, feed) for feed in feeds], [], error.line()
+        return [run_once(executor, feed) for feed in feeds], [], error.line()
     trace: Trace = []
     changed: Trace = []
     reason = ""
@@ -136,7 +136,8 @@ def _draws(first: Trace) -> int:
     return min(fewest, _MOST_DRAWS)
 
 
-def _run(executor: Executor, feed: Feed, hook: Hook | None = None) -> dict[str, Array]:
+def run_once(executor: Executor, feed: Feed, hook: Hook | None = None) -> dict[str, Array]:
+    """The outputs for one feed, sequences flattened."""
     values = executor.run(feed, hook=hook)
     return flatten(list(values), list(values.values()))
 
@@ -160,7 +161,7 @@ def _spread(
         job.step(f"{name} {draw + 1} of {draws}" if draw else f"{name} 1")
         for index, feed in enumerate(feeds):
             # The same seed for every feed of a draw: a constant moves in one way wherever it is read.
-            moved = _run(executor, feed, make(int(job.params["seed"]) * 1000 + draw))
+            moved = run_once(executor, feed, make(int(job.params["seed"]) * 1000 + draw))
             for key, base in trace[index].items():
                 totals[index][key] = totals[index][key] + _movement(base, moved.get(key), amplitude)
         if draw == 0 and adaptive:

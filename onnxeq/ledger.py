@@ -1,0 +1,139 @@
+"""``onnxeq ledger``: every native tensor and every constant of the artifact accounted for, without running either."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from onnxeq import fingerprint, sides, weighing
+from onnxeq.attribution import weights as attribution
+from onnxeq.errors import OnnxeqError, UsageError
+from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
+from onnxeq.ladder import Rules
+from onnxeq.sides import Artifact, NativeSide, Request
+from onnxeq.types import Coverage, ExportForm, Feed, Report, Status, Verdict
+from onnxeq.weighing import Weighing
+from onnxeq.weights.document import summary
+from onnxeq.weights.types import EntryStatus, Ledger
+from onnxeq.zoo import converter_for
+
+__all__ = ["ledger", "weights_only"]
+
+
+def ledger(
+    source: object,
+    target: object | None = None,
+    *,
+    inputs: Sequence[str | os.PathLike[str] | Feed] = (),
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    seed: int = 0,
+    opset: int | None = None,
+    timeout_s: float | None = None,
+    trust: bool = False,
+    use_cache: bool = True,
+    listener: Listener | None = None,
+) -> Ledger:
+    """Accounts for every native tensor of a model and every constant of its ONNX form. Nothing is executed.
+
+    Args:
+        source: See :func:`onnxeq.check`.
+        target: The artifact; without one the source is exported.
+        inputs: Feeds that tell the shapes of an export.
+        shapes: Input name -> shape.
+        seed: Seed of a factory's random weights.
+        opset: Opset of the export.
+        timeout_s: Limit for each job in seconds.
+        trust: Whether code stored in model files may run.
+        use_cache: Whether results of earlier identical jobs are reused.
+        listener: Told each job's label and step.
+
+    Raises:
+        onnxeq.errors.UsageError: Something the caller can mend.
+        onnxeq.errors.CannotRun: The native side could not be loaded.
+    """
+    request = Request.of(inputs, shapes, seed=seed, opset=opset, trust=trust)
+    with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:
+        return _weigh(jobs, source, target, request)[0]
+
+
+def weights_only(
+    source: object,
+    target: object | None,
+    request: Request,
+    *,
+    timeout_s: float | None = None,
+    use_cache: bool = True,
+    listener: Listener | None = None,
+) -> Report:
+    """The same as a report with one rung, for ``onnxeq check --weights-only``."""
+    with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:
+        held, artifact, described = _weigh(jobs, source, target, request)
+    weighed = Weighing(held)
+    rung = weighing.rung(weighed, Rules(), confirmed=False, executed=False)
+    found = weighing.unexecuted(held)
+    return Report(
+        verdict=Verdict.DIVERGENT if rung.status is Status.FAIL else Verdict.EQUIVALENT,
+        source=described,
+        target={
+            "ref": artifact.path.name, "path": str(artifact.path), "sha256": artifact.info.sha256,
+            "producer": artifact.info.producer, "opset": artifact.info.opsets.get("ai.onnx"),
+            "nodes": artifact.info.nodes, "parameters": artifact.info.parameters,
+        },
+        environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},
+        causes=tuple(attribution.cause_of(entry, None, rung.name) for entry in found),
+        rungs=(rung,),
+        outputs=(),
+        coverage=Coverage(
+            0, len(artifact.info.outputs), 0, 0, artifact.info.nodes, held.natives_accounted, held.natives_total
+        ),
+        notes=("only the weights were compared, nothing was executed",),
+        ledger=summary(held),
+    )  # fmt: skip
+
+
+def _weigh(
+    jobs: Jobs, source: object, target: object | None, request: Request
+) -> tuple[Ledger, Artifact, dict[str, Any]]:
+    ref, live = sides.resolve(source, jobs.root)
+    brought = None if target is None else sides.open_artifact(target, jobs.root)
+    if live is None and converter_for(ref) == "onnx":
+        if brought is None:
+            hint = "name the file to compare it with, or the model that it was exported from"
+            raise UsageError(f"{ref.text} on its own has no native weights", hint=hint)
+        files = {**sides.reads_of(brought.path), "source": sides.open_artifact(ref.name, jobs.root).path}
+        done = jobs.start(JobSpec("ledger", "ledger", {}, files)).result()
+        return _read(done), brought, {"ref": ref.text, "kind": ref.zoo}
+    native = sides.prepare_native(
+        jobs, ref, live, request, declared=sides.declared_inputs(request, brought),
+        forms=(ExportForm.UNFOLDED, ExportForm.DEPLOYED) if brought is None else (), feeds=False,
+    )  # fmt: skip
+    described = {"ref": ref.text, "kind": ref.zoo, **native.job.data["provenance"]}
+    if brought is None:
+        artifact = sides.open_artifact(native.export(ExportForm.DEPLOYED).path, jobs.root)
+        return _read(_ask(native, artifact, native.export(ExportForm.UNFOLDED).path).result()), artifact, described
+    held = _read(_ask(native, brought, None).result())
+    if any(e.status not in (EntryStatus.OK, EntryStatus.ORPHAN) for e in held.entries):
+        held = _with_reference(native, brought, held)
+    return held, brought, described
+
+
+def _ask(native: NativeSide, artifact: Artifact, reference: Path | None) -> Future[JobResult]:
+    beside = {} if reference is None else {"reference": reference}
+    return native.question("native-ledger", "ledger", {}, {**sides.reads_of(artifact.path), **beside})
+
+
+def _with_reference(native: NativeSide, artifact: Artifact, held: Ledger) -> Ledger:
+    """The ledger with the unfolded export as its reference, which tells what belongs where; as it is without one."""
+    try:
+        return _read(_ask(native, artifact, native.exported((ExportForm.UNFOLDED,))[0].path).result())
+    except OnnxeqError:
+        return held
+
+
+def _read(done: JobResult) -> Ledger:
+    found = weighing.weighed_of(done).ledger
+    assert found is not None  # noqa: S101 - for the type checker
+    return found

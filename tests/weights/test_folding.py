@@ -1,0 +1,114 @@
+"""Folds by other tools than ours are never near misses; damaged ones are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnxsim
+import pytest
+from onnx import helper
+
+from onnxeq.graph.normalize import normalize
+from onnxeq.weights import match
+from onnxeq.weights.recipes import Norm, factors, folded_shifts, folded_weights
+from onnxeq.weights.verdicts import judge
+
+
+def norm_of(seed: int, channels: int) -> Norm:
+    rng = np.random.default_rng(seed)
+    gamma, beta, mean, var = (
+        a.astype(np.float32)
+        for a in (rng.standard_normal(channels), rng.standard_normal(channels), rng.standard_normal(channels),
+                  np.exp(2 * rng.standard_normal(channels)))
+    )  # fmt: skip
+    return Norm("bn", ("gamma", "beta", "mean", "var"), gamma, beta, mean, var, 1e-5)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_simplifiers_fold_honestly(nets: Any, seed: int) -> None:
+    """Folds by onnxsim and our own of random networks have no fault, with and without a reference."""
+    native = nets.native(seed, channels=(8, 12, 32)[seed % 3], bias=seed % 2 == 0)
+    source = nets.unfolded(native)
+    for artifact in (onnxsim.simplify(source)[0], normalize(source).model):
+        for reference in (None, source):
+            assert [e.evidence for e in match(native, artifact, reference=reference).faults] == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_root_that_is_not_correctly_rounded_is_honest(nets: Any, seed: int) -> None:
+    """The square root of torch may be off by one ulp: factors off by that in some channels are not a fault."""
+    native = nets.native(seed)
+    rng = np.random.default_rng(seed + 100)
+
+    def other_root(w: dict[str, Any]) -> None:
+        for k in ("1", "2"):
+            gamma, beta, mean, var = (native[f"bn{k}.{p}"] for p in ("weight", "bias", "running_mean", "running_var"))
+            root = np.sqrt(var + np.float32(1e-5))
+            root = np.where(rng.random(len(root)) < 0.2, np.nextafter(root, np.float32(9)), root)
+            s = gamma / root
+            w[f"conv{k}.weight"] = native[f"conv{k}.weight"] * s[:, None, None, None]
+            w[f"conv{k}.bias"] = (native[f"conv{k}.bias"] - mean) * s + beta
+
+    assert [e.evidence for e in match(native, nets.folded(native, other_root)).faults] == []
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_every_recipe_is_within_the_bound_of_every_other(seed: int) -> None:
+    """No recipe's result is a fault when the others are the only ones known: the bound and the envelope hold."""
+    norm, rng = norm_of(seed, 16), np.random.default_rng(seed)
+    bias = rng.standard_normal(16).astype(np.float32)
+    scale = norm.scale(1e-5)
+    exact = (bias - norm.mean.astype(np.float64)) * scale + norm.beta
+    magnitude = np.abs(norm.mean * scale) + np.abs(norm.beta) + np.abs(bias * scale)
+    shifts = list(folded_shifts(bias, norm, 1e-5))
+    for name, value in ((n, v) for n, v in shifts if "root" not in n):  # those with another root are the envelope
+        others = [(n, v) for n, v in shifts if n != name and not np.array_equal(v, value)]
+        assert judge(value, exact, magnitude, others).honest, name
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_four_ulp_in_one_channel_stand_out(seed: int) -> None:
+    """In 32 channels of a folded bias one that is off by four ulp is told from any recipe's rounding."""
+    norm, rng = norm_of(seed, 32), np.random.default_rng(seed)
+    bias = rng.standard_normal(32).astype(np.float32)
+    scale = norm.scale(1e-5)
+    exact = (bias - norm.mean.astype(np.float64)) * scale + norm.beta
+    magnitude = np.abs(norm.mean * scale) + np.abs(norm.beta) + np.abs(bias * scale)
+    for _, value in folded_shifts(bias, norm, 1e-5):
+        damaged = value.copy()
+        for _ in range(4):
+            damaged[seed] = np.nextafter(damaged[seed], np.float32(np.inf))
+        fold = judge(damaged, exact, magnitude, folded_shifts(bias, norm, 1e-5))
+        assert np.flatnonzero(fold.wrong).tolist() == [seed]
+
+
+def test_recipes_agree_in_exact_arithmetic() -> None:
+    """All recipes of a weight are within four float32 units of ``W*s``."""
+    norm = norm_of(0, 8)
+    weight = np.random.default_rng(0).standard_normal((8, 5)).astype(np.float32)
+    exact = weight * norm.scale(1e-5)[:, None]
+    for name, value in folded_weights(weight, norm, 1e-5, (-1, 1)):
+        assert (np.abs(value - exact) <= 4 * 2.0**-23 * np.abs(exact)).all(), name
+    assert {v.dtype.name for _, v in factors(norm, 1e-5)} == {"float32", "float64"}
+
+
+Grouped = Callable[[Any, Any], Any]
+
+
+def test_a_grouped_transposed_convolution_is_unfolded(nets: Any) -> None:
+    """ConvTranspose with two groups: output channel ``g*O/2 + j`` is in the weight's row block g, column j."""
+    rng = np.random.default_rng(0)
+    norm = norm_of(1, 6)
+    native = {"ct.weight": rng.standard_normal((4, 3, 2, 2)).astype(np.float32), "bn.weight": norm.gamma,
+              "bn.bias": norm.beta, "bn.running_mean": norm.mean, "bn.running_var": norm.var}  # fmt: skip
+    s = norm.gamma / np.sqrt(norm.var + np.float32(1e-5))
+    weight = native["ct.weight"].copy()
+    for group in range(2):
+        weight[2 * group : 2 * group + 2] *= s[3 * group : 3 * group + 3][None, :, None, None]
+    stored = {"w": weight, "b": (np.float32(0) - norm.mean) * s + norm.beta}
+    node = helper.make_node("ConvTranspose", ["x", "w", "b"], ["y"], name="up", group=2, strides=[2, 2])
+    found = match(native, nets.model_of([node], stored, ["N", 4, 5, 5], "y"))
+    assert not found.faults
+    assert found.natives_accounted == 5
