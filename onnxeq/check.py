@@ -44,6 +44,7 @@ def check(
     seed: int = 0,
     providers: Sequence[str] | None = None,
     opset: int | None = None,
+    exporter: str = "",
     accept: Sequence[str] = (),
     rtol: float | None = None,
     atol: float | None = None,
@@ -65,6 +66,7 @@ def check(
         seed: Seed of generated inputs and of a factory's random weights.
         providers: ``cpu``, ``cuda``; by default those that this machine has.
         opset: Opset of the export.
+        exporter: Which of the framework's exporters to use (torch: ``dynamo``, ``torchscript``); its default if empty.
         accept: Reduced precisions that are fine: ``tf32``, ``float16``, ``bfloat16``, ``int8``.
         rtol: With ``atol``, a classic tolerance in place of the measured float32 limits,
             ``|a-b| <= atol + rtol*|b|``.
@@ -79,7 +81,7 @@ def check(
         onnxeq.errors.CannotRun: The native side could not be run.
     """
     rules = _rules(accept, rtol, atol)
-    request = Request.of(inputs, shapes, batches=batches, seed=seed, opset=opset, trust=trust)
+    request = Request.of(inputs, shapes, batches=batches, seed=seed, opset=opset, trust=trust, exporter=exporter)
     with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:
         asked = choose_providers(providers)
         ref, live = sides.resolve(source, jobs.root)

@@ -33,11 +33,14 @@ KINDS = {
     "catalogue": "onnxeq.runners.native:catalogue",
     "native": "onnxeq.runners.native:prepare",
     "native-export": "onnxeq.runners.native:export",
+    "native-kernels": "onnxeq.runners.native_layers:kernels",
+    "native-layers": "onnxeq.runners.native_layers:layers",
     "native-run": "onnxeq.runners.native:run",
     "native-weights": "onnxeq.runners.native:weights",
     "normalize": "onnxeq.runners.normalizer:run",
     "ort": "onnxeq.runners.ort:run",
     "referee": "onnxeq.runners.referee:run",
+    "taught": "onnxeq.runners.taught:run",
 }
 """What each kind of job runs: a function of a :class:`Job` that returns a JSON object."""
 

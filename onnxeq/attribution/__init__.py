@@ -4,6 +4,7 @@ The ladder says which rung broke. Each module here knows how to ask one kind of 
 cause as the ladder saw it and gives it back with its place, or several in its stead, each with its own proof.
 
 =================  =====================================================================
+:mod:`.exporter`   which native operator the exporter translated wrongly, in an export of our own
 :mod:`.lowering`   which node's rounding makes an output inaccurate
 :mod:`.native`     what in the framework itself makes its float32 run differ
 =================  =====================================================================
@@ -15,7 +16,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from onnxeq.attribution import lowering, native
+from onnxeq.attribution import exporter, lowering, native
 from onnxeq.evidence import Evidence
 from onnxeq.jobs import Jobs
 from onnxeq.ladder import Units
@@ -27,6 +28,7 @@ Locator: TypeAlias = Callable[[Jobs, Evidence, Cause, Units], tuple[Cause, ...]]
 """Takes a broken rung's cause, gives the causes that a person can act on; the same one where nothing was found."""
 
 LOCATORS: Mapping[str, Locator] = {
+    "graph": exporter.locate,
     "lowering": lowering.locate,
     "native-rounding": native.locate,
 }

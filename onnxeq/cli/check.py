@@ -30,6 +30,7 @@ def check(
     seed: o.Seed = 0,
     providers: o.ProviderList = "",
     opset: o.Opset = None,
+    exporter: o.Exporter = "",
     accept: o.Accept = [],  # noqa: B006
     rtol: o.Rtol = None,
     atol: o.Atol = None,
@@ -61,8 +62,9 @@ def check(
     with JobProgress(Console(stderr=True), quiet=quiet) as progress:
         found: Report = run_check(
             source, target, inputs=inputs, shapes=inputs_.parse_shape(shape), batches=_batches(batch), seed=seed,
-            providers=o.split(providers) or None, opset=opset, accept=[a for item in accept for a in o.split(item)],
-            rtol=rtol, atol=atol, timeout_s=timeout, trust=trust, use_cache=not no_cache, listener=progress,
+            providers=o.split(providers) or None, opset=opset, exporter=exporter,
+            accept=[a for item in accept for a in o.split(item)], rtol=rtol, atol=atol, timeout_s=timeout,
+            trust=trust, use_cache=not no_cache, listener=progress,
         )  # fmt: skip
     if json:
         typer.echo(to_json(found))

@@ -78,7 +78,7 @@ class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped 
         def unrounded(*args: Any, **kwargs: Any) -> Any:
             if kwargs.get("scale") is not None:
                 kwargs["scale"] = as_float32(kwargs["scale"])
-            with self._unrounded():
+            with self.unrounded_scalars():
                 return attention(*args, **kwargs)
 
         def float32_info(dtype: torch.dtype | None = None) -> Any:
@@ -110,7 +110,8 @@ class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped 
         return _lift_result(func, args, kwargs, result)
 
     @contextmanager
-    def _unrounded(self) -> Iterator[None]:
+    def unrounded_scalars(self) -> Iterator[None]:
+        """Leaves Python floats as they are inside the block (rule 7)."""
         before, self._exact = self._exact, True
         try:
             yield
