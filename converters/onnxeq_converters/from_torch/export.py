@@ -66,6 +66,8 @@ def export(
     opset: int | None,
     progress: Progress,
     exporter: str = EXPORTERS[0],
+    *,
+    dynamic: bool = True,
 ) -> Exported:
     """Captures ``model`` once and writes one file per form.
 
@@ -81,6 +83,7 @@ def export(
         opset: The exporter's own choice when ``None``.
         progress: Told each step.
         exporter: One of :data:`EXPORTERS`.
+        dynamic: Whether to try for a dynamic batch.
 
     Raises:
         ExportFailed: With the exporter's reason in one line.
@@ -90,9 +93,9 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     with _quiet():
         if exporter == "torchscript":
-            written = tuple(torchscript.write(model, calling, names, folder, f, opset, progress) for f in forms)
+            written = tuple(torchscript.write(model, calling, names, folder, f, opset, progress, dynamic=dynamic) for f in forms)
             return Exported(tuple(e for e, _ in written), written[0][1] if written else 0, None)
-        captured, renamed = _named_capture(model, calling, names, opset, progress)
+        captured, renamed = _named_capture(model, calling, names, opset, progress, dynamic=dynamic)
         files: dict[ExportForm, Export] = {}
         for form in (ExportForm.UNFOLDED, ExportForm.DEPLOYED):
             if form in forms:
@@ -115,9 +118,15 @@ def capture(model: torch.nn.Module, calling: Calling, outputs: Any, opset: int |
 
 
 def _named_capture(
-    model: torch.nn.Module, calling: Calling, names: tuple[str, ...], opset: int | None, progress: Progress
+    model: torch.nn.Module,
+    calling: Calling,
+    names: tuple[str, ...],
+    opset: int | None,
+    progress: Progress,
+    *,
+    dynamic: bool = True,
 ) -> tuple[_Captured, dict[str, str]]:
-    captured = _capture(model, calling, opset, progress)
+    captured = _capture(model, calling, opset, progress, dynamic=dynamic)
     graph = captured.program.model.graph
     if len(graph.outputs) != len(names) or len(graph.inputs) != len(calling.specs):
         raise ExportFailed(
@@ -149,10 +158,12 @@ def _write(captured: _Captured, form: ExportForm, folder: Path, progress: Progre
     )
 
 
-def _capture(model: torch.nn.Module, calling: Calling, opset: int | None, progress: Progress) -> _Captured:
+def _capture(
+    model: torch.nn.Module, calling: Calling, opset: int | None, progress: Progress, *, dynamic: bool
+) -> _Captured:
     """With a dynamic batch if the model allows it, else for one batch size, with a note that says why."""
-    shared = calling.shares_batch()
-    why = "the inputs have no batch axis in common"
+    shared = calling.shares_batch() if dynamic else ()
+    why = "the inputs have no batch axis in common" if dynamic else "it was asked for"
     if any(shared):
         progress("export: capture with a dynamic batch")
         try:

@@ -32,14 +32,16 @@ def write(
     form: ExportForm,
     opset: int | None,
     progress: Progress,
+    *,
+    dynamic: bool = True,
 ) -> tuple[Export, int]:
-    """Writes one form, with a dynamic batch where the inputs have one in common; also gives the file's opset.
+    """Writes one form, with a dynamic batch where the inputs have one in common (and it is asked for); gives its opset too.
 
     Raises:
         ExportFailed: With the exporter's reason in one line.
     """
     path = folder / f"{form.value}.onnx"
-    shared = calling.shares_batch()
+    shared = calling.shares_batch() if dynamic else tuple(False for _ in calling.specs)
     progress(f"export: trace the {form.value} form")
     inputs = [spec.name for spec in calling.specs]
     dynamic = any(shared)
