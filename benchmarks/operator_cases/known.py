@@ -1,7 +1,80 @@
 """What has been looked at: discrepancies that are true, and differences that are none."""
 
-TRUE: dict[str, str] = {}
-"""``component: label`` -> against what it was checked."""
+TRUE: dict[str, str] = {
+    # torch.onnx, both exporters or the one that shows it
+    "exporter: avg_pool2d divisor_override": "the divisor is dropped: AveragePool has none, and nothing is said",
+    "exporter: avg_pool3d divisor_override": "the divisor is dropped, as in two dimensions",
+    "exporter: avg_pool1d unbatched": "AveragePool of a 2-d tensor, which ONNX does not have",
+    "exporter: avg_pool2d unbatched": "AveragePool of a 3-d tensor pools the channels' axis too, or cannot be run",
+    "exporter: adaptive_avg_pool2d 1": "without a batch: GlobalAveragePool takes the channels for the batch, another shape",
+    "exporter: max_pool2d int64": "MaxPool of int64, which the operator's type constraint excludes: no valid file",
+    "exporter: conv3d": "without a bias the unoptimised file holds a bias of shape [C, 2]: torchlib appends a 2 to its shape",
+    "exporter: fold": "paddings that differ by axis are written in the wrong places of Col2Im's pads",
+    "exporter: unfold unbatched": "the 3-d input is taken for a 4-d one: an axis is read that is not there",
+    "exporter: tensor unfold negative": "a negative dimension is not resolved: the windows end up in another axis",
+    "exporter: pad circular negative": "a negative circular padding adds elements in place of cutting them",
+    "exporter: interpolate bilinear antialias scale": "scale_factor is dropped and computed anew from the rounded sizes",
+    "exporter: interpolate bicubic antialias scale": "scale_factor is dropped and computed anew from the rounded sizes",
+    "exporter: interpolate bilinear antialias align": "antialias with align_corners: the filter is stretched by another scale",
+    "exporter: cross_entropy label_smoothing": "label_smoothing is dropped: SoftmaxCrossEntropyLoss has none",
+    "exporter: embedding max_norm": "max_norm is dropped: rows are not renormalised",
+    "exporter: bce logits": "written as Log(Sigmoid(x)): infinite from x = -89 on, where the framework is exact",
+    "exporter: lstm proj_size": "the projection is dropped: an LSTM whose states do not have the declared size",
+    "exporter: sdpa negative scale": "the scale's square root is taken: NaN",
+    "exporter: sdpa fully masked row": "a row without any key is 0 in torch, and a mean of the values in the export",
+    "exporter: sdpa mask of -inf row": "a row without any key is 0 in torch, and NaN in the export",
+    # tf2onnx
+    "exporter: tf.math.floordiv int32": "rounds towards zero: Div of integers truncates, FloorDiv floors",
+    "exporter: tf.math.floordiv int64": "rounds towards zero: Div of integers truncates, FloorDiv floors",
+    "exporter: tf.math.floormod int32": "of negative integers the sign of the dividend: x - trunc(x / y) * y",
+    "exporter: tf.math.mod via percent": "of negative int64 the sign of the dividend: x - trunc(x / y) * y",
+    "exporter: tf.math.atan2 axes": "atan2(-0, -1) is pi in place of -pi: the sign of zero is lost",
+    "exporter: one_hot out of range": "-1 is a row of off-values in TensorFlow; ONNX counts it from the end",
+    "exporter: scatter_nd duplicates": "values of the same index are added in TensorFlow; the last one stays in ONNX",
+    # onnxruntime
+    "onnxruntime: layer norm other power": "LayerNormFusion takes any exponent for 2",
+    "onnxruntime: layer norm reversed difference": "LayerNormFusion takes mean - x for x - mean: the sign is lost",
+    "onnxruntime: layer norm reversed quotient": "LayerNormFusion takes deviation / x for x / deviation",
+    "onnxruntime: layer norm vector epsilon": "LayerNormFusion replaces an epsilon of several elements by 1e-5",
+    "onnxruntime: layer norm input epsilon": "LayerNormFusion replaces an epsilon that is an input of the graph by 1e-5",
+    "onnxruntime: pad max pool": "PadFusion gives Pad's zeros to MaxPool's own padding, which is minus infinity",
+    "onnxruntime: matmul scale inf": "MatMulScaleFusion multiplies after the product: it overflows where the graph does not",
+    "onnxruntime: qdq double": "DoubleQDQPairsRemover drops a quantisation: another result by half a step",
+    "onnxruntime: transpose matmul vector": "MatmulTransposeFusion transposes a matrix that is multiplied by a vector wrongly",
+    # onnx.reference
+    "onnx.reference: max_pool2d indices": "Indices are not those of the flattened tensor (onnxruntime and torch agree)",
+    "onnx.reference: qdq max pool": "pads that differ by side give another shape",
+    "onnx.reference: nchwc pool auto_pad": "SAME_LOWER gives another shape",
+    "onnx.reference: grid_sample bicubic border": "the border is not clamped in the cubic kernel",
+    "onnx.reference: interpolate bilinear align_corners scale": "with scales the last row does not fall on the last",
+    "onnx.reference: log_softmax": "computed as log(softmax(x)): minus infinity at -1e4",
+}
+"""``component: label`` -> what is wrong, checked against the documentation of the framework or the ONNX standard."""
 
-ALLOWED: dict[str, str] = {}
-"""``component: label`` (a ``*`` at the end stands for anything) -> why it is no discrepancy."""
+ALLOWED: dict[str, str] = {
+    "onnxruntime: max_pool*": "ONNX does not say what MaxPool makes of NaN",
+    "onnx.reference: max_pool1d NaN": "ONNX does not say what MaxPool makes of NaN",
+    "onnx.reference: max_pool2d NaN": "ONNX does not say what MaxPool makes of NaN",
+    "onnx.reference: max_pool1d indices": "the same as max_pool2d indices",
+    "onnx.reference: max_pool3d indices": "the same as max_pool2d indices",
+    "onnx.reference: max_pool2d indices padding": "the same as max_pool2d indices",
+    "onnx.reference: adaptive_max_pool2d indices": "the same as max_pool2d indices",
+    "onnx.reference: pad max pool indices": "the same as max_pool2d indices",
+    "onnxruntime: max pool after relu": "ONNX does not say what MaxPool makes of NaN",
+    "onnx.reference: max pool after relu": "ONNX does not say what MaxPool makes of NaN",
+    "onnxruntime: reduce_max NaN": "ONNX does not say what ReduceMax makes of NaN",
+    "onnxruntime: grid_sample NaN": "ONNX does not say what GridSample makes of a position that is NaN",
+    "exporter: interpolate linear scale": "rounding: a product of two scalars is stored in float32",
+    "exporter: cosine_embedding": "rounding in float64, enlarged by cancellation",
+    "exporter: cross_entropy weight smoothing": "the same as cross_entropy label_smoothing",
+    "exporter: tf.nn.selu": "rounding: the kernel's constants are float64 there, float32 in ONNX's definition",
+    "exporter: unsorted_segment_max empty": "the lowest number of the type, which is another one in float64",
+    "exporter: tf.math.floordiv int64 large": "the same as tf.math.floordiv int64",
+    "onnxruntime: layer norm vector power": "the same as layer norm other power",
+    "onnxruntime: pad max pool 1d": "the same as pad max pool",
+    "onnxruntime: pad max pool cast": "the same as pad max pool",
+    "onnxruntime: matmul scale underflow": "the same as matmul scale inf",
+    "onnxruntime: qdq conv": "an integer kernel rounds once where the graph rounds several times: one step beside a tie",
+    "onnxruntime: qdq matmul": "documented: u8s8 products saturate on processors without VNNI",
+}
+"""``component: label`` (a ``*`` at the end stands for anything) -> why it is no discrepancy of its own."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import onnx
 from onnx import helper, numpy_helper
-
 from operator_cases import Case
+
 from operator_trials.feeds import feed as make_feed
 from operator_trials.judge import Native, judge
 from operator_trials.results import Result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from operator_cases import Case
 
 from onnxeq.errors import OnnxeqError
 from onnxeq.protocols import LoadRequest
 from onnxeq.types import Array, ExportForm, ModelRef, Precision, TensorSpec
 from onnxeq_converters import from_keras
-from onnxeq_converters.from_keras.framework import framework
-from operator_cases import Case
+from onnxeq_converters.from_keras.framework import framework, require
 from operator_trials.feeds import feed as make_feed
 from operator_trials.judge import Native, judge
 from operator_trials.results import Result
@@ -99,4 +100,6 @@ def _line(error: BaseException) -> str:
 def trying() -> Iterator[Any]:
     """:func:`try_case`, once the framework is there."""
     framework()
+    require("tf2onnx.convert")
+    gc.freeze()  # what was imported stays: looking through it at every collection takes most of the time
     yield try_case

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from operator_cases.known import ALLOWED, TRUE
+
 from operator_trials.judge import Finding
 from operator_trials.results import Result
 
@@ -70,7 +71,11 @@ def text(results: Sequence[Result], seconds: float) -> str:
         if d.status == "allowed":
             continue
         mark = "" if d.status == "true" else "UNREVIEWED "
-        of = f"{d.finding.component} ({', '.join(d.sides)})" if d.finding.component == "exporter" else d.finding.component
+        of = (
+            f"{d.finding.component} ({', '.join(d.sides)})"
+            if d.finding.component == "exporter"
+            else d.finding.component
+        )
         nodes = d.finding.nodes or "-"
         lines.append(f"{mark}{d.finding.cause}: {of}: {d.key.partition(': ')[2]}: at {nodes}: {d.finding.what}")
         if d.why and d.status == "true":

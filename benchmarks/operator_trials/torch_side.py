@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import tempfile
 import warnings
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from operator_cases import Case
 from torch import nn
 from torch.nn import functional
 
@@ -19,7 +21,6 @@ from onnxeq.types import Array, ExportForm, Precision, TensorSpec
 from onnxeq_converters.from_torch.export import EXPORTERS, export
 from onnxeq_converters.from_torch.inputs import Calling
 from onnxeq_converters.from_torch.native import TorchNative, private_copy
-from operator_cases import Case
 from operator_trials.feeds import feed as make_feed
 from operator_trials.judge import Native, judge
 from operator_trials.quick import shared_tables
@@ -81,9 +82,7 @@ def _try_group(case: Case, exporter: str, group: Sequence[tuple[str, dict[str, A
             with torch.no_grad():
                 outputs = model(*args)
             forms = (ExportForm.UNFOLDED, ExportForm.DEPLOYED)
-            done = export(
-                model, calling, outputs, Path(root), forms, None, lambda _step: None, exporter, dynamic=False
-            )
+            done = export(model, calling, outputs, Path(root), forms, None, lambda _step: None, exporter, dynamic=False)
         except Exception as error:  # an exporter that refuses is counted, and no discrepancy
             return base.with_(export_error=_line(error))
         unfolded, deployed = done.exports
@@ -115,5 +114,6 @@ def _line(error: BaseException) -> str:
 def trying() -> Iterator[Any]:
     """:func:`try_case`, with what exports have in common built once."""
     torch.set_num_threads(1)
+    gc.freeze()  # what was imported stays: looking through it at every collection takes most of the time
     with shared_tables():
         yield try_case

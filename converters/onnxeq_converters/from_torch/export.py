@@ -93,7 +93,9 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     with _quiet():
         if exporter == "torchscript":
-            written = tuple(torchscript.write(model, calling, names, folder, f, opset, progress, dynamic=dynamic) for f in forms)
+            written = tuple(
+                torchscript.write(model, calling, names, folder, f, opset, progress, dynamic=dynamic) for f in forms
+            )
             return Exported(tuple(e for e, _ in written), written[0][1] if written else 0, None)
         captured, renamed = _named_capture(model, calling, names, opset, progress, dynamic=dynamic)
         files: dict[ExportForm, Export] = {}

@@ -82,7 +82,7 @@ def _run(interpreter: torch.fx.Interpreter, node: torch.fx.Node, mode: Float64Mo
         with torch.no_grad(), contextlib.ExitStack() as stack:
             if mode is not None:
                 stack.enter_context(mode)
-                if unrounded:  # rule 7 of float64
+                if unrounded:  # rule 8 of float64
                     stack.enter_context(mode.unrounded_scalars())
             return interpreter.run_node(node)
     except Exception as error:  # whatever a kernel raises is said with its node
