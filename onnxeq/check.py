@@ -48,6 +48,7 @@ def check(
     providers: Sequence[str] | None = None,
     runner: str | None = None,
     opset: int | None = None,
+    exporter: str = "",
     accept: Sequence[str] = (),
     rtol: float | None = None,
     atol: float | None = None,
@@ -71,6 +72,7 @@ def check(
         providers: ``cpu``, ``cuda``; by default those that this machine has.
         runner: The runtime that is judged in the place of onnxruntime: see :mod:`onnxeq.runtimes`.
         opset: Opset of the export.
+        exporter: Which of the framework's exporters to use (torch: ``dynamo``, ``torchscript``); its default if empty.
         accept: Reduced precisions that are fine: ``tf32``, ``float16``, ``bfloat16``, ``int8``.
         rtol: With ``atol``, a classic tolerance in place of the measured float32 limits,
             ``|a-b| <= atol + rtol*|b|``.
@@ -86,7 +88,7 @@ def check(
         onnxeq.errors.CannotRun: The native side could not be run.
     """
     rules = _rules(accept, rtol, atol)
-    request = Request.of(inputs, shapes, batches=batches, seed=seed, opset=opset, trust=trust)
+    request = Request.of(inputs, shapes, batches=batches, seed=seed, opset=opset, trust=trust, exporter=exporter)
     if weights_only:
         return ledger_of_weights(source, target, request, timeout_s=timeout_s, use_cache=use_cache, listener=listener)
     with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:

@@ -41,6 +41,7 @@ def convert(
     inputs: Sequence[str | os.PathLike[str] | Feed] = (),
     shapes: Mapping[str, Sequence[int]] | None = None,
     opset: int | None = None,
+    exporter: str = "",
     seed: int = 0,
     normalized: bool = True,
     overwrite: bool = False,
@@ -56,6 +57,7 @@ def convert(
         inputs: Feeds that tell the shapes, see :func:`onnxeq.check`.
         shapes: Input name -> shape.
         opset: Opset of the result.
+        exporter: Which of the framework's exporters to use, see :func:`onnxeq.check`.
         seed: Seed of a factory's random weights.
         normalized: Whether the exporter's graph is normalised.
         overwrite: Whether an existing file may be replaced.
@@ -68,7 +70,7 @@ def convert(
         onnxeq.errors.CannotRun: The exporter or the normaliser failed.
     """
     path = _target(output, overwrite)
-    request = Request.of(inputs, shapes, seed=seed, opset=opset, trust=trust)
+    request = Request.of(inputs, shapes, seed=seed, opset=opset, trust=trust, exporter=exporter)
     with Jobs(timeout_s=timeout_s, listener=listener) as jobs:
         ref, live = sides.resolve(source, jobs.root)
         provenance: dict[str, Any] = {"onnxeq.source": ref.text}

@@ -11,14 +11,24 @@ that reads ONNX files. It, too, is imported only inside a job, so that its crash
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, Precision, Signature, TensorSpec, ZooEntry
 
-__all__ = ["Converter", "LoadRequest", "Native", "Progress", "Runner", "Session", "SessionOptions"]
+__all__ = [
+    "Converter",
+    "KernelError",
+    "LoadRequest",
+    "Native",
+    "NativeValue",
+    "Progress",
+    "Runner",
+    "Session",
+    "SessionOptions",
+]
 
 Progress: TypeAlias = Callable[[str], None]
 """Called with the name of each step as it begins; a crash is reported with the last one."""
@@ -36,6 +46,7 @@ class LoadRequest:
         trust: Whether code stored in a model file may run.
         threads: How many threads the float64 run may use, since other jobs run beside it; 0 for the framework's
             own choice. The float32 run is as the model's users run it.
+        exporter: Which of the framework's exporters to use; empty for the one that its users get.
     """
 
     ref: ModelRef
@@ -43,6 +54,50 @@ class LoadRequest:
     seed: int = 0
     trust: bool = False
     threads: int = 0
+    exporter: str = ""
+
+
+@dataclass(frozen=True)
+class NativeValue:
+    """An intermediate value of the native program, by the name that its exporter gives it in ONNX.
+
+    Attributes:
+        name: The ONNX value's name in the unfolded export.
+        array: The value.
+        op: The native operator that made it, ``aten.avg_pool2d.default``.
+        arguments: Its arguments by name, in order, as text; a tensor is the name of its value.
+        explicit: Names of those arguments that were given and are not the operator's defaults.
+        native: The layer that it belongs to, ``layer1.0.conv2``; empty for the model's own code.
+        source: The line of the user's program that it comes from, where known.
+    """
+
+    name: str
+    array: Array
+    op: str
+    arguments: Mapping[str, str]
+    explicit: tuple[str, ...]
+    native: str
+    source: str
+
+
+@dataclass(frozen=True)
+class KernelError:
+    """How well one native operator of the float32 run computes, judged on its own inputs.
+
+    Attributes:
+        op: The native operator.
+        native: The layer that it belongs to.
+        source: The line of the program, where known.
+        ratio: Its largest error against the same operator in float64 on the same float32 inputs, in units of what
+            rounding does to it.
+        max_abs: That error in the value's own unit.
+    """
+
+    op: str
+    native: str
+    source: str
+    ratio: float
+    max_abs: float
 
 
 class Native(Protocol):
@@ -80,6 +135,22 @@ class Native(Protocol):
 
     def weights(self) -> dict[str, Array]:
         """Every parameter and buffer by its native name."""
+
+    def layers(self, feed: Feed, precision: Precision, names: Collection[str] | None = None) -> Iterator[NativeValue]:
+        """The intermediate values for one feed, in the order in which they are computed, one at a time.
+
+        They are those of the program behind the unfolded export: what its values are called is what they are called
+        here, the outputs included. ``names`` limits them to some. An array is good until the next one is asked for.
+
+        Raises:
+            onnxeq.errors.OnnxeqError: The program cannot be run step by step.
+        """
+
+    def kernels(self, feed: Feed) -> Iterator[KernelError]:
+        """How far each operator of the float32 run is from float64 arithmetic on its own inputs.
+
+        Operators without float arithmetic, or without a float64 kernel, are left out.
+        """
 
 
 class Converter(Protocol):

@@ -23,8 +23,11 @@ from onnxeq.graph.files import external_files, read
 from onnxeq.graph.inspect import ModelInfo
 from onnxeq.interface import pair_inputs
 from onnxeq.jobs import JobResult, Jobs, JobSpec
+from onnxeq.native_values import NativeValues
+from onnxeq.native_values import load as load_values
+from onnxeq.protocols import KernelError
 from onnxeq.records import export_from_record, ref_to_record, spec_from_record, spec_to_record
-from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, TensorSpec
+from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, Precision, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -55,6 +58,7 @@ class Request:
         seed: Seed of generated inputs and of a factory's random weights.
         opset: For exports; ``None`` leaves it to the exporter.
         trust: Whether code inside model files may run.
+        exporter: Which of a framework's exporters to use; empty for the one that its users get.
     """
 
     feeds: tuple[Feed, ...] = ()
@@ -63,6 +67,7 @@ class Request:
     seed: int = 0
     opset: int | None = None
     trust: bool = False
+    exporter: str = ""
 
     @classmethod
     def of(
@@ -74,6 +79,7 @@ class Request:
         seed: int = 0,
         opset: int | None = None,
         trust: bool = False,
+        exporter: str = "",
     ) -> Request:
         """Reads and checks what a caller handed over.
 
@@ -93,7 +99,7 @@ class Request:
             hint = f"choose one from {OLDEST_OPSET} to {newest}"
             raise UsageError(f"opset {opset} is unknown to the installed onnx", hint=hint)
         sizes = {name: tuple(shape) for name, shape in (shapes or {}).items()}
-        return cls(tuple(feeds), sizes, tuple(batches), seed, opset, trust)
+        return cls(tuple(feeds), sizes, tuple(batches), seed, opset, trust, exporter)
 
 
 OLDEST_OPSET = 7
@@ -151,6 +157,17 @@ class NativeSide:
         done = self.question("native-weights", "native weights", {}, {}).result()
         return load_feeds(done.out / "weights")[0]
 
+    def layers(self, precision: Precision = Precision.F64, names: Sequence[str] | None = None) -> NativeValues:
+        """The program's intermediate values on its smallest feed, by the names of the unfolded export."""
+        asked = {"precision": precision.value, "names": None if names is None else sorted(names)}
+        done = self.question("native-layers", f"native layers {precision.value}", asked, {"feeds": self.feeds}).result()
+        return load_values(done.out / "layers")
+
+    def kernels(self) -> tuple[KernelError, ...]:
+        """How far each operator of the float32 run on its smallest feed is from float64 on its own inputs."""
+        done = self.question("native-kernels", "native kernels", {}, {"feeds": self.feeds}).result()
+        return tuple(KernelError(**row) for row in done.data["kernels"])
+
     @property
     def feeds(self) -> Path:
         """The folder of the feeds."""
@@ -187,8 +204,7 @@ def reads_of(model: Path) -> dict[str, Path]:
     return {"model": model, **{f"data {i}": path for i, path in enumerate(data)}}
 
 
-_TRACES = ("feeds",)
-"""Folders that a native job writes beside its exports."""
+_TRACES = ("feeds",)  # folders that a native job writes beside its exports
 
 
 def is_model_proto(value: object) -> bool:
@@ -296,6 +312,7 @@ def prepare_native(
         "seed": request.seed,
         "trust": request.trust,
         "threads": jobs.threads_each,
+        "exporter": request.exporter,
     }
     params = {
         "load": load,

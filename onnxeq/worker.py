@@ -37,6 +37,8 @@ KINDS = {
     "native": "onnxeq.runners.native:prepare",
     "native-export": "onnxeq.runners.native:export",
     "native-ledger": "onnxeq.runners.ledger:beside",
+    "native-kernels": "onnxeq.runners.native_layers:kernels",
+    "native-layers": "onnxeq.runners.native_layers:layers",
     "native-run": "onnxeq.runners.native:run",
     "native-weights": "onnxeq.runners.native:weights",
     "normalize": "onnxeq.runners.normalizer:run",
@@ -44,6 +46,7 @@ KINDS = {
     "put-back": "onnxeq.runners.ledger:put_back",
     "referee": "onnxeq.runners.referee:run",
     "runtime": "onnxeq.runners.runtime:run",
+    "taught": "onnxeq.runners.taught:run",
 }
 """What each kind of job runs: a function of a :class:`Job` that returns a JSON object."""
 

@@ -4,6 +4,7 @@ The ladder says which rung broke. Each module here knows how to ask one kind of 
 cause as the ladder saw it and gives it back with its place, or several in its stead, each with its own proof.
 
 =================  =====================================================================
+:mod:`.exporter`   which native operator the exporter translated wrongly, in an export of our own
 :mod:`.graph`      which nodes and constants of an artifact are not the reference's
 :mod:`.lowering`   which node's rounding makes an output inaccurate
 :mod:`.native`     what in the framework itself makes its float32 run differ
@@ -18,7 +19,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from onnxeq.attribution import graph, lowering, native, runtime, weights
+from onnxeq.attribution import exporter, graph, lowering, native, runtime, weights
 from onnxeq.evidence import Evidence
 from onnxeq.jobs import Jobs
 from onnxeq.ladder import Units
@@ -30,6 +31,13 @@ Locator: TypeAlias = Callable[[Jobs, Evidence, Cause, Units], tuple[Cause, ...]]
 """Takes a broken rung's cause, gives the causes that a person can act on; the same one where nothing was found."""
 
 
+def _structure(jobs: Jobs, found: Evidence, cause: Cause, units: Units) -> tuple[Cause, ...]:
+    """The graph rung: an export of our own is the exporter's doing, any other artifact is held against one."""
+    if found.native is not None and found.native.exports:
+        return exporter.locate(jobs, found, cause, units)
+    return graph.locate(jobs, found, cause, units)
+
+
 def _constants(jobs: Jobs, found: Evidence, cause: Cause, units: Units) -> tuple[Cause, ...]:
     """The weights rung: the ledger's entries, or what the graphs side by side tell where it has none."""
     named = weights.locate(jobs, found, cause, units)
@@ -37,7 +45,7 @@ def _constants(jobs: Jobs, found: Evidence, cause: Cause, units: Units) -> tuple
 
 
 LOCATORS: Mapping[str, Locator] = {
-    "graph": graph.locate,
+    "graph": _structure,
     "interface": graph.locate_interface,
     "kernels": runtime.locate,
     "ledger": weights.locate,

@@ -31,6 +31,7 @@ def check(
     providers: o.ProviderList = "",
     runner: o.Runner = "",
     opset: o.Opset = None,
+    exporter: o.Exporter = "",
     accept: o.Accept = [],  # noqa: B006
     rtol: o.Rtol = None,
     atol: o.Atol = None,
@@ -65,7 +66,7 @@ def check(
     with JobProgress(Console(stderr=True), quiet=quiet) as progress:
         found: Report = run_check(
             source, target, inputs=inputs, shapes=inputs_.parse_shape(shape), batches=_batches(batch), seed=seed,
-            providers=o.split(providers) or None, runner=runner or None, opset=opset,
+            providers=o.split(providers) or None, runner=runner or None, opset=opset, exporter=exporter,
             accept=[a for item in accept for a in o.split(item)], rtol=rtol, atol=atol, timeout_s=timeout,
             trust=trust, use_cache=not no_cache, listener=progress, weights_only=weights_only,
         )  # fmt: skip

@@ -21,6 +21,7 @@ def convert(
     shape: o.Shape = [],  # noqa: B006 - typer copies defaults
     inputs: o.Inputs = [],  # noqa: B006
     opset: o.Opset = None,
+    exporter: o.Exporter = "",
     seed: o.Seed = 0,
     raw: Annotated[bool, typer.Option("--raw", help="Write the exporter's graph as it is, not normalised.")] = False,
     force: Force = False,
@@ -38,7 +39,7 @@ def convert(
 
     with JobProgress(Console(stderr=True), quiet=quiet) as progress:
         done = run(
-            source, output, inputs=inputs, shapes=inputs_.parse_shape(shape), opset=opset, seed=seed,
+            source, output, inputs=inputs, shapes=inputs_.parse_shape(shape), opset=opset, exporter=exporter, seed=seed,
             normalized=not raw, overwrite=force, timeout_s=timeout, trust=trust, listener=progress,
         )  # fmt: skip
     _say(done, json)

@@ -51,7 +51,7 @@ def beside(job: Job) -> dict[str, Any]:
     """
     from onnxeq.runners import native as native_runner
 
-    native = native_runner.loaded(job).weights()
+    native = native_runner.loaded_model(job).weights()
     job.step("load")
     return _write(job, native, load(job.inputs["model"]), _optional(job, "reference"))
 

@@ -28,7 +28,16 @@ from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, Precision, T
 from onnxeq.worker import Job
 from onnxeq.zoo import CONVERTER_GROUP
 
-__all__ = ["catalogue", "export", "load_converter", "loaded", "prepare", "run", "weights"]
+__all__ = [
+    "catalogue",
+    "export",
+    "load_converter",
+    "loaded_model",
+    "prepare",
+    "run",
+    "the_models_own_errors",
+    "weights",
+]
 
 
 def prepare(job: Job) -> dict[str, Any]:
@@ -41,7 +50,7 @@ def prepare(job: Job) -> dict[str, Any]:
         onnxeq.errors.OnnxeqError: What the converter says, or inputs that do not fit.
     """
     params = job.params
-    with _the_models_own_errors():
+    with the_models_own_errors():
         steps = _Steps(job.step)
         native, example = _load(job, steps)
         job.shared[_LOADED] = _Loaded(params["load"], native, steps)
@@ -72,8 +81,8 @@ def run(job: Job) -> dict[str, Any]:
     Raises:
         onnxeq.errors.OnnxeqError: What the converter says, or a model that is another one at every loading.
     """
-    with _the_models_own_errors():
-        return _execute(job, loaded(job), load_feeds(job.inputs["feeds"]))
+    with the_models_own_errors():
+        return _execute(job, loaded_model(job), load_feeds(job.inputs["feeds"]))
 
 
 def export(job: Job) -> dict[str, Any]:
@@ -82,8 +91,8 @@ def export(job: Job) -> dict[str, Any]:
     Raises:
         onnxeq.errors.OnnxeqError: What the converter says, or a model that is another one at every loading.
     """
-    with _the_models_own_errors():
-        native = loaded(job)
+    with the_models_own_errors():
+        native = loaded_model(job)
         job.step("export")
         forms = tuple(ExportForm(f) for f in job.params["forms"])
         return {"exports": [export_to_record(e, job.out) for e in native.export(job.out, forms, job.params["opset"])]}
@@ -95,8 +104,8 @@ def weights(job: Job) -> dict[str, Any]:
     Raises:
         onnxeq.errors.OnnxeqError: What the converter says, or a model that is another one at every loading.
     """
-    with _the_models_own_errors():
-        held = loaded(job).weights()
+    with the_models_own_errors():
+        held = loaded_model(job).weights()
         job.step("write")
         save_feeds(job.out / "weights", [held])
         return {"count": len(held)}
@@ -105,7 +114,7 @@ def weights(job: Job) -> dict[str, Any]:
 _LOADED = "native"
 
 
-def loaded(job: Job) -> Native:
+def loaded_model(job: Job) -> Native:
     """The model that an earlier job of this process left, or the same one loaded again."""
     loaded: _Loaded | None = job.shared.get(_LOADED)
     if loaded is not None and loaded.params == job.params["load"]:
@@ -163,7 +172,9 @@ def _load(job: Job, progress: Progress) -> tuple[Native, list[Feed]]:
     params = job.params["load"]
     ref = ref_from_record(params["ref"])
     specs = None if params["inputs"] is None else tuple(spec_from_record(s) for s in params["inputs"])
-    request = LoadRequest(ref, specs, int(params["seed"]), bool(params["trust"]), int(params["threads"]))
+    request = LoadRequest(
+        ref, specs, int(params["seed"]), bool(params["trust"]), int(params["threads"]), str(params.get("exporter", ""))
+    )
     if "model" in job.objects:
         model = job.objects["model"]
         return _owner(model).wrap(model, request, progress), []
@@ -283,7 +294,7 @@ def _text(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _the_models_own_errors() -> Iterator[None]:
+def the_models_own_errors() -> Iterator[None]:
     """An exception that came through the model's own ``forward`` or ``call`` is the user's to mend."""
     try:
         yield

@@ -24,7 +24,7 @@ from onnxeq_converters.from_keras.decompositions import DECOMPOSITIONS
 from onnxeq_converters.from_keras.framework import first_line, framework, require
 from onnxeq_converters.from_keras.program import Program
 
-__all__ = ["WideProgram", "widen"]
+__all__ = ["WideProgram", "wide_operator", "widen"]
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _CONTROL_FLOW: Mapping[str, tuple[str, ...]] = {
@@ -75,8 +75,12 @@ class WideProgram:
             raise CannotRun(f"native/f64 failed: {first_line(error)}") from error
 
 
-def widen(program: Program) -> WideProgram:
+def widen(program: Program, tensors: Sequence[Any] | None = None) -> WideProgram:
     """Rebuilds a program in float64.
+
+    Args:
+        program: The program.
+        tensors: What to compute: tensors of the trace; its outputs if ``None``.
 
     Raises:
         onnxeq.errors.CannotRun: Naming the operator and node that has no float64 form.
@@ -87,7 +91,7 @@ def widen(program: Program) -> WideProgram:
     captured = _captured_values(concrete)
     internal = {placeholder.name for _, placeholder in graph.captures}
     inputs = [t.name for t in concrete.inputs if t.name not in internal]
-    outputs = [concrete.structured_outputs[spec.name] for spec in program.signature.outputs]
+    outputs = [concrete.structured_outputs[s.name] for s in program.signature.outputs] if tensors is None else tensors
     library = _Library(graph.as_graph_def(add_shapes=True))
 
     def wide_function(*args: Any) -> list[Any]:
@@ -99,6 +103,17 @@ def widen(program: Program) -> WideProgram:
     function = tf.function(wide_function, autograph=False, input_signature=specs)
     function.get_concrete_function()
     return WideProgram(function)
+
+
+def wide_operator(op: Any, inputs: Sequence[Any]) -> Sequence[Any]:
+    """Adds the float64 form of one operator to the current graph; ``inputs`` are its own, widened.
+
+    Raises:
+        onnxeq.errors.CannotRun: It has none, or it runs other functions.
+    """
+    if op.type in _CALLS or op.type in _CONTROL_FLOW:
+        raise _refusal(op, "it runs other functions")
+    return _rebuild_operator(op, list(inputs), _Library(None))
 
 
 def _wide_type(dtype: Any) -> Any:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onnxeq.errors import BadInputs, CannotRun
-from onnxeq.protocols import LoadRequest, Progress
+from onnxeq.errors import BadInputs, CannotRun, UsageError
+from onnxeq.protocols import KernelError, LoadRequest, NativeValue, Progress
 from onnxeq.types import Array, Export, ExportForm, Feed, Precision, Signature, TensorSpec
-from onnxeq_converters.from_keras import exporting, float64, seeding
+from onnxeq_converters.from_keras import exporting, float64, layers, seeding
 from onnxeq_converters.from_keras.framework import first_line, framework, version
 from onnxeq_converters.from_keras.loading import Loaded
 from onnxeq_converters.from_keras.program import Program, flat_call, input_specs, trace
@@ -99,6 +99,19 @@ class KerasNative:
             found[name] = np.asarray(variable)
         return found
 
+    def layers(self, feed: Feed, precision: Precision, names: Collection[str] | None = None) -> Iterator[NativeValue]:
+        """The trace's tensors by the names that tf2onnx keeps; see :mod:`.layers`.
+
+        Raises:
+            onnxeq.errors.CannotRun: An operator has no float64 form, or the model raised.
+        """
+        arrays = _arranged(feed, self.signature.inputs)
+        return layers.values(self.program, arrays, double=precision is Precision.F64, names=names)
+
+    def kernels(self, feed: Feed) -> Iterator[KernelError]:
+        """How far each TensorFlow operator of the float32 run is from its float64 form."""
+        return layers.errors(self.program, _arranged(feed, self.signature.inputs))
+
     def _names(self) -> list[str]:
         return [spec.name for spec in self.signature.outputs]
 
@@ -107,9 +120,12 @@ def make_native(loaded: Loaded, request: LoadRequest, progress: Progress) -> Ker
     """Seeds the weights if they are to be seeded, then traces the model.
 
     Raises:
+        onnxeq.errors.UsageError: Another exporter than tf2onnx was asked for.
         onnxeq.errors.BadInputs: The model's inputs are not known.
         onnxeq.errors.CannotRun: The model does not run on them.
     """
+    if request.exporter not in ("", "tf2onnx"):
+        raise UsageError(f"Keras models have no exporter '{request.exporter}'", hint="it is tf2onnx")
     specs = input_specs(loaded.model, request.inputs, loaded.range)
     if loaded.seed is not None:
         progress("seed weights")

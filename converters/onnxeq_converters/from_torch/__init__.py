@@ -9,7 +9,9 @@ any object and a missing torch is a typed error.
 :mod:`.inputs`    which tensor goes where in ``forward``
 :mod:`.outputs`   names for whatever ``forward`` returns
 :mod:`.native`    the running program; :mod:`.float64` is how it runs in float64
-:mod:`.export`    the exporter, called once for both forms
+:mod:`.export`    the dynamo exporter, called once for both forms; :mod:`.torchscript` the older one
+:mod:`.layers`    the program behind the export, value by value
+:mod:`.kernels`   each operator of the float32 run against its float64 form
 :mod:`.seeding`   ``@seeded`` weights; :mod:`.calibration` keeps them healthy
 :mod:`.weights`   state dicts and fingerprints
 ================  ==========================================================================
@@ -53,7 +55,7 @@ def load(request: LoadRequest, progress: Progress) -> Native:
     if ref.weights == "seeded":
         progress("seed")
         _note(described, seeding.seed_weights(model, calling, ref.seed))
-    return native.TorchNative(model, calling, described, progress, request.threads)
+    return native.TorchNative(model, calling, described, progress, request.threads, request.exporter)
 
 
 def wrap(model: object, request: LoadRequest, progress: Progress) -> Native:
@@ -83,7 +85,7 @@ def wrap(model: object, request: LoadRequest, progress: Progress) -> Native:
         kind = f"seeded:{ref.seed}"
         _note(described, seeding.seed_weights(mine, calling, ref.seed))
     described["weights"] = kind
-    return native.TorchNative(mine, calling, described, progress, request.threads)
+    return native.TorchNative(mine, calling, described, progress, request.threads, request.exporter)
 
 
 def owns(model: object) -> bool:

@@ -1,4 +1,4 @@
-"""ONNX files from torch's dynamo exporter: one capture, saved as it is and then optimised."""
+"""ONNX files from torch's exporters. The dynamo one captures once; the graph is saved as it is and then optimised."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import inspect
 import io
 import logging
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,10 +18,16 @@ from onnxeq.errors import ExportFailed
 from onnxeq.protocols import Progress
 from onnxeq.types import Export, ExportForm
 
+from . import torchscript
 from .inputs import Calling, examples
+from .layers import Captured
 from .outputs import flatten, register
+from .reasons import reason_of
 
-__all__ = ["export"]
+__all__ = ["EXPORTERS", "Exported", "capture", "export"]
+
+EXPORTERS = ("dynamo", "torchscript")
+"""The exporters of torch; the first is the one that ``torch.onnx.export`` uses by itself."""
 
 _BATCH = "batch"
 _LOUD = ("torch.onnx", "torch.export", "torch._export", "torch.fx", "torch._guards", "onnxscript", "onnx_ir")
@@ -37,6 +42,21 @@ class _Captured:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Exported:
+    """What an exporter wrote.
+
+    Attributes:
+        exports: In the order of the forms that were asked for.
+        opset: Of the files.
+        captured: The graph behind them, if the exporter keeps one.
+    """
+
+    exports: tuple[Export, ...]
+    opset: int
+    captured: Captured | None
+
+
 def export(
     model: torch.nn.Module,
     calling: Calling,
@@ -45,7 +65,10 @@ def export(
     forms: tuple[ExportForm, ...],
     opset: int | None,
     progress: Progress,
-) -> tuple[tuple[Export, ...], int]:
+    exporter: str = EXPORTERS[0],
+    *,
+    dynamic: bool = True,
+) -> Exported:
     """Captures ``model`` once and writes one file per form.
 
     ``torch.onnx.export(optimize=True)`` is the same capture followed by ``ONNXProgram.optimize()``,
@@ -59,9 +82,8 @@ def export(
         forms: What to write.
         opset: The exporter's own choice when ``None``.
         progress: Told each step.
-
-    Returns:
-        The exports in the order of ``forms``, and the opset of the files.
+        exporter: One of :data:`EXPORTERS`.
+        dynamic: Whether to try for a dynamic batch.
 
     Raises:
         ExportFailed: With the exporter's reason in one line.
@@ -70,20 +92,50 @@ def export(
     register(outputs)
     folder.mkdir(parents=True, exist_ok=True)
     with _quiet():
-        captured = _capture(model, calling, opset, progress)
-        graph = captured.program.model.graph
-        if len(graph.outputs) != len(names) or len(graph.inputs) != len(calling.specs):
-            raise ExportFailed(
-                f"the exporter wrote {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
-                f"the model has {len(calling.specs)} and {len(names)}"
+        if exporter == "torchscript":
+            written = tuple(
+                torchscript.write(model, calling, names, folder, f, opset, progress, dynamic=dynamic) for f in forms
             )
-        _name_outputs(captured.program.model, names)
-        written: dict[ExportForm, Export] = {}
+            return Exported(tuple(e for e, _ in written), written[0][1] if written else 0, None)
+        captured, renamed = _named_capture(model, calling, names, opset, progress, dynamic=dynamic)
+        files: dict[ExportForm, Export] = {}
         for form in (ExportForm.UNFOLDED, ExportForm.DEPLOYED):
             if form in forms:
-                written[form] = _write(captured, form, folder, progress)
+                files[form] = _write(captured, form, folder, progress)
     used = int(captured.program.model.opset_imports[""])
-    return tuple(written[form] for form in forms), used
+    behind = Captured(captured.program.exported_program, renamed)
+    return Exported(tuple(files[form] for form in forms), used, behind)
+
+
+def capture(model: torch.nn.Module, calling: Calling, outputs: Any, opset: int | None, progress: Progress) -> Captured:
+    """The graph that the dynamo exporter translates, with the names that its values have in the file.
+
+    Raises:
+        ExportFailed: With the exporter's reason in one line.
+    """
+    register(outputs)
+    with _quiet():
+        captured, renamed = _named_capture(model, calling, tuple(flatten(outputs)), opset, progress)
+    return Captured(captured.program.exported_program, renamed)
+
+
+def _named_capture(
+    model: torch.nn.Module,
+    calling: Calling,
+    names: tuple[str, ...],
+    opset: int | None,
+    progress: Progress,
+    *,
+    dynamic: bool = True,
+) -> tuple[_Captured, dict[str, str]]:
+    captured = _capture(model, calling, opset, progress, dynamic=dynamic)
+    graph = captured.program.model.graph
+    if len(graph.outputs) != len(names) or len(graph.inputs) != len(calling.specs):
+        raise ExportFailed(
+            f"the exporter wrote {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
+            f"the model has {len(calling.specs)} and {len(names)}"
+        )
+    return captured, _name_outputs(captured.program.model, names)
 
 
 def _write(captured: _Captured, form: ExportForm, folder: Path, progress: Progress) -> Export:
@@ -96,7 +148,7 @@ def _write(captured: _Captured, form: ExportForm, folder: Path, progress: Progre
         path = folder / f"{form.value}.onnx"
         program.save(path)
     except Exception as error:  # whatever an exporter raises is its failure
-        raise ExportFailed(f"the exporter failed to write the {form.value} form: {_reason(error)}") from error
+        raise ExportFailed(f"the exporter failed to write the {form.value} form: {reason_of(error)}") from error
     graph = program.model.graph
     return Export(
         path=path,
@@ -108,16 +160,18 @@ def _write(captured: _Captured, form: ExportForm, folder: Path, progress: Progre
     )
 
 
-def _capture(model: torch.nn.Module, calling: Calling, opset: int | None, progress: Progress) -> _Captured:
+def _capture(
+    model: torch.nn.Module, calling: Calling, opset: int | None, progress: Progress, *, dynamic: bool
+) -> _Captured:
     """With a dynamic batch if the model allows it, else for one batch size, with a note that says why."""
-    shared = calling.shares_batch()
-    why = "the inputs have no batch axis in common"
+    shared = calling.shares_batch() if dynamic else ()
+    why = "the inputs have no batch axis in common" if dynamic else "it was asked for"
     if any(shared):
         progress("export: capture with a dynamic batch")
         try:
             program = _run_exporter(model, calling, opset, _EXAMPLE_BATCH)
         except Exception as error:  # tried again below without the dynamic axis
-            why = _reason(error)
+            why = reason_of(error)
         else:
             fixed = _fixed_batches(program, shared)
             if not fixed:
@@ -127,7 +181,7 @@ def _capture(model: torch.nn.Module, calling: Calling, opset: int | None, progre
     try:
         program = _run_exporter(model, calling, opset, None)
     except Exception as error:  # whatever an exporter raises is its failure
-        raise ExportFailed(f"torch.onnx.export failed: {_reason(error)}") from error
+        raise ExportFailed(f"torch.onnx.export failed: {reason_of(error)}") from error
     return _Captured(program, False, (f"batch baked in at export: {why}",))
 
 
@@ -172,8 +226,8 @@ def _fixed_batches(program: Any, shared: tuple[bool, ...]) -> list[str]:
     return [str(v.name) for v, is_shared in pairs if is_shared and isinstance(v.shape[0], int)]
 
 
-def _name_outputs(model: Any, names: tuple[str, ...]) -> None:
-    """Gives the graph's outputs their native names where no other value has the name already.
+def _name_outputs(model: Any, names: tuple[str, ...]) -> dict[str, str]:
+    """Gives the graph's outputs their native names where no other value has the name already; says what was renamed.
 
     The exporter calls an output after the operator that it came from (``linear_53``). An output that
     is an input, or that stands twice in the list, keeps its name: renaming it would rename the other.
@@ -182,11 +236,14 @@ def _name_outputs(model: Any, names: tuple[str, ...]) -> None:
     taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
     taken |= {value.name for node in graph.all_nodes() for value in node.outputs}
     values = list(graph.outputs)
+    renamed: dict[str, str] = {}
     for value, name in zip(values, names, strict=True):
         alone = sum(other is value for other in values) == 1
         if alone and name not in taken and value.producer() is not None:
+            renamed[str(value.name)] = name
             value.name = name
             taken.add(name)
+    return renamed
 
 
 @contextlib.contextmanager
@@ -203,13 +260,3 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-def _reason(error: BaseException) -> str:
-    """The first telling line of the innermost cause, without colours and banners."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    line = lines[0] if lines else ""
-    return f"{type(error).__name__}: {line}"[:300] if line else type(error).__name__

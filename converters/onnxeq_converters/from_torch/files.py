@@ -43,7 +43,7 @@ def from_program(program: Any, request: LoadRequest, progress: Progress) -> Torc
     model = private_copy(program.module())
     calling = resolve(model, request.inputs, _specs(program))
     described = {"model": request.ref.text or "torch.export program", "weights": "stored"}
-    return TorchNative(model, with_ranges(model, calling), described, progress, request.threads)
+    return TorchNative(model, with_ranges(model, calling), described, progress, request.threads, request.exporter)
 
 
 def _explain(path: Path, *, trust: bool) -> tuple[str]:

@@ -16,7 +16,8 @@ What has to be done, and why, numbered for the comments below:
    computed from the rounded constant (``_WITH_CONSTANTS``).
 6. torch has no fast float64 kernel for depthwise convolution (seconds per layer of a ConvNeXt); it
    is computed as a sum over the kernel's taps, the same sum in another order.
-7. ``scaled_dot_product_attention`` without a scale is exported as ``1/sqrt(shape)``, computed when
+7. ``rms_norm`` without an epsilon takes that of its type, which is float32's.
+8. ``scaled_dot_product_attention`` without a scale is exported as ``1/sqrt(shape)``, computed when
    the graph runs, so nothing in it is rounded.
 """
 
@@ -74,18 +75,23 @@ class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped 
         stack = ExitStack()
         attention = functional.scaled_dot_product_attention
         finfo = torch.finfo
+        rms_norm = functional.rms_norm
 
         def unrounded(*args: Any, **kwargs: Any) -> Any:
             if kwargs.get("scale") is not None:
                 kwargs["scale"] = as_float32(kwargs["scale"])
-            with self._unrounded():
+            with self.unrounded_scalars():
                 return attention(*args, **kwargs)
+
+        def rms_norm_float32(x: Any, shape: Any, weight: Any = None, eps: float | None = None) -> Any:
+            return rms_norm(x, shape, weight, finfo(torch.float32).eps if eps is None else eps)
 
         def float32_info(dtype: torch.dtype | None = None) -> Any:
             # The program asks about the dtype that it would have, which is float32 (rule 2).
             return finfo(torch.float32 if dtype in (None, torch.float64) else dtype)
 
         stack.enter_context(mock.patch.object(functional, "scaled_dot_product_attention", unrounded))
+        stack.enter_context(mock.patch.object(functional, "rms_norm", rms_norm_float32))
         stack.enter_context(mock.patch.object(torch, "finfo", float32_info))
         self._patches.append(stack)
         super().__enter__()
@@ -110,7 +116,8 @@ class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped 
         return _lift_result(func, args, kwargs, result)
 
     @contextmanager
-    def _unrounded(self) -> Iterator[None]:
+    def unrounded_scalars(self) -> Iterator[None]:
+        """Leaves Python floats as they are inside the block (rule 8)."""
         before, self._exact = self._exact, True
         try:
             yield

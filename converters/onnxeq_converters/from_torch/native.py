@@ -6,17 +6,18 @@ import contextlib
 import copy
 import functools
 import importlib.metadata
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from onnxeq.errors import UnusableModel
-from onnxeq.protocols import Progress
+from onnxeq.errors import UnusableModel, UsageError
+from onnxeq.protocols import KernelError, NativeValue, Progress
 from onnxeq.types import Array, Export, ExportForm, Feed, Precision, Signature, TensorSpec
 
-from . import export as exporter
+from . import export as exporting
+from . import kernels, layers
 from .float64 import Float64Mode, lift
 from .inputs import Calling, examples, to_array
 from .outputs import flatten
@@ -36,6 +37,10 @@ class TorchNative:
         described: What ``provenance`` says besides versions and the weights' fingerprint.
         progress: Told each step as it begins.
         threads: How many the float64 run may use; 0 for torch's own choice.
+        exporter: One of :data:`.export.EXPORTERS`; empty for the first.
+
+    Raises:
+        UsageError: torch has no such exporter.
     """
 
     def __init__(
@@ -45,12 +50,19 @@ class TorchNative:
         described: Mapping[str, str],
         progress: Progress,
         threads: int = 0,
+        exporter: str = "",
     ) -> None:
+        if exporter and exporter not in exporting.EXPORTERS:
+            known = " and ".join(exporting.EXPORTERS)
+            raise UsageError(f"torch has no exporter '{exporter}'", hint=f"it has {known}")
         self._model = model
         self._calling = calling
         self._described = dict(described)
         self._progress = progress
         self._threads = threads
+        self._exporter = exporter or exporting.EXPORTERS[0]
+        self._captured: layers.Captured | None = None
+        self._opset: int | None = None
         self._outputs: tuple[TensorSpec, ...] = ()
 
     @property
@@ -65,7 +77,7 @@ class TorchNative:
         return {
             "framework": "torch",
             **versions,
-            "exporter": "torch.onnx.export(dynamo=True)",
+            "exporter": f"torch.onnx.export(dynamo={self._exporter == 'dynamo'})",
             "threads": str(torch.get_num_threads()),
             **self._described,
             "weights_sha256": self._fingerprint,
@@ -101,12 +113,39 @@ class TorchNative:
 
     def export(self, folder: Path, forms: tuple[ExportForm, ...], opset: int | None) -> tuple[Export, ...]:
         """Writes the forms that are asked for; see :func:`onnxeq_converters.from_torch.export.export`."""
+        self._opset = opset
+        done = exporting.export(
+            self._model, self._calling, self._example_outputs(), folder, forms, opset, self._progress, self._exporter
+        )
+        self._captured = done.captured
+        self._described["opset"] = str(done.opset)
+        return done.exports
+
+    def layers(self, feed: Feed, precision: Precision, names: Collection[str] | None = None) -> Iterator[NativeValue]:
+        """The values of the graph that the dynamo exporter translates; see :mod:`.layers`.
+
+        Raises:
+            ExportFailed: The model cannot be captured.
+            CannotRun: An operator of the graph failed.
+        """
+        if self._captured is None:
+            outputs = self._example_outputs()
+            self._captured = exporting.capture(self._model, self._calling, outputs, self._opset, self._progress)
+        self._progress(f"layers of native/{precision.value}")
+        args, kwargs = self._calling.bind(self._calling.tensors(feed))
+        with plain_encoders():
+            yield from layers.values(self._captured, args, kwargs, double=precision is Precision.F64, names=names)
+
+    def kernels(self, feed: Feed) -> Iterator[KernelError]:
+        """How far each aten operator of the float32 run is from its float64 form; see :mod:`.kernels`."""
+        self._progress("kernels of native/f32")
+        args, kwargs = self._calling.bind(self._calling.tensors(feed))
+        return iter(kernels.errors(self._model, args, kwargs))
+
+    def _example_outputs(self) -> Any:
         args, kwargs = self._calling.bind(examples(self._calling))
         with torch.no_grad(), plain_encoders():
-            outputs = self._model(*args, **kwargs)
-        written, used = exporter.export(self._model, self._calling, outputs, folder, forms, opset, self._progress)
-        self._described["opset"] = str(used)
-        return written
+            return self._model(*args, **kwargs)
 
     def weights(self) -> dict[str, Array]:
         """Every parameter and buffer by its native name, as read-only views."""

@@ -1,0 +1,1 @@
+"""Trying operator cases: feeds, one side per framework, and the judge."""
