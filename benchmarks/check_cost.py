@@ -83,6 +83,9 @@ def main() -> int:
     rows: dict[str, list[tuple[float, int]]] = {"minimum": [], "check": []}
     with tempfile.TemporaryDirectory() as folder:
         environment = dict(os.environ, ONNXEQ_CACHE=f"{folder}/cache")
+        # Byte code as on anybody's machine: without it every process of the check compiles this project anew.
+        for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"):
+            environment.pop(name, None)
         commands = {
             "minimum": [sys.executable, "-c", MINIMUM, options.model, f"{folder}/model.onnx"],
             "check": [

@@ -73,3 +73,41 @@ def test_a_fault_is_found_on_either_side_of_the_jump(late: float, middle: float)
     report = onnxeq.check(_model(), _model(late, middle), inputs=[_feed()])
     assert report.verdict is Verdict.DIVERGENT
     assert "graph" in {c.rung for c in report.causes}
+
+
+def _resized(scale: float, *, late: float = 1.0, length: int = 68) -> onnx.ModelProto:
+    """``y = nearest(x * 1.1) @ V * late``, where some places lie on a half: 7.5 * 1.2 is 9."""
+    columns = int(np.float32(length) * np.float32(scale))
+    weights = np.random.default_rng(0).uniform(0.5, 1.5, (columns, OUTPUTS)).astype(np.float32) * np.float32(late)
+    stored = {"c": np.float32(1.1), "s": np.array([1, 1, 1, scale], np.float32), "V": weights}
+    nodes = [
+        helper.make_node("Mul", ["x", "c"], ["h"], name="scale"),
+        helper.make_node(
+            "Resize", ["h", "", "s"], ["r"], name="resample", mode="nearest",
+            coordinate_transformation_mode="asymmetric", nearest_mode="round_prefer_ceil",
+        ),
+        helper.make_node("MatMul", ["r", "V"], ["y"], name="mix"),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 4, length])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, 4, OUTPUTS])],
+        [numpy_helper.from_array(v, k) for k, v in stored.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def test_a_nearest_neighbour_beside_a_tie_is_re_anchored() -> None:
+    """Where a place in the input lies half way between two elements, float32 coordinates choose either."""
+    report = onnxeq.check(_resized(1.2))
+    kernels = _rung(report, "kernels")
+    assert kernels.max_abs > 0.1  # neighbours were chosen differently
+    assert kernels.status is Status.PASS
+    assert "node resample (Resize) decides" in kernels.reason
+    assert report.verdict is Verdict.EQUIVALENT
+
+
+def test_a_fault_behind_a_nearest_neighbour_is_found() -> None:
+    """The anchor hides neither another scale, whose places differ by more than rounding, nor what lies behind."""
+    assert onnxeq.check(_resized(1.2), _resized(1.2, late=1.0005)).verdict is Verdict.DIVERGENT
+    assert onnxeq.check(_resized(1.2), _resized(1.2004)).verdict is Verdict.DIVERGENT

@@ -184,6 +184,9 @@ def _kernels() -> list[tuple[str, str, int, list[np.ndarray], dict[str, object]]
         ("a mean that cancels", "Mean", 8, [large, normal(200), -large + normal(200)], {}),
         ("scatter that adds", "ScatterElements", 18, [normal(100, 4), rows, normal(100, 4, scale=1e3)],
          {"axis": 1, "reduction": "add"}),
+        ("root mean squares of 16", "RMSNormalization", 23, [normal(64, 16), 1 + normal(16, scale=0.3)], {}),
+        ("root mean squares far from zero", "RMSNormalization", 23, [100 + normal(64, 768), 1 + normal(768, scale=0.3)],
+         {}),
         ("instances of one element", "InstanceNormalization", 6, [normal(100, 4, 1), normal(4), normal(4)], {}),
         ("a sliding sum of squares", "LRN", 13, [normal(4, 16, 3, 3, scale=1e3) * (rng.random((1, 16, 1, 1)) < 0.5)
                                                  + normal(4, 16, 3, 3)], {"size": 1, "beta": 0.5, "bias": 2.0}),
@@ -215,3 +218,26 @@ def test_the_unit_covers_what_the_kernel_really_does(
     error = session.run(None, feed)[0] - exact
     unit = np.hypot(spread(executor, feed, RoundingNoise, amplitude=AMPLITUDE), U / 4 * np.abs(exact))
     assert 1 / 30 < np.sqrt(np.nanmean(np.square(error / np.maximum(unit, 1e-30)))) < 3
+
+
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_a_mean_that_is_not_subtracted_costs_nothing(mean: float) -> None:
+    """RMSNormalization: ``u/sqrt(3) * sqrt(3 + (1 + c/3)/4)`` of the result, ``c`` the chain of two blocks of terms,
+    wherever the mean lies; a LayerNormalization of the same values loses far more.
+    """
+    x = mean + np.random.default_rng(0).standard_normal((64, 256))
+    feed = {"x": x.astype(np.float32)}
+    units = {}
+    for op in ("RMSNormalization", "LayerNormalization"):
+        graph = helper.make_graph(
+            [helper.make_node(op, ["x", "s"], ["y"])], "g",
+            [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [64, 256])], [onnx.ValueInfoProto(name="y")],
+            [onnx.numpy_helper.from_array(np.ones(256, np.float32), "s")],
+        )  # fmt: skip
+        executor = Executor(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10))
+        relative = spread(executor, feed, RoundingNoise, amplitude=AMPLITUDE) / np.abs(executor.run(feed)["y"])
+        units[op] = float(np.sqrt(np.median(np.square(relative)))) / U
+    expected = np.sqrt((3 + (1 + 130 / 3) / 4) / 3)
+    assert units["RMSNormalization"] == pytest.approx(expected, rel=0.1)
+    if mean:
+        assert units["LayerNormalization"] > 30 * units["RMSNormalization"]

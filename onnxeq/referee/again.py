@@ -13,8 +13,10 @@ from onnxeq.referee.registry import Call, Value, find
 __all__ = ["compute_again"]
 
 
-def compute_again(info: NodeInfo, inputs: Sequence[Value]) -> list[Value] | None:
+def compute_again(info: NodeInfo, inputs: Sequence[Value], *, nudge: float = 0.0) -> list[Value] | None:
     """The outputs of a node for these inputs; ``None`` when it has no implementation of its own.
+
+    ``nudge`` is that of :class:`onnxeq.referee.registry.Call`.
 
     Raises:
         CannotRun: The node holds a sub-graph, which needs the values around it.
@@ -24,7 +26,7 @@ def compute_again(info: NodeInfo, inputs: Sequence[Value]) -> list[Value] | None
         return None
     call = Call(
         info.node, info.opset, decode_all(info.node.attribute), len(info.node.output), _no_graph,
-        input_dtypes=info.input_dtypes,
+        input_dtypes=info.input_dtypes, nudge=nudge,
     )  # fmt: skip
     given = operator.run(call, *inputs)
     return list(given) if isinstance(given, tuple) else [given]

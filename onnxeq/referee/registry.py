@@ -35,6 +35,8 @@ class Call:
         input_dtypes: The declared element type of each input (``float16`` for a float16 value that is
             held in float64); empty for an absent one.
         owned: The inputs that nobody else will read, so that they may be overwritten.
+        nudge: Relative displacement of the coordinates by which nearest neighbours are chosen: what else rounding
+            may choose is asked so.
     """
 
     node: onnx.NodeProto
@@ -45,6 +47,7 @@ class Call:
     exact: bool = False
     input_dtypes: tuple[str, ...] = ()
     owned: frozenset[int] = frozenset()
+    nudge: float = 0.0
 
     def get(self, name: str, default: Any = None) -> Any:
         """The attribute ``name``, or ``default`` when the node does not carry it."""

@@ -20,7 +20,7 @@ from onnxeq.arrays import save_feeds
 from onnxeq.graph.files import write
 from onnxeq.graph.inspect import load
 from onnxeq.inputs import adapt
-from onnxeq.noise import AMPLITUDE, RoundingNoise
+from onnxeq.noise import AMPLITUDE, UNIT_ROUNDOFF, RoundingNoise
 from onnxeq.perturbation import Signs
 from onnxeq.referee import Executor
 from onnxeq.referee.again import compute_again
@@ -41,9 +41,12 @@ Real: TypeAlias = "NDArray[np.float64]"
 
 DISCONTINUOUS = frozenset(
     "Round Floor Ceil Sign Cast CastLike QuantizeLinear DynamicQuantizeLinear ArgMax ArgMin TopK Hardmax Mod "
-    "Equal Less Greater LessOrEqual GreaterOrEqual NonMaxSuppression".split()
+    "Equal Less Greater LessOrEqual GreaterOrEqual NonMaxSuppression Resize Upsample".split()
 )
-"""Operators whose results jump: casts count where they make integers."""
+"""Operators whose results jump: casts count where they make integers, resampling where it takes the nearest."""
+
+_RESAMPLING = frozenset({"Resize", "Upsample"})
+"""Their jumps come from coordinates, which runtimes compute in float32; what they give are values handed on."""
 
 _DRAWS = 2
 _TRIES = 24
@@ -77,7 +80,7 @@ def run(job: Job) -> dict[str, Any]:
     params = job.params
     job.step("load")
     model = load(job.inputs["model"])
-    nodes = [n for n in model.graph.node if n.op_type in DISCONTINUOUS and n.domain in ("", "ai.onnx")]
+    nodes = [n for n in model.graph.node if _jumps(n)]
     feeds = feeds_of(job)
     own = [o.name for o in model.graph.output]
     if not nodes:
@@ -96,12 +99,20 @@ def run(job: Job) -> dict[str, Any]:
         base, unit, decisions = _anchored(executor, given, probed[index], int(params["seed"]))
         anchored.append(base)
         units.append(unit)
-        flips += [
+        rows = [
             {**_row(d, index), "explained": _explained(d, int(params["seed"]) + i)} for i, d in enumerate(decisions)
         ]
+        flips += [row for row in rows if row["count"]]
     save_feeds(job.out / "anchored", anchored)
     save_feeds(job.out / "unit", units)
     return {"flips": flips}
+
+
+def _jumps(node: onnx.NodeProto) -> bool:
+    """Whether a node is one of the discontinuous."""
+    modes = [a.s for a in node.attribute if a.name == "mode"]
+    nearest = node.op_type not in _RESAMPLING or modes in ([], [b"nearest"])
+    return node.op_type in DISCONTINUOUS and node.domain in ("", "ai.onnx") and nearest
 
 
 def _probe(job: Job, model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], feeds: Sequence[Feed]) -> list[Feed]:
@@ -157,7 +168,7 @@ class _Anchor:
 
     def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
         node = info.node
-        if info.path or info.exact or node.op_type not in DISCONTINUOUS or node.output[0] not in self._theirs:
+        if info.path or info.exact or not _jumps(node) or node.output[0] not in self._theirs:
             return outputs if self._noise is None else self._noise.node(info, inputs, outputs)
         theirs = [self._theirs.get(name) for name in node.output]
         fits = all(t is None or np.shape(t) == np.shape(o) for t, o in zip(theirs, outputs, strict=False))
@@ -181,9 +192,30 @@ def _other(ours: Value, theirs: Value) -> NDArray[np.bool_]:
     return np.asarray(~np.isclose(a, b, rtol=_CLOSE, atol=0.0, equal_nan=True))
 
 
+def _reach(decision: _Decision) -> list[Any]:
+    """How far each input may be moved: the limit's number of units of its own noise."""
+    reach = []
+    for position in range(len(decision.inputs)):
+        mean = sum(draw[position] for draw in decision.squares) / max(1, len(decision.squares))
+        # As in measure.compare: a small unit may be luck of the draw, the typical one holds as well.
+        reach.append(AMPLITUDE * np.sqrt((mean + np.mean(mean)) / 2 + np.zeros(1)))
+    return reach
+
+
+def _open(decision: _Decision, given: Sequence[Value], reach: Sequence[Any]) -> list[NDArray[np.bool_]]:
+    """The elements of ``given`` that the runtime decided differently."""
+    found = [_other(o, t) for o, t in zip(given, decision.theirs, strict=False)]
+    if decision.info.node.op_type in _RESAMPLING:  # what was handed on may have been rounded before
+        near = [
+            np.abs(np.asarray(o, np.float64) - t) <= np.max(reach[0])
+            for o, t in zip(given, decision.theirs, strict=False)
+        ]
+        found = [f & ~n for f, n in zip(found, near, strict=True)]
+    return found
+
+
 def _row(decision: _Decision, feed: int) -> dict[str, Any]:
-    exact = compute_again(decision.info, decision.inputs) or []
-    flipped = [_other(o, t) for o, t in zip(exact, decision.theirs, strict=False)]
+    flipped = _open(decision, compute_again(decision.info, decision.inputs) or [], _reach(decision))
     worst = max(flipped, key=lambda f: int(f.sum()), default=np.zeros(0, dtype=bool))
     node = decision.info.node
     return {
@@ -197,22 +229,17 @@ def _row(decision: _Decision, feed: int) -> dict[str, Any]:
 
 def _explained(decision: _Decision, seed: int) -> bool:
     """Whether every element that differs is what the node gives for inputs within the limit's reach."""
-    reach = []
-    for position in range(len(decision.inputs)):
-        mean = sum(draw[position] for draw in decision.squares) / max(1, len(decision.squares))
-        # As in measure.compare: a small unit may be luck of the draw, the typical one holds as well.
-        reach.append(AMPLITUDE * np.sqrt((mean + np.mean(mean)) / 2 + np.zeros(1)))
+    reach = _reach(decision)
     signs = Signs(seed)
-    open_ = [
-        _other(o, t) for o, t in zip(compute_again(decision.info, decision.inputs) or [], decision.theirs, strict=False)
-    ]
-    for _ in range(_TRIES):
+    open_ = _open(decision, compute_again(decision.info, decision.inputs) or [], reach)
+    for attempt in range(_TRIES):
         moved = [
             v + signs(v.shape) * r if isinstance(v, np.ndarray) and v.dtype == np.float64 and v.size else v
             for v, r in zip(decision.inputs, reach, strict=True)
         ]
-        given = compute_again(decision.info, moved) or []
-        open_ = [still & _other(o, t) for still, o, t in zip(open_, given, decision.theirs, strict=False)]
+        nudge = AMPLITUDE * UNIT_ROUNDOFF["float32"] * (1 if attempt % 2 else -1)
+        given = compute_again(decision.info, moved, nudge=nudge) or []
+        open_ = [still & now for still, now in zip(open_, _open(decision, given, reach), strict=False)]
         if not any(still.any() for still in open_):
             return True
     return False

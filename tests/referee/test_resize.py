@@ -55,9 +55,26 @@ def test_antialias(run_node: Run, mode: str) -> None:
 @pytest.mark.parametrize("rounding", ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
 @pytest.mark.parametrize("coordinates", ["half_pixel", "asymmetric", "align_corners", "tf_half_pixel_for_nn"])
 def test_nearest(against_onnxruntime: Check, rounding: str, coordinates: str) -> None:
-    """Every rounding under every coordinate transformation, away from float32 ties."""
+    """Every rounding under every coordinate transformation, away from ties (7 * 8 / 16 is one)."""
     attributes = {"nearest_mode": rounding, "coordinate_transformation_mode": coordinates}
-    against_onnxruntime("Resize", 11, (_f(1, 1, 7, 5), NO, NO, _sizes(1, 1, 16, 3)), attributes)
+    rows = 17 if coordinates == "asymmetric" else 16
+    against_onnxruntime("Resize", 11, (_f(1, 1, 7, 5), NO, NO, _sizes(1, 1, rows, 3)), attributes)
+
+
+@pytest.mark.parametrize("scale", [1.7, 1.3, 0.3, 2 / 3, 2.1])
+@pytest.mark.parametrize("coordinates", ["asymmetric", "half_pixel"])
+@pytest.mark.parametrize("rounding", ["floor", "ceil"])
+def test_nearest_is_chosen_in_float32(
+    run_node: Run, against_onnxruntime: Check, rounding: str, coordinates: str, scale: float
+) -> None:
+    """17 / 1.7 is 10, although the stored 1.7 is larger: an index is made in float32, as every runtime does."""
+    scales = np.array([1, 1, 1, scale], np.float32)
+    attributes = {"nearest_mode": rounding, "coordinate_transformation_mode": coordinates}
+    places = np.arange(79, dtype=np.float32).reshape(1, 1, 1, 79)
+    against_onnxruntime("Resize", 19, (places, None, scales), attributes)
+    if scale == 1.7 and coordinates == "asymmetric":
+        (got,) = run_node("Resize", 19, (places, None, scales), attributes)
+        assert got[0, 0, 0, 17::17].tolist() == [10.0 * k for k in range(1, 8)]  # in float64 one less, by floor
 
 
 @pytest.mark.parametrize(

@@ -43,29 +43,31 @@ class _Style:
     exclude_outside: bool
     antialias: bool
     extrapolation: float
+    nudge: float = 0.0
 
 
-def _original(axis: _Axis, mode: str) -> NDArray[np.float64]:
-    """Where each output element lies in the input, by the coordinate transformation mode."""
-    x = np.arange(axis.output, dtype=np.float64)
+def _original(axis: _Axis, mode: str, kind: type[np.floating[Any]] = np.float64) -> NDArray[np.floating[Any]]:
+    """Where each output element lies in the input, by the coordinate transformation mode, computed in ``kind``."""
+    x = np.arange(axis.output).astype(kind)
+    half, size, output, scale = kind(0.5), kind(axis.size), kind(axis.output), kind(axis.scale)
     if mode == "half_pixel":
-        return (x + 0.5) / axis.scale - 0.5
+        return (x + half) / scale - half
     if mode == "half_pixel_symmetric":
-        adjustment = axis.output / (axis.scale * axis.size)
-        return axis.size / 2 * (1 - adjustment) + (x + 0.5) / axis.scale - 0.5
+        adjustment = output / (scale * size)
+        return size / 2 * (1 - adjustment) + (x + half) / scale - half
     if mode == "pytorch_half_pixel":
-        return (x + 0.5) / axis.scale - 0.5 if axis.output > 1 else np.zeros(axis.output)
+        return (x + half) / scale - half if axis.output > 1 else np.zeros_like(x)
     if mode == "align_corners":
-        return x * (axis.size - 1) / (axis.output - 1) if axis.output > 1 else np.zeros(axis.output)
+        return x * (size - 1) / (output - 1) if axis.output > 1 else np.zeros_like(x)
     if mode == "asymmetric":
-        return x / axis.scale
+        return x / scale
     if mode == "tf_half_pixel_for_nn":
-        return (x + 0.5) / axis.scale
+        return (x + half) / scale
     if mode == "tf_crop_and_resize":
-        start, end = axis.roi
+        start, end = (kind(place) for place in axis.roi)
         if axis.output > 1:
-            return start * (axis.size - 1) + x * (end - start) * (axis.size - 1) / (axis.output - 1)
-        return np.full(axis.output, 0.5 * (start + end) * (axis.size - 1))
+            return start * (size - 1) + x * (end - start) * (size - 1) / (output - 1)
+        return np.full(axis.output, half * (start + end) * (size - 1))
     raise ValueError(f"coordinate_transformation_mode {mode!r} is not defined")
 
 
@@ -91,10 +93,14 @@ def cubic_weights(distance: NDArray[np.float64], a: float) -> NDArray[np.float64
 
 def _taps(axis: _Axis, style: _Style) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Input indices and weights, ``[taps,output]``; they sum to one over the taps."""
-    x = _original(axis, style.coordinates)
     if style.mode == "nearest":
+        # An index, like a size, is what every runtime computes it to be in float32: 17 / 1.7 is 10 there, and 9.9999997
+        # from the stored scale's exact value.
+        x = _original(axis, style.coordinates, np.float32).astype(np.float64)
+        x += style.nudge * (np.abs(x) + 1)
         index = _nearest(x, style.nearest, axis.scale)
         return np.clip(index, 0, axis.size - 1)[None], np.ones((1, axis.output))
+    x = _original(axis, style.coordinates)
     radius = 1 if style.mode == "linear" else 2
     squeeze = min(axis.scale, 1.0) if style.antialias else 1.0
     if squeeze < 1.0:
@@ -166,6 +172,7 @@ def _style(call: Call) -> _Style:
         exclude_outside=bool(call.get("exclude_outside", 0)),
         antialias=bool(call.get("antialias", 0)),
         extrapolation=call.get("extrapolation_value", 0.0),
+        nudge=call.nudge,
     )
 
 
@@ -208,10 +215,11 @@ def resize(call: Call, X: Value, roi: Value = None, scales: Value = None, sizes:
 _OLD = _Style("nearest", "asymmetric", "simple", -0.75, False, False, 0.0)
 
 
-def _resize_old(mode: str, X: NDArray[Any], scales: Sequence[float]) -> NDArray[Any]:
+def _resize_old(call: Call, X: NDArray[Any], scales: Sequence[float]) -> NDArray[Any]:
+    mode = call.get("mode", "nearest")
     style = _Style(
         "linear" if mode in ("linear", "bilinear") else mode,
-        _OLD.coordinates, _OLD.nearest, _OLD.cubic_a, False, False, 0.0,
+        _OLD.coordinates, _OLD.nearest, _OLD.cubic_a, False, False, 0.0, call.nudge,
     )  # fmt: skip
     output = _sizes_by_scale(X.shape, scales, [1.0] * X.ndim)
     plans = [_Axis(n, o, s, (0.0, 1.0)) for n, o, s in zip(X.shape, output, scales, strict=True)]
@@ -221,23 +229,23 @@ def _resize_old(mode: str, X: NDArray[Any], scales: Sequence[float]) -> NDArray[
 @op("Resize", since=10, until=10, witnesses=("onnxruntime", "spec"))
 def resize_10(call: Call, X: Value, scales: Value) -> Value:
     """Opset 10: ``x / scale``, nearest by truncation (upwards when shrinking)."""
-    return _resize_old(call.get("mode", "nearest"), X, [float(v) for v in scales])
+    return _resize_old(call, X, [float(v) for v in scales])
 
 
 @op("Upsample", since=9, witnesses=("suite", "onnxruntime"))
 def upsample(call: Call, X: Value, scales: Value) -> Value:
     """The scales are an input; otherwise as Resize in opset 10."""
-    return _resize_old(call.get("mode", "nearest"), X, [float(v) for v in scales])
+    return _resize_old(call, X, [float(v) for v in scales])
 
 
 @op("Upsample", since=7, until=8, witnesses=("onnxruntime", "spec"))
 def upsample_7(call: Call, X: Value) -> Value:
     """The scales are an attribute."""
-    return _resize_old(call.get("mode", "nearest"), X, call.get("scales"))
+    return _resize_old(call, X, call.get("scales"))
 
 
 @op("Upsample", until=6, witnesses=("spec",))
 def upsample_1(call: Call, X: Value) -> Value:
     """The first version scales height and width only."""
     scales = [1.0, 1.0, call.get("height_scale"), call.get("width_scale")]
-    return _resize_old(call.get("mode", "nearest"), X, scales)
+    return _resize_old(call, X, scales)
