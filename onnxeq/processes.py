@@ -60,7 +60,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=self._early,
             stderr=subprocess.STDOUT,
-            env=_environment(threads),
+            env=_environment(kind, threads),
             start_new_session=True,
         )
 
@@ -220,12 +220,20 @@ class _Steps:
                 self._tell(self.last)
 
 
-def _environment(threads: int) -> dict[str, str]:
+_ARRAYS = frozenset({"anchor", "blame", "referee"})
+"""Kinds of job that run the referee."""
+
+
+def _environment(kind: str, threads: int) -> dict[str, str]:
     env = dict(os.environ)
     env["PYTHONSAFEPATH"] = "1"  # a folder named like a framework must not shadow it
     env.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Several jobs share the cores: a thread that waits must not burn the core that its partner waits for.
     env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if kind in _ARRAYS:
+        # Large arrays come and go with every node: memory that was given back would be cleared page by page again.
+        env.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
+        env.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31))
     if threads:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             env[name] = str(threads)

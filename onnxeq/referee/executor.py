@@ -322,8 +322,9 @@ class Executor:
         return self._bodies[key]
 
 
-_KEEP_BYTES = 2 << 30
-"""Lifted constants kept between runs, so that runs of one model do not widen its weights again and again."""
+_KEEP_BYTES = 32 << 20
+"""Lifted constants kept between runs. Widening a ResNet-50's weights anew takes a twelfth of a run, and holding them
+took twice the model's size: several runs go on side by side."""
 
 _ABSENT = Entry(None, "", Kind.CONSTANT)
 

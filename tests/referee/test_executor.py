@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -355,3 +356,23 @@ def test_interface() -> None:
     executor = Executor(_model("g (float[N,3] x) => (int64[2] y) { y = Shape(x) }"))
     assert [spec.text() for spec in executor.inputs] == ["float32[N,3]"]
     assert [spec.text() for spec in executor.outputs] == ["int64[2]"]
+
+
+def test_large_constants_are_not_held_between_runs() -> None:
+    """A weight of 48 MB in float64 is widened anew for each run, so that what is left after it is the stored form."""
+    weight = np.ones((1500, 4000), np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 1500])], [onnx.ValueInfoProto(name="y")],
+        [numpy_helper.from_array(weight, "w")],
+    )  # fmt: skip
+    executor = Executor(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    tracemalloc.start()
+    try:
+        for _ in range(2):
+            assert executor.run({"x": np.ones((1, 1500), np.float32)})["y"][0, 0] == 1500
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2**22
+    assert most > weight.size * 8
