@@ -46,9 +46,9 @@ class _Style:
     nudge: float = 0.0
 
 
-def _original(axis: _Axis, mode: str, kind: type[np.floating[Any]] = np.float64) -> NDArray[np.floating[Any]]:
+def _original(axis: _Axis, mode: str, kind: type[np.float32 | np.float64] = np.float64) -> NDArray[Any]:
     """Where each output element lies in the input, by the coordinate transformation mode, computed in ``kind``."""
-    x = np.arange(axis.output).astype(kind)
+    x: NDArray[Any] = np.arange(axis.output).astype(kind)
     half, size, output, scale = kind(0.5), kind(axis.size), kind(axis.output), kind(axis.scale)
     if mode == "half_pixel":
         return (x + half) / scale - half
