@@ -26,11 +26,11 @@ from onnxeq.arrays import load_feeds
 from onnxeq.errors import CannotRun, OnnxeqError
 from onnxeq.graph.inspect import load
 from onnxeq.layers.probes import GraphIndex, Prober
+from onnxeq.layers.program import native_name
 from onnxeq.layers.suspects import Analysis, Suspect, analyse
 from onnxeq.layers.trials import Bench
 from onnxeq.referee import Executor
 from onnxeq.referee.plan import node_label
-from onnxeq.layers.program import native_name
 from onnxeq.runners.runtime import feeds_of, options_of, runner_of
 from onnxeq.worker import Job
 

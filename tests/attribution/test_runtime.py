@@ -147,7 +147,7 @@ def test_a_node_inside_a_branch_is_named_by_the_node_around_it() -> None:
 
 
 def transposed_times_vector() -> onnx.ModelProto:
-    """onnxruntime's MatmulTransposeFusion ignores the transposition before a vector."""
+    """Onnxruntime's MatmulTransposeFusion ignores the transposition before a vector."""
     nodes = [
         helper.make_node("Relu", ["x"], ["r"], name="first"),
         helper.make_node("Transpose", ["r"], ["t"], perm=[1, 0], name="turn"),
@@ -158,7 +158,7 @@ def transposed_times_vector() -> onnx.ModelProto:
 
 
 def test_a_fault_of_onnxruntimes_optimiser_is_named_by_level_pass_and_node() -> None:
-    """The pass is found by halving the list of passes, with what is left without it; the level is the one that has it."""
+    """The pass is found by halving the list, with what is left without it; the level is the one that has it."""
     (cause,) = runtime_causes(onnxeq.check(transposed_times_vector()))
     assert (cause.rung, cause.where.node, cause.where.op_type) == ("optimizer", "product", "MatMul")
     assert "the pass MatmulTransposeFusion makes it" in cause.evidence
@@ -168,7 +168,7 @@ def test_a_fault_of_onnxruntimes_optimiser_is_named_by_level_pass_and_node() -> 
 
 
 def test_a_model_that_is_refused_once_optimised_is_divergent() -> None:
-    """onnxruntime takes this int8 model plain and refuses it optimised: a fault of the runtime, with its pass."""
+    """Onnxruntime takes this int8 model plain and refuses it optimised: a fault of the runtime, with its pass."""
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], name="to_int8"),
         helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"], name="from_int8"),
@@ -184,9 +184,7 @@ def test_a_kernel_that_gives_another_shape_is_named() -> None:
     """SAME padding with a dilation: the text gives 7 windows, onnxruntime's MaxPool 6."""
     nodes = [
         helper.make_node("Relu", ["x"], ["r"], name="first"),
-        helper.make_node(
-            "MaxPool", ["r"], ["y"], name="pool", kernel_shape=[2], dilations=[2], auto_pad="SAME_UPPER"
-        ),
+        helper.make_node("MaxPool", ["r"], ["y"], name="pool", kernel_shape=[2], dilations=[2], auto_pad="SAME_UPPER"),
     ]
     (cause,) = runtime_causes(onnxeq.check(model_of(nodes, {"x": [1, 1, 7]}, {"y": [1, 1, None]}, {})))
     assert (cause.where.node, cause.where.op_type) == ("pool", "MaxPool")

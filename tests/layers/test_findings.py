@@ -62,8 +62,8 @@ def other_operator(model: onnx.ModelProto) -> None:
 
 
 def extra_node(model: onnx.ModelProto) -> None:
-    model.graph.node.insert(3, helper.make_node("Tanh", ["c2"], ["t"], name="extra"))
-    _node(model, "relu2").input[0] = "t"
+    model.graph.node.insert(4, helper.make_node("Tanh", ["r2"], ["t"], name="extra"))
+    _node(model, "pool").input[0] = "t"
 
 
 def missing_node(model: onnx.ModelProto) -> None:
@@ -77,7 +77,7 @@ FAULTS: tuple[tuple[Edit, CauseKind, int, str], ...] = (
     (swapped, CauseKind.WEIGHTS, 0, "input W"),
     (moved_pads, CauseKind.GRAPH, 0, "attribute pads is [0, 1, 2, 1], the reference has [1, 1, 1, 1]"),
     (other_operator, CauseKind.GRAPH, 1, "it is Elu, the reference has Relu"),
-    (extra_node, CauseKind.GRAPH, 3, "the reference has no such node there"),
+    (extra_node, CauseKind.GRAPH, 4, "the reference has no such node there"),
     (missing_node, CauseKind.GRAPH, 1, "Relu (relu1 in the reference) is missing between"),
 )
 """Edit, cause, position of the node to be named in the edited file, what is said."""
@@ -190,7 +190,7 @@ def test_a_scalar_is_the_graph_s_fault_and_a_matrix_the_weights(walk: Walk) -> N
 
 
 def test_channels_last_is_another_layout_and_no_fault(walk: Walk, conv_net: MakeConvNet) -> None:
-    """A graph whose elementwise part runs channels-last between transposes has no findings, and its faults are named."""
+    """An elementwise part that runs channels-last between transposes has no findings; a fault in it is named."""
 
     def turned(operator: str) -> onnx.ModelProto:
         model = renamed(conv_net())
