@@ -244,8 +244,8 @@ def _sequences(name: str, exact: Value, theirs: Value) -> Measure:
 
 
 _SCATTER = 0.01
-"""Share of an error's energy that is left of a rounding's after the best ``a + b*y``. A factor or a shift leaves none; a
-conversion that cuts bits off is biased, but leaves a third and more."""
+"""Share of an error's energy that is left of a rounding's after the best ``a + b*y``. A factor or a shift leaves none;
+a conversion that cuts bits off is biased, but leaves a third and more."""
 
 
 def _scattered(exact: Real, delta: Real) -> bool:

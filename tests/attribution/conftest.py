@@ -18,6 +18,7 @@ class InlineJobs(Jobs):
     _done: ClassVar[dict[str, JobResult]] = {}
 
     def start(self, spec: JobSpec, lane: Lane | None = None, *, urgent: bool = False) -> Future[JobResult]:
+        """Runs it now."""
         future: Future[JobResult] = Future()
         try:
             key = _key(spec)

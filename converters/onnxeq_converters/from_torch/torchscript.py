@@ -35,7 +35,7 @@ def write(
     *,
     dynamic: bool = True,
 ) -> tuple[Export, int]:
-    """Writes one form, with a dynamic batch where it is asked for and the inputs have one in common; gives its opset too.
+    """Writes one form, with a dynamic batch if it is asked for and the inputs have one in common; gives its opset, too.
 
     Raises:
         ExportFailed: With the exporter's reason in one line.
