@@ -189,7 +189,7 @@ def widen_output(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("fault", "where"),
     [
-        (scale_channel, "graph"),
+        (scale_channel, "ledger"),
         (move_pad, "graph"),
         (flip_tiny, "graph"),
         (drop_output, "interface"),

@@ -15,8 +15,8 @@ def test_version_and_help(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out.startswith("onnxeq 0.")
     assert run(["--help"]) == 0
     shown = capfd.readouterr().out
-    assert all(name in shown for name in ("check", "convert", "normalize", "zoo", "doctor"))
-    for command in ("check", "convert", "normalize", "zoo", "doctor"):
+    assert all(name in shown for name in ("check", "convert", "ledger", "normalize", "zoo", "doctor"))
+    for command in ("check", "convert", "ledger", "normalize", "zoo", "doctor"):
         assert run([command, "--help"]) == 0
 
 
