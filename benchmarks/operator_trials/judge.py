@@ -18,6 +18,8 @@ from onnxeq.errors import OnnxeqError
 from onnxeq.graph.inspect import load
 from onnxeq.ladder import Execution, RungPlan, Units
 from onnxeq.runners import ort, referee
+from onnxeq.runners.runtime import flatten
+from onnxeq.runtimes import choose_runner
 from onnxeq.types import Feed, Rung, Status
 from onnxeq.worker import Job
 
@@ -136,8 +138,18 @@ def _execute(
     same = _same_graph(unfolded, deployed)
     runs = {
         "referee/f64": (referee.run, deployed, "deployed-referee", {"rounding": True, "floor": True}),
-        "ort/cpu plain": (ort.run, deployed, "plain", {"provider": "cpu", "optimize": False, "tf32": False}),
-        "ort/cpu": (ort.run, deployed, "optimised", {"provider": "cpu", "optimize": True, "tf32": False}),
+        "ort/cpu plain": (
+            ort.run,
+            deployed,
+            "plain",
+            {"runner": choose_runner(None).params(), "provider": "cpu", "optimize": False, "tf32": False},
+        ),
+        "ort/cpu": (
+            ort.run,
+            deployed,
+            "optimised",
+            {"runner": choose_runner(None).params(), "provider": "cpu", "optimize": True, "tf32": False},
+        ),
         "onnx.reference": (_reference, unfolded, "reference", {}),
     }
     if not same:
@@ -191,7 +203,7 @@ def _reference(job: Job) -> dict[str, Any]:
     except Exception as error:  # it raises anything
         text = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise CannotRun(f"onnx.reference fails: {text}") from error
-    save_feeds(job.out / "trace", [ort.flatten(evaluator.output_names, values) for values in made])
+    save_feeds(job.out / "trace", [flatten(evaluator.output_names, values) for values in made])
     return {}
 
 
