@@ -182,7 +182,8 @@ class ArtifactRuns:
             "provider": "cuda" if cuda else "cpu", "tf32": target == "ort/cuda", "order": list(order), "limit": limit,
             "settings": optimize and not cuda and source == self.runtime.plain,
         }  # fmt: skip
-        reads = {**self.question.inputs, "base": base.out / "trace", "unit": noise.out / "rounding"}
+        reads = {**self.question.inputs, "base": base.out / "trace"}
+        reads |= {"exact": noise.out / "trace", "unit": noise.out / "rounding"}
         asked = replace(self.question, kind="isolate", label=f"isolate {target}", params=params, inputs=reads)
         found = _outcome(jobs.start(asked))
         return {} if found.job is None else found.job.data

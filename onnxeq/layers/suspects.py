@@ -55,7 +55,6 @@ class Analysis:
         totals: Operator -> how many nodes of it were looked at.
         changed: Whether the outputs had other bits when inner values were asked for.
         shows: Whether the fault still showed then.
-        unexplained: The distance between the runtime's outputs and the float64 run with every suspect's error put in.
     """
 
     suspects: list[Suspect] = field(default_factory=list)
@@ -64,7 +63,6 @@ class Analysis:
     totals: dict[str, int] = field(default_factory=dict)
     changed: bool = False
     shows: bool = True
-    unexplained: float = 0.0
 
 
 def analyse(
@@ -91,7 +89,7 @@ def analyse(
     index = GraphIndex(model)
     ran = subject or model
     made = set(GraphIndex(ran).makers)
-    extents = survey(executor, max((b.feed for b in benches), key=_size))
+    extents = _extents(executor, benches)
     shared = {n: e for n, e in extents.items() if n in made and _can_be_output(index.makers[n])}
     total = sum(e.nbytes for e in shared.values())
     benches = benches if total <= MOST_BYTES else benches[:2]
@@ -117,6 +115,13 @@ def analyse(
     _sort(found, worst, labels)
     _weigh(found, executor, benches)
     return found
+
+
+def _extents(executor: Executor, benches: Sequence[Bench]) -> dict[str, Extent]:
+    """Types and sizes of the values, seen on the smallest feed and stretched to the largest."""
+    feeds = sorted((b.feed for b in benches), key=_size)
+    stretch = -(-_size(feeds[-1]) // max(1, _size(feeds[0])))
+    return {n: replace(e, nbytes=e.nbytes * stretch) for n, e in survey(executor, feeds[0]).items()}
 
 
 def _size(feed: Feed) -> int:
@@ -156,26 +161,17 @@ def _sort(found: Analysis, worst: Mapping[tuple[int, str], LocalError], operator
 
 
 def _weigh(found: Analysis, executor: Executor, benches: Sequence[Bench]) -> None:
-    """What each suspect's error alone does to the outputs, and whether all of them together are the whole fault."""
+    """What each suspect's error alone does to the outputs."""
     weighed = []
-    exact: dict[int, dict[str, Array]] = {}
     for position, suspect in enumerate(found.suspects):
         if position < _MOST_INJECTED:
             bench = benches[suspect.feed]
             with contextlib.suppress(OnnxeqError):
-                if suspect.feed not in exact:
-                    exact[suspect.feed] = inject(executor, bench.feed, [])
                 moved = inject(executor, bench.feed, [suspect.error])
-                measure = replace(bench, base=exact[suspect.feed]).judge(moved).measure
+                measure = replace(bench, base=bench.exact).judge(moved).measure
                 suspect = replace(suspect, effect=measure.ratio, moved=measure.max_abs, output=measure.output)
         weighed.append(suspect)
     found.suspects = weighed
-    mine = [s.error for s in found.suspects if s.feed == 0]
-    if mine:
-        with contextlib.suppress(OnnxeqError):
-            together = inject(executor, benches[0].feed, mine)
-            theirs = benches[0].run().outputs
-            found.unexplained = replace(benches[0], base=together).judge(theirs).measure.ratio
 
 
 def inject(executor: Executor, feed: Feed, errors: Sequence[LocalError]) -> dict[str, Array]:

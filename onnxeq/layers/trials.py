@@ -40,6 +40,7 @@ class Bench:
         options: As on the rung.
         feed: The inputs.
         base: What the rung compares with.
+        exact: What the referee gives.
         unit: The rounding noise of the outputs.
         limit: How many units are allowed.
     """
@@ -49,6 +50,7 @@ class Bench:
     options: SessionOptions
     feed: Feed
     base: Feed
+    exact: Feed
     unit: Feed
     limit: float
 

@@ -43,7 +43,7 @@ def run(job: Job) -> dict[str, Any]:
     Parameters: ``names``, ``seed``, ``runner``, ``optimize``, ``provider`` and ``tf32`` as for the judged execution
     (:mod:`onnxeq.runners.runtime`); ``order``, the indices of the feeds, the worst first; ``limit`` of the rung; and
     ``settings``, whether optimisation levels and passes are asked about. Inputs: the traces ``base`` (the rung's
-    source) and ``unit`` (rounding noise).
+    source), ``exact`` (the referee's) and ``unit`` (rounding noise).
 
     Returns:
         ``again``: whether the fault showed again, ``error``: how far the outputs were away; ``experiments``: in words
@@ -123,10 +123,10 @@ _ATTEMPTS = 3
 def _benches(job: Job) -> list[Bench]:
     params = job.params
     feeds = feeds_of(job)
-    base, unit = load_feeds(job.inputs["base"]), load_feeds(job.inputs["unit"])
+    base, exact, unit = (load_feeds(job.inputs[name]) for name in ("base", "exact", "unit"))
     runner, options = runner_of(job), options_of(params)
     return [
-        Bench(runner, job.inputs["model"], options, feeds[i], base[i], unit[i], float(params["limit"]))
+        Bench(runner, job.inputs["model"], options, feeds[i], base[i], exact[i], unit[i], float(params["limit"]))
         for i in params["order"]
     ]
 
@@ -194,7 +194,6 @@ def _row(found: Analysis, fused: GraphIndex | None, passes: Sequence[str]) -> di
         "totals": found.totals,
         "changed": found.changed,
         "shows": found.shows,
-        "unexplained": _finite(found.unexplained),
         "literal": fused is not None,
     }
 
