@@ -33,6 +33,7 @@ class InlineJobs(Jobs):
         """Nothing is started ahead."""
 
 
-@pytest.fixture(autouse=True)
-def _inline(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def inline_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every job of :func:`onnxeq.check` runs in this process."""
     monkeypatch.setattr(importlib.import_module("onnxeq.check"), "Jobs", InlineJobs)

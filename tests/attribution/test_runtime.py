@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxeq
 from onnxeq.types import Cause, CauseKind, Report, Status, Verdict
 
+pytestmark = pytest.mark.usefixtures("inline_jobs")
+
 MakeConvNet = Callable[..., onnx.ModelProto]
 FAULTY = Path(__file__).parents[1] / "faulty_runner.py"
 
