@@ -179,6 +179,8 @@ def _of_node(cause: Cause, alike: Sequence[_Row], row: _Row, said: str) -> Cause
     fault = alike[0]
     inside = f" around {', '.join(fault['inside'][:4])}" if fault["inside"] else ""
     fused = f", run as {fault['fused_type']} {fault['fused']}" if fault["fused"] else ""
+    joined = [f"{n['node']} ({n['op_type']})" for n in fault["region"][:3]]
+    fused += f", together with {', '.join(joined)}" if joined else ""
     native = f", {fault['native']}" if fault["native"] else ""
     fits = {k: r for k, r in fault["fits"].items() if _FAINTEST <= r <= ladder.REDUCED}
     summed = cause.evidence if fits else cause.evidence.partition("; consistent with")[0]
@@ -206,6 +208,9 @@ def _of_node(cause: Cause, alike: Sequence[_Row], row: _Row, said: str) -> Cause
     beside = others if len(alike) == 1 and row["judged"] > 1 else ""
     ratio = fault["effect"] if fault["effect"] > 0 else min(fault["ratio"], cause.ratio)
     hidden = "" if row["shows"] else "; it does not show while inner values are asked for, so the place is uncertain"
+    if row["hidden"]:
+        names = ", ".join(f"'{h['value']}' of {h['node']} ({h['op_type']})" for h in row["hidden"][:3])
+        hidden = f"; it goes away while {names} is asked for: they run as one kernel"
     evidence = f"{what}{how}{effect}{more}{beside}{said}{hidden}"
     return replace(cause, ratio=ratio if ratio < _HUGE else math.inf, where=_where(fault), evidence=evidence)
 

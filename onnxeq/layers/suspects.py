@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from onnxeq.errors import CannotRun, OnnxeqError
+from onnxeq.layers.hidden import hiding
 from onnxeq.layers.local import SUSPECT, LocalError, local_errors
 from onnxeq.layers.probes import MOST_BYTES, Extent, GraphIndex, Prober, parts, survey
 from onnxeq.layers.trials import Bench
@@ -35,13 +36,24 @@ _MOST_INJECTED = 16
 
 @dataclass(frozen=True)
 class Suspect:
-    """A node with an error of its own, and what that error alone does to the outputs of the float64 run."""
+    """A node with an error of its own, and what that error alone does to the outputs of the float64 run.
+
+    Attributes:
+        error: The error.
+        feed: On which feed it is largest.
+        effect: How far it moves the outputs, in their rounding noise.
+        moved: The same, absolutely, at ``output``.
+        output: Where it moves them most.
+        region: The nodes that were judged together with it, because the values between them are not known; the
+            nearest first.
+    """
 
     error: LocalError
     feed: int
     effect: float = 0.0
     moved: float = 0.0
     output: str = ""
+    region: tuple[onnx.NodeProto, ...] = ()
 
 
 @dataclass
@@ -55,6 +67,7 @@ class Analysis:
         totals: Operator -> how many nodes of it were looked at.
         changed: Whether the outputs had other bits when inner values were asked for.
         shows: Whether the fault still showed then.
+        hidden: Values that were not asked for, because asking for them makes the fault go away.
     """
 
     suspects: list[Suspect] = field(default_factory=list)
@@ -63,6 +76,7 @@ class Analysis:
     totals: dict[str, int] = field(default_factory=dict)
     changed: bool = False
     shows: bool = True
+    hidden: tuple[str, ...] = ()
 
 
 def analyse(
@@ -91,9 +105,54 @@ def analyse(
     made = set(GraphIndex(ran).makers)
     extents = _extents(executor, benches)
     shared = {n: e for n, e in extents.items() if n in made and _can_be_output(index.makers[n])}
-    total = sum(e.nbytes for e in shared.values())
-    benches = benches if total <= MOST_BYTES else benches[:2]
+    benches = benches if sum(e.nbytes for e in shared.values()) <= MOST_BYTES else benches[:2]
     prober = Prober(ran, folder)
+    found = _look(executor, index, shared, benches, prober, seed, step)
+    if not found.shows:
+        step("values that hide the fault")
+        inner = [n for node in index.nodes for n in node.output if n in shared and n not in index.outputs]
+        hidden = hiding(inner, lambda names: not _shows(benches[0], prober, names, shared))
+        if hidden and len(hidden) < len(inner):
+            known = {n: e for n, e in shared.items() if n not in hidden}
+            again = _look(executor, index, known, benches, prober, seed, step)
+            if again.suspects:
+                found, shared = replace(again, hidden=tuple(hidden)), known
+    found.suspects = [replace(s, region=_region(index, shared, s.error.value)) for s in found.suspects]
+    _weigh(found, executor, benches)
+    return found
+
+
+def _shows(bench: Bench, prober: Prober, wanted: Sequence[str], extents: Mapping[str, Extent]) -> bool:
+    """Whether the outputs are wrong while these values are asked for."""
+    values = _open(bench, prober, wanted, extents).run(bench.feed)
+    return bench.judge(flatten(list(prober.outputs), [values[n] for n in prober.outputs])).broken
+
+
+def _region(index: GraphIndex, shared: Mapping[str, Extent], value: str) -> tuple[onnx.NodeProto, ...]:
+    """The nodes between a value and the nearest known ones before it, its own left out; the nearest first."""
+    found: list[onnx.NodeProto] = []
+    pending = index.reads(index.makers[value])
+    while pending:
+        name = pending.pop(0)
+        node = index.makers.get(name)
+        if node is None or name in shared or node.op_type == "Constant" or any(node is other for other in found):
+            continue
+        found.append(node)
+        pending += index.reads(node)
+    return tuple(found)
+
+
+def _look(
+    executor: Executor,
+    index: GraphIndex,
+    shared: Mapping[str, Extent],
+    benches: Sequence[Bench],
+    prober: Prober,
+    seed: int,
+    step: Callable[[str], None],
+) -> Analysis:
+    """The local errors at all known values, sorted."""
+    total = sum(e.nbytes for e in shared.values())
     found = Analysis(shows=False)
     worst: dict[tuple[int, str], LocalError] = {}
     labels: dict[str, str] = {}
@@ -113,7 +172,6 @@ def analyse(
                 worst[position, error.value] = error
                 labels[error.value] = error.info.node.op_type
     _sort(found, worst, labels)
-    _weigh(found, executor, benches)
     return found
 
 

@@ -85,7 +85,7 @@ def run(job: Job) -> dict[str, Any]:
         altered = [replace(b, options=_with(b, settings)) for b in benches]
         found, fused = _analysed(job, model, altered, str(result["level"]))
         if found is not None:
-            result["analyses"].append(_row(found, fused, named))
+            result["analyses"].append(_row(found, GraphIndex(model), fused, named))
     if first.refused:
         job.step("the first node that is refused")
         result["first"] = _first_refused(job, model, benches[0])
@@ -184,7 +184,7 @@ def _saved(job: Job, bench: Bench, settings: dict[str, Any]) -> tuple[Path, onnx
     return path, onnx.load(path)
 
 
-def _row(found: Analysis, fused: GraphIndex | None, passes: Sequence[str]) -> dict[str, Any]:
+def _row(found: Analysis, index: GraphIndex, fused: GraphIndex | None, passes: Sequence[str]) -> dict[str, Any]:
     """An analysis as JSON: ``suspects`` (see :func:`_suspect`) and what is said beside them."""
     return {
         "passes": list(passes),
@@ -194,6 +194,7 @@ def _row(found: Analysis, fused: GraphIndex | None, passes: Sequence[str]) -> di
         "totals": found.totals,
         "changed": found.changed,
         "shows": found.shows,
+        "hidden": [{"value": n, "node": index.label_of(n), "op_type": index.makers[n].op_type} for n in found.hidden],
         "literal": fused is not None,
     }
 
@@ -221,6 +222,7 @@ def _suspect(suspect: Suspect, fused: GraphIndex | None) -> dict[str, Any]:
         "fits": {kind: _finite(ratio) for kind, ratio in error.fits.items()},
         "rounded": error.rounded,
         "inside": inner,
+        "region": [{"node": node_label(n), "op_type": n.op_type} for n in suspect.region],
         "fused": "" if maker is None or maker.op_type == node.op_type else node_label(maker),
         "fused_type": "" if maker is None else maker.op_type,
     }

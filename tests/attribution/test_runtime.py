@@ -190,3 +190,19 @@ def test_a_kernel_that_gives_another_shape_is_named() -> None:
     ]
     (cause,) = runtime_causes(onnxeq.check(model_of(nodes, {"x": [1, 1, 7]}, {"y": [1, 1, None]}, {})))
     assert (cause.where.node, cause.where.op_type) == ("pool", "MaxPool")
+
+
+def test_a_fault_that_hides_when_it_is_looked_at_is_placed_by_what_hides_it(conv_net: MakeConvNet) -> None:
+    """The fault goes away as soon as conv2's result is asked for, as in a fused kernel: its reader is judged together
+    with it, and both are named.
+    """
+    report = onnxeq.check(conv_net(), runner=faulty(node="conv2", kind="scale", size=1e-3, when="unseen"))
+    (cause,) = runtime_causes(report)
+    assert cause.where.node in ("conv2", "relu2")
+    assert "it goes away while 'c2' of conv2 (Conv) is asked for" in cause.evidence
+
+
+def test_the_settings_of_onnxruntime_are_tried() -> None:
+    """No experiment is said to mend what it does not mend."""
+    (cause,) = runtime_causes(onnxeq.check(transposed_times_vector()))
+    assert "it agrees" not in cause.evidence
