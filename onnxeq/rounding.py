@@ -272,6 +272,12 @@ def _gelu(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     return 2 * _ONE, _ONE * np.abs(inputs[0])
 
 
+def _hard_swish(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """``x*(x/6 + 1/2)`` between -3 and 3: near -3 the bracket cancels, its error is a rounding of 1/2."""
+    x = inputs[0]
+    return 2 * _ONE, np.where(np.abs(x) < 3, _ONE / 2 * np.abs(x), 0.0)
+
+
 def _lrn(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     """``x * s^-beta``: kernels slide the sum ``s`` along the channels, so that what leaves it leaves its rounding."""
     size, beta = int(_attribute(info, "size", 1)), float(_attribute(info, "beta", 0.75))
@@ -352,7 +358,7 @@ _RULES: dict[str, Callable[[NodeInfo, Sequence[Value], Real], Size]] = {
     "Softmax": _softmax,
     "LogSoftmax": _log_softmax,
     **dict.fromkeys(
-        ("Exp", "Log", "Erf", "Tanh", "Softplus", "Mish", "HardSwish", "Pow", "Sin",
+        ("Exp", "Log", "Erf", "Tanh", "Softplus", "Mish", "Pow", "Sin",
          "Cos", "Tan", "Atan", "Asin", "Acos", "Sinh", "Cosh", "Softsign"), _bounded),
     **dict.fromkeys(("Elu", "Selu", "Celu"), _elu),
     **dict.fromkeys(("Gelu", "FastGelu", "BiasGelu", "Swish", "QuickGelu"), _gelu),
@@ -361,6 +367,7 @@ _RULES: dict[str, Callable[[NodeInfo, Sequence[Value], Real], Size]] = {
     **dict.fromkeys(("ScatterElements", "ScatterND"), _scatter),
     **dict.fromkeys(("Sum", "Mean"), _variadic),
     "Sigmoid": _sigmoid,
+    "HardSwish": _hard_swish,
     "LRN": _lrn,
     "Einsum": _einsum,
     "CumSum": _cumsum,

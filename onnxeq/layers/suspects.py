@@ -255,8 +255,8 @@ class _Injected:
             error = self._errors.get(name) if name else None
             if error is None or position >= len(given):
                 continue
-            if error.delta is not None and np.shape(given[position]) == error.delta.shape:
-                given[position] = given[position] + error.delta
-            else:
+            if error.delta is None:
                 given[position] = lift(error.theirs)
+            elif np.shape(given[position]) == error.delta.shape:  # else another fault has changed the shape
+                given[position] = given[position] + error.delta
         return given

@@ -206,3 +206,33 @@ def test_the_settings_of_onnxruntime_are_tried() -> None:
     """No experiment is said to mend what it does not mend."""
     (cause,) = runtime_causes(onnxeq.check(transposed_times_vector()))
     assert "it agrees" not in cause.evidence
+
+
+def test_what_lies_behind_another_shape_is_not_blamed() -> None:
+    """A convolution without its padding gives another shape; all behind it runs on that and is right."""
+    w = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv", pads=[1, 1, 1, 1]),
+        helper.make_node("HardSwish", ["c"], ["h"], name="swish"),
+        helper.make_node("GlobalAveragePool", ["h"], ["y"], name="pool"),
+    ]
+    model = model_of(nodes, {"x": ["N", 3, 8, 8]}, {"y": ["N", 4, 1, 1]}, {"w": w})
+    (cause,) = runtime_causes(onnxeq.check(model, runner=faulty(node="conv", kind="attribute", name="pads")))
+    assert cause.where.node == "conv"
+
+
+def test_coordinates_that_are_exact_excuse_no_other_neighbour() -> None:
+    """Doubled by the nearest neighbour, a coordinate is a half or whole without any rounding: a kernel that takes the
+    element below has another rule, and is not beside a tie.
+    """
+    nodes = [
+        helper.make_node(
+            "Resize", ["x", "", "by"], ["r"], name="grow", mode="nearest", nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        ),
+        helper.make_node("Tanh", ["r"], ["y"], name="squash"),
+    ]  # fmt: skip
+    model = model_of(nodes, {"x": ["N", 1, 4]}, {"y": ["N", 1, 8]}, {"by": np.array([1, 1, 2], np.float32)})
+    runner = faulty(node="grow", kind="attribute", name="coordinate_transformation_mode")
+    (cause,) = runtime_causes(onnxeq.check(model, runner=runner))
+    assert cause.where.node == "grow"

@@ -97,7 +97,8 @@ def _taps(axis: _Axis, style: _Style) -> tuple[NDArray[np.int64], NDArray[np.flo
         # An index, like a size, is what every runtime computes it to be in float32: 17 / 1.7 is 10 there, and 9.9999997
         # from the stored scale's exact value.
         x = _original(axis, style.coordinates, np.float32).astype(np.float64)
-        x += style.nudge * (np.abs(x) + 1)
+        if not _divides_exactly(axis, style):
+            x += style.nudge * (np.abs(x) + 1)
         index = _nearest(x, style.nearest, axis.scale)
         return np.clip(index, 0, axis.size - 1)[None], np.ones((1, axis.output))
     x = _original(axis, style.coordinates)
@@ -117,6 +118,12 @@ def _taps(axis: _Axis, style: _Style) -> tuple[NDArray[np.int64], NDArray[np.flo
     if style.exclude_outside or squeeze < 1.0:
         weights = weights / weights.sum(axis=0)
     return np.clip(index, 0, axis.size - 1), weights
+
+
+def _divides_exactly(axis: _Axis, style: _Style) -> bool:
+    """Whether coordinates come out without rounding, however a runtime computes them: by a power of two."""
+    plain = style.coordinates in ("asymmetric", "half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn")
+    return plain and math.frexp(axis.scale)[0] == 0.5
 
 
 def _along(x: NDArray[Any], dim: int, axis: _Axis, style: _Style) -> NDArray[Any]:
