@@ -137,7 +137,7 @@ class ArtifactRuns:
         if units.missing or set(units.reduced) == set(KINDS):
             return units
         params = {**self.question.params, "reduced": list(KINDS)}
-        asked = jobs.start(replace(self.question, label="precision", params=params))
+        asked = jobs.start(replace(self.question, label="precision", params=params, threads=0))
         measured = replace(self, outcomes={**self.outcomes, "referee/f64": _outcome(asked)})
         return replace(units, reduced=measured.units().reduced)
 
@@ -184,7 +184,8 @@ class ArtifactRuns:
         }  # fmt: skip
         reads = {**self.question.inputs, "base": base.out / "trace"}
         reads |= {"exact": noise.out / "trace", "unit": noise.out / "rounding"}
-        asked = replace(self.question, kind="isolate", label=f"isolate {target}", params=params, inputs=reads)
+        # Nothing runs beside it, so that it may have all threads.
+        asked = JobSpec("isolate", f"isolate {target}", params, reads)
         found = _outcome(jobs.start(asked))
         return {} if found.job is None else found.job.data
 

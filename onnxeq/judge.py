@@ -30,6 +30,8 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
     rungs = [_refused(found, r) for r in _reanchored(jobs, found, rungs, units)]
     found, rungs = attribution.weights.with_ledger(jobs, found, rungs, units, rules)
     if any(r.status is Status.FAIL and not r.reason and r.name not in ("stability", "ledger") for r in rungs):
+        if any(r.status is Status.FAIL and r.name in ("kernels", "optimizer", "provider") for r in rungs):
+            jobs.expect([("isolate", 0)])
         units = found.runs.reduced_units(jobs)
     reference = found.executions[found.reference].trace
     as_deployed = found.runs.runtime.deployed

@@ -220,7 +220,7 @@ class _Steps:
                 self._tell(self.last)
 
 
-_ARRAYS = frozenset({"anchor", "blame", "referee"})
+_ARRAYS = frozenset({"anchor", "blame", "isolate", "referee"})
 """Kinds of job that run the referee."""
 
 
