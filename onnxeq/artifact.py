@@ -191,11 +191,10 @@ class ArtifactRuns:
 
     def other_batch(self) -> OtherBatch | None:
         """Items of one feed as a batch of their own; ``None`` where nothing is plainly a batch."""
-        deployed = self.runtime.deployed
-        job = self.outcomes[deployed].job
+        job = self.outcomes[self.runtime.deployed].job
         if job is None or not (chosen := job.data.get("other_batch")):
             return None
-        trace = self._trace(deployed, "batch")
+        trace = self._trace(self.runtime.deployed, "batch")
         return OtherBatch(int(chosen["feed"]), tuple(chosen["rows"]), trace[0] if trace else {}, str(chosen["error"]))
 
     def blame(self, jobs: Jobs, output: str) -> Mapping[str, Any]:

@@ -359,6 +359,7 @@ def _from_onnx(
             RungPlan("lowering", "source referee/f64", deployed, measure=f"source {deployed}"),
         )
     paired = _paired(source.info.inputs, artifact, names)
+    free = [(ours, sides.fixed_by(theirs, ours)) for ours, theirs in paired]
     return Evidence(
         ref=ref,
         provenance={"sha256": source.info.sha256},
@@ -376,9 +377,7 @@ def _from_onnx(
         timings=timings,
         source_runs=None if brought is None else first,
         ledger=None if weigh is None else weighing.weighed(weigh),
-        sizes=None
-        if brought is None
-        else _other_sizes(jobs, request, feeds, [(s, sides.fixed_by(t, s)) for s, t in paired]),
+        sizes=None if brought is None else _other_sizes(jobs, request, feeds, free),
     )
 
 

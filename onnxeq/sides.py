@@ -376,8 +376,7 @@ def fixed_note(source: Artifact, target: Artifact, names: Mapping[str, str]) -> 
     """What to say when the target fixes sizes that the source leaves free."""
     theirs = {s.name: s for s in target.info.inputs}
     for spec in source.info.inputs:
-        other = theirs.get(names.get(spec.name, ""))
-        if other is not None and fixed_by(spec, other) != spec:
+        if (other := theirs.get(names.get(spec.name, ""))) is not None and fixed_by(spec, other) != spec:
             return f"the artifact fixes sizes that the source leaves free: {other.text()} against {spec.text()}"
     return ""
 
