@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxeq.arrays import load_feeds
+from onnxeq.batches import OtherBatch
 from onnxeq.errors import CannotRun, FrameworkMissing, JobCrashed, JobTimeout, OnnxeqError
 from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.ladder import Execution, RungPlan, Units
@@ -19,9 +20,9 @@ from onnxeq.runtimes import Runtime
 from onnxeq.sides import reads_of
 from onnxeq.types import Array, Feed
 
-__all__ = ["Anchored", "ArtifactRuns", "StartedRuns", "expected", "start_runs"]
+__all__ = ["REPEATS", "Anchored", "ArtifactRuns", "StartedRuns", "expected", "start_runs"]
 
-_REPEATS = {"repeat": "again", "session": "new session", "threads": "1 thread"}
+REPEATS = {"repeat": "again", "session": "new session", "threads": "1 thread"}
 """Trace of a runtime's job -> what the execution is called, after the runtime's own name."""
 
 
@@ -108,7 +109,8 @@ class ArtifactRuns:
         for name, outcome in self.outcomes.items():
             if name == "normalize":
                 continue
-            found[name] = Execution(name, self._trace(name, "trace"), outcome.error)
+            stopped = "" if outcome.job is None else str(outcome.job.data.get("stopped", ""))
+            found[name] = Execution(name, self._trace(name, "trace"), outcome.error or stopped)
         along = self.outcomes[_NORMALIZED].job
         if along is not None and "normalized_error" in along.data:  # the referee ran it along with the artifact
             error = str(along.data["normalized_error"])
@@ -116,7 +118,7 @@ class ArtifactRuns:
         deployed, plain = self.runtime.deployed, self.runtime.plain
         if self.no_plain:
             found[plain] = Execution(plain, (), self.no_plain)
-        for folder, text in _REPEATS.items():
+        for folder, text in REPEATS.items():
             name = f"{deployed} {text}"
             found[name] = Execution(name, self._trace(deployed, folder), self.outcomes[deployed].error)
         return found
@@ -189,6 +191,14 @@ class ArtifactRuns:
         found = _outcome(jobs.start(asked))
         return {} if found.job is None else found.job.data
 
+    def other_batch(self) -> OtherBatch | None:
+        """Items of one feed as a batch of their own; ``None`` where nothing is plainly a batch."""
+        job = self.outcomes[self.runtime.deployed].job
+        if job is None or not (chosen := job.data.get("other_batch")):
+            return None
+        trace = self._trace(self.runtime.deployed, "batch")
+        return OtherBatch(int(chosen["feed"]), tuple(chosen["rows"]), trace[0] if trace else {}, str(chosen["error"]))
+
     def blame(self, jobs: Jobs, output: str) -> Mapping[str, Any]:
         """Which node's rounding makes an output (by the source's name) inaccurate, see :mod:`onnxeq.runners.blame`.
 
@@ -212,7 +222,7 @@ class ArtifactRuns:
             RungPlan("kernels", "referee/f64", self.literal),
             RungPlan("optimizer", plain, deployed, asked=not missing, why_not=missing),
             *(providers if self.runtime.name == "ort" else ()),
-            *(RungPlan("stability", deployed, f"{deployed} {text}") for text in _REPEATS.values()),
+            *(RungPlan("stability", deployed, f"{deployed} {text}") for text in REPEATS.values()),
         )
 
     def live_outputs(self) -> list[str]:

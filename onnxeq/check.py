@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from onnxeq import ladder, sides, weighing
+from onnxeq.arrays import load_feeds
 from onnxeq.artifact import StartedRuns, expected, start_runs
 from onnxeq.errors import UsageError
 from onnxeq.evidence import Evidence
@@ -31,6 +32,7 @@ from onnxeq.ledger import weights_only as ledger_of_weights
 from onnxeq.providers import Provider, choose_providers
 from onnxeq.runtimes import Runtime, choose_runner
 from onnxeq.sides import Artifact, NativeSide, Request
+from onnxeq.sizes import free_axes, other_sizes
 from onnxeq.types import ExportForm, Feed, ModelRef, Report, TensorSpec
 from onnxeq.zoo import converter_for
 
@@ -140,6 +142,7 @@ def _from_framework(
         weigh = _start_ledger(jobs, native, artifact.path, judged.unfolded, running)
         ran = (running or native.start()).result()
     outputs = [o["name"] for o in ran.data["outputs"]]
+    inputs = _paired(native.inputs, artifact, names)
     pairs, plain_pairs, notes = judged.pair(outputs)
     runs = started.finish(pairs, plain_pairs)
     again = None if brought is None else lambda: _ledger(native, artifact.path, native.exported((_UNFOLDED,))[0].path)
@@ -162,7 +165,7 @@ def _from_framework(
             RungPlan("lowering", "native/f64", where.runtime.deployed, measure="native/f32"),
         ),
         reference="native/f32",
-        inputs=_paired(native.inputs, artifact, names),
+        inputs=inputs,
         batches=tuple(native.job.data["batches"]),
         joint=not split,
         sure=brought is None,
@@ -171,6 +174,7 @@ def _from_framework(
         native=native,
         timings=(*_rows({"native": native.job, "native run": ran, "ledger": weighed.job}), *runs.timings()),
         ledger=weighed,
+        sizes=None if brought is None else _other_sizes(jobs, request, native.feeds, inputs),
     )
 
 
@@ -273,6 +277,16 @@ def _paired(
     return tuple((s, theirs[names[s.name]]) for s in ours if names.get(s.name) in theirs)
 
 
+def _other_sizes(
+    jobs: Jobs, request: Request, feeds: Path, inputs: Sequence[tuple[TensorSpec, TensorSpec]]
+) -> Path | None:
+    """Feeds of other sizes, where the artifact leaves axes free and the user has not said what to feed."""
+    if request.feeds or not any(free_axes(theirs) for _, theirs in inputs):
+        return None
+    made = other_sizes(load_feeds(feeds), inputs, seed=request.seed)
+    return sides.store_feeds(made, jobs.root) if made else None
+
+
 def _native_executions(run: JobResult) -> dict[str, Execution]:
     error = str(run.data["f64_error"])
     return {
@@ -344,6 +358,8 @@ def _from_onnx(
             *runs.plans(),
             RungPlan("lowering", "source referee/f64", deployed, measure=f"source {deployed}"),
         )
+    paired = _paired(source.info.inputs, artifact, names)
+    free = [(ours, sides.fixed_by(theirs, ours)) for ours, theirs in paired]
     return Evidence(
         ref=ref,
         provenance={"sha256": source.info.sha256},
@@ -353,7 +369,7 @@ def _from_onnx(
         executions=executions,
         plans=plans,
         reference=reference,
-        inputs=_paired(source.info.inputs, artifact, names),
+        inputs=paired,
         batches=tuple(batch_size(feed) for feed in given),
         joint=brought is not None,
         sure=brought is None,
@@ -361,6 +377,7 @@ def _from_onnx(
         timings=timings,
         source_runs=None if brought is None else first,
         ledger=None if weigh is None else weighing.weighed(weigh),
+        sizes=None if brought is None else _other_sizes(jobs, request, feeds, free),
     )
 
 

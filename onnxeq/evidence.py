@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from onnxeq.artifact import ArtifactRuns
@@ -39,6 +40,7 @@ class Evidence:
         native: The framework's model, to ask further questions of; ``None`` where the source is an ONNX file.
         ledger: The ledger, how to ask for it again, and what put-back weights do; ``None`` where there is none.
         source_runs: The source's own executions, where it is an ONNX file: ``native-rounding`` goes by its units.
+        sizes: Folder of feeds of other sizes, where a brought artifact leaves axes free besides the batch.
     """
 
     ref: ModelRef
@@ -59,3 +61,4 @@ class Evidence:
     native: NativeSide | None = None
     source_runs: ArtifactRuns | None = None
     ledger: Weighing | None = None
+    sizes: Path | None = None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnxeq import attribution, fingerprint, ladder
+from onnxeq.attribution import shapes, stability
 from onnxeq.evidence import Evidence
 from onnxeq.interface import check_interface, silent_outputs
 from onnxeq.jobs import Jobs
@@ -24,11 +25,15 @@ __all__ = ["conclude"]
 
 def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
     """Climbs the ladder over what was executed, asks once more about what broke, and says the verdict."""
+    whole = found
+    found, stop = shapes.up_to_the_stop(found)
     units = found.runs.units()
     own = {"native-rounding": found.source_runs.units() if found.source_runs else units}
     rungs = [ladder.climb((p,), found.executions, own.get(p.name, units), rules)[0] for p in found.plans]
     rungs = [_refused(found, r) for r in _reanchored(jobs, found, rungs, units)]
-    found, rungs = attribution.weights.with_ledger(jobs, found, rungs, units, rules)
+    steady = stability.settle(jobs, found, rungs, units)
+    sized = shapes.settle(jobs, found, rungs) if stop is None else shapes.stopped(whole, stop)
+    found, rungs = attribution.weights.with_ledger(jobs, found, [*steady.rungs, *sized.rungs], units, rules)
     if any(r.status is Status.FAIL and not r.reason and r.name not in ("stability", "ledger") for r in rungs):
         if any(r.status is Status.FAIL and r.name in ("kernels", "optimizer", "provider") for r in rungs):
             jobs.expect([("isolate", 0)])
@@ -43,7 +48,15 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
     if reference and deployed:
         interface = check_interface(found.reference, as_deployed, reference, deployed, found.inputs, rules.accept)
         rungs.insert(0, interface)
-    causes = ladder.causes(rungs, found.joint, lambda rung: ladder.recognised(rung, found.executions, units))
+    causes = (
+        *ladder.causes(
+            stability.without_consequences(rungs),
+            found.joint,
+            lambda rung: ladder.recognised(rung, found.executions, units),
+        ),
+        *steady.causes,
+        *sized.causes,
+    )
     exact = found.executions.get("native/f64", found.executions["referee/f64"]).trace
     live = found.runs.live_outputs() if found.sure else None
     silent = silent_outputs(exact, units.rounding, live, found.batches) if exact else ()
@@ -61,7 +74,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
             "machine": fingerprint.machine(),
             "runner": found.runs.described(),
         },
-        causes=attribution.explain(jobs, found, causes, units),
+        causes=attribution.explain(jobs, found, causes, units, steady.causes),
         rungs=tuple(rungs),
         outputs=summarize(reference, judged) if reference and judged else (),
         coverage=Coverage(
@@ -73,7 +86,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
             weights_accounted=0 if ledger is None else ledger.natives_accounted,
             weights_total=found.runs.initializers() if ledger is None else ledger.natives_total,
         ),
-        notes=(*found.notes, *doubts),
+        notes=(*found.notes, *steady.notes, *doubts),
         timings=found.timings,
         ledger={} if ledger is None else summary(ledger),
     )

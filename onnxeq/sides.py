@@ -37,6 +37,7 @@ __all__ = [
     "NativeSide",
     "Request",
     "declared_inputs",
+    "fixed_by",
     "has_dynamic_batch",
     "native_trace",
     "onnx_feeds",
@@ -355,13 +356,13 @@ def onnx_feeds(source: Artifact, request: Request, target: Artifact | None) -> l
     if target is not None:
         names = pair_inputs(specs, target.info.inputs)
         theirs = {s.name: s for s in target.info.inputs}
-        specs = tuple(_fixed_by(s, theirs.get(names.get(s.name, ""))) for s in specs)
+        specs = tuple(fixed_by(s, theirs.get(names.get(s.name, ""))) for s in specs)
     specs = inputs_.with_shapes(specs, request.shapes or {})
     dynamic = has_dynamic_batch(specs)
     return inputs_.generate(specs, seed=request.seed, batches=request.batches, dynamic_batch=dynamic)
 
 
-def _fixed_by(ours: TensorSpec, theirs: TensorSpec | None) -> TensorSpec:
+def fixed_by(ours: TensorSpec, theirs: TensorSpec | None) -> TensorSpec:
     """Our specification, with the sizes that only the other side has fixed."""
     if theirs is None or ours.shape is None or theirs.shape is None or len(ours.shape) != len(theirs.shape):
         return ours
@@ -375,8 +376,7 @@ def fixed_note(source: Artifact, target: Artifact, names: Mapping[str, str]) -> 
     """What to say when the target fixes sizes that the source leaves free."""
     theirs = {s.name: s for s in target.info.inputs}
     for spec in source.info.inputs:
-        other = theirs.get(names.get(spec.name, ""))
-        if other is not None and _fixed_by(spec, other) != spec:
+        if (other := theirs.get(names.get(spec.name, ""))) is not None and fixed_by(spec, other) != spec:
             return f"the artifact fixes sizes that the source leaves free: {other.text()} against {spec.text()}"
     return ""
 

@@ -39,7 +39,9 @@ KINDS = {
     "native-ledger": "onnxeq.runners.ledger:beside",
     "native-kernels": "onnxeq.runners.native_layers:kernels",
     "native-layers": "onnxeq.runners.native_layers:layers",
+    "native-repeat": "onnxeq.runners.native_again:repeat",
     "native-run": "onnxeq.runners.native:run",
+    "native-sizes": "onnxeq.runners.native_again:sizes",
     "native-weights": "onnxeq.runners.native:weights",
     "normalize": "onnxeq.runners.normalizer:run",
     "ort": "onnxeq.runners.ort:run",
@@ -47,6 +49,8 @@ KINDS = {
     "referee": "onnxeq.runners.referee:run",
     "runtime": "onnxeq.runners.runtime:run",
     "taught": "onnxeq.runners.taught:run",
+    "sizes": "onnxeq.runners.steadiness:run_sizes",
+    "steadiness": "onnxeq.runners.steadiness:run",
 }
 """What each kind of job runs: a function of a :class:`Job` that returns a JSON object."""
 

@@ -9,21 +9,25 @@ cause as the ladder saw it and gives it back with its place, or several in its s
 :mod:`.lowering`   which node's rounding makes an output inaccurate
 :mod:`.native`     what in the framework itself makes its float32 run differ
 :mod:`.runtime`    which kernel, optimiser pass or setting of the runtime is at fault
+:mod:`.shapes`     where an output of a wrong shape, or a failure on every input, comes from
 :mod:`.weights`    which constants are wrong, and what putting the native ones back does
 =================  =====================================================================
+
+Besides, :mod:`.stability` and :mod:`.shapes` bring rungs of their own: other batches and sizes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from onnxeq.attribution import exporter, graph, lowering, native, runtime, weights
 from onnxeq.evidence import Evidence
 from onnxeq.jobs import Jobs
 from onnxeq.ladder import Units
-from onnxeq.types import Cause
+from onnxeq.types import Cause, CauseKind
 
 __all__ = ["LOCATORS", "Locator", "explain"]
 
@@ -58,16 +62,35 @@ LOCATORS: Mapping[str, Locator] = {
 """Rung -> who finds the place."""
 
 
-def explain(jobs: Jobs, found: Evidence, causes: Sequence[Cause], units: Units) -> tuple[Cause, ...]:
-    """The causes with their places, worst first."""
+def explain(
+    jobs: Jobs, found: Evidence, causes: Sequence[Cause], units: Units, mixing: Sequence[Cause] = ()
+) -> tuple[Cause, ...]:
+    """The causes with their places, worst first; ``mixing`` are those among them that let a batch's items mix."""
     located = [c for cause in causes for c in LOCATORS.get(cause.rung, _as_it_is)(jobs, found, cause, units)]
-    return tuple(sorted(_once(located), key=lambda c: -c.ratio if not math.isnan(c.ratio) else 0.0))
+    told = _told_once(_once(located), [c for c in mixing if c.cause is CauseKind.GRAPH])
+    return tuple(sorted(told, key=lambda c: -c.ratio if not math.isnan(c.ratio) else 0.0))
 
 
 def _once(causes: Sequence[Cause]) -> list[Cause]:
     """Each wrong constant once: what the ledger names needs not be told by its effect on the graph again."""
     booked = {c.where.initializer for c in causes if c.rung in ("ledger", "weights")} - {""}
     return [c for c in causes if c.rung in ("ledger", "weights") or c.where.initializer not in booked]
+
+
+def _told_once(causes: Sequence[Cause], mixing: Sequence[Cause]) -> list[Cause]:
+    """What the stability rung has found is told once, by another rung where that has found the same node.
+
+    A node that mixes the items of a batch breaks the graph rung as well, which may not say where by itself.
+    """
+    kept: list[Cause] = []
+    for cause in causes:
+        if mixing and cause.rung == "graph" and not cause.where.node:
+            evidence = f"{cause.evidence}; {mixing[0].evidence}"
+            cause = replace(cause, where=mixing[0].where, evidence=evidence)
+        same = (k for k in kept if k.cause is cause.cause and k.where.node == cause.where.node != "")
+        if cause.rung != "stability" or not any(same):
+            kept.append(cause)
+    return kept
 
 
 def _as_it_is(_jobs: Jobs, _found: Evidence, cause: Cause, _units: Units) -> tuple[Cause, ...]:

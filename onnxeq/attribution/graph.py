@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from onnxeq.artifact import ArtifactRuns
+from onnxeq.attribution import shapes
 from onnxeq.errors import OnnxeqError
 from onnxeq.evidence import Evidence
 from onnxeq.graph.files import read
@@ -146,9 +147,10 @@ def _asked(
 
 def locate_interface(jobs: Jobs, found: Evidence, cause: Cause, units: Units) -> tuple[Cause, ...]:
     """The faults that make the outputs others, or else the node that makes the one that is not the source's."""
-    named = locate(jobs, found, cause, units)
-    if named != (cause,):
-        return named
+    for ask in (locate, shapes.locate):
+        named = ask(jobs, found, cause, units)
+        if named != (cause,):
+            return named
     graph = read(found.artifact.path).graph
     theirs = {source: name for name, source in found.runs.outputs["referee/f64"].items()}
     said = [n for n in (*theirs, *theirs.values()) if f"'{n}'" in cause.evidence or f" {n}" in cause.evidence]

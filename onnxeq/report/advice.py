@@ -48,7 +48,11 @@ def next_steps(report: Report) -> tuple[str, ...]:
         steps.append(
             "look for a function split into parts that cancel (log1p as Log(1+x), expm1 as Exp-1) and rewrite it"
         )
-    if "stability" in broken:
+    if any("a shape baked in at export" in cause.evidence for cause in report.causes):
+        steps.append(
+            "export again with that axis dynamic, and with sizes taken from the input, not from Python numbers"
+        )
+    elif "stability" in broken:
         steps.append("look for random operators, dropout left in training mode, or uninitialised state")
     if "normalize" in broken:
         steps.append(

@@ -30,11 +30,13 @@ from onnxeq.zoo import CONVERTER_GROUP
 
 __all__ = [
     "catalogue",
+    "error_text",
     "export",
     "load_converter",
     "loaded_model",
     "prepare",
     "run",
+    "seed_libraries",
     "the_models_own_errors",
     "weights",
 ]
@@ -185,13 +187,15 @@ def _load(job: Job, progress: Progress) -> tuple[Native, list[Feed]]:
     if not callable(factory):
         names = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
         raise UsageError(f"{ref.module} has no function '{ref.name}'", hint=f"it has: {', '.join(names) or 'none'}")
-    _seed_libraries(request.seed)
+    seed_libraries(request.seed)
     try:
         model = factory()
     except TypeError as error:
         raise UsageError(f"{ref.text}: {error}", hint="a factory takes no arguments") from error
     except Exception as error:
-        raise UsageError(f"{ref.text} raised {_text(error)}", hint="call it in Python to see the traceback") from error
+        raise UsageError(
+            f"{ref.text} raised {error_text(error)}", hint="call it in Python to see the traceback"
+        ) from error
     example: list[Feed] = []
     if specs is None and callable(maker := getattr(module, "example_inputs", None)):
         example = [_example_feed(maker(ref.name))]
@@ -285,11 +289,12 @@ def _user_module(ref: ModelRef, user_path: tuple[str, ...]) -> ModuleType:
             raise FrameworkMissing(
                 f"{ref.module} imports {error.name}, which is not installed here", hint=hint
             ) from error
-        raise UsageError(f"importing {ref.module} raised {_text(error)}", hint=hint) from error
+        raise UsageError(f"importing {ref.module} raised {error_text(error)}", hint=hint) from error
     return module
 
 
-def _text(error: Exception) -> str:
+def error_text(error: Exception) -> str:
+    """An exception in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
@@ -305,10 +310,10 @@ def the_models_own_errors() -> Iterator[None]:
         if not any(frame.name in ("forward", "call") for frame in frames):
             raise
         hint = "give inputs that it takes: --shape NAME=..., --inputs FILE.npz, or example_inputs beside the factory"
-        raise BadInputs(f"the model itself raises on these inputs: {_text(error)}", hint=hint) from error
+        raise BadInputs(f"the model itself raises on these inputs: {error_text(error)}", hint=hint) from error
 
 
-def _seed_libraries(seed: int) -> None:
+def seed_libraries(seed: int) -> None:
     """A factory that draws its weights draws the same ones in every process."""
     import random
 

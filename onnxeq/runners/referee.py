@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from onnxeq.arrays import load_feeds, save_feeds
-from onnxeq.errors import OnnxeqError, UnsupportedOperator
+from onnxeq.errors import CannotRun, OnnxeqError, UnsupportedOperator
 from onnxeq.graph.inspect import load
 from onnxeq.graph.same_values import values_to_take_over
 from onnxeq.inputs import adapt
@@ -45,7 +45,7 @@ def run(job: Job) -> dict[str, Any]:
     output element the root mean square of its movement under the draws (float outputs), or the share of
     draws in which it changed (others); with ``reduced``, a list of types, the same for each of them
     (:mod:`onnxeq.reduced`). With ``job.inputs['normalized']`` also ``out/normalized``, the trace of that model,
-    in which only what differs is computed again.
+    in which only what differs is computed again. ``stopped`` says why the trace ends before the feeds do.
 
     Raises:
         UnsupportedOperator: Naming every operator that has no validated float64 semantics.
@@ -61,14 +61,15 @@ def run(job: Job) -> dict[str, Any]:
     result: dict[str, Any] = {"nodes": len(model.graph.node), "initializers": len(model.graph.initializer)}
     if "normalized" in job.inputs:
         job.step("run, and what normalisation changed")
-        trace, changed, error = _run_both(model, executor, job.inputs["normalized"], feeds)
+        trace, changed, error, stopped = _run_both(model, executor, job.inputs["normalized"], feeds)
         result["normalized_error"] = error
         if changed:
             save_feeds(job.out / "normalized", changed)
     else:
         job.step("run")
-        trace = [run_once(executor, feed) for feed in feeds]
+        trace, stopped = _as_far_as_it_runs(partial(run_once, executor), feeds)
     save_feeds(job.out / "trace", trace)
+    feeds = feeds[: len(trace)]
     if params.get("rounding"):
         _spread(job, "rounding", executor, feeds, trace, RoundingNoise, AMPLITUDE)
     if params.get("floor"):
@@ -76,7 +77,7 @@ def run(job: Job) -> dict[str, Any]:
         _spread(job, "floor", executor, feeds, trace, floor, 1.0)
     for kind in params.get("reduced", ()):
         _spread(job, kind, executor, feeds, trace, partial(_rounded_to, kind), 1.0, draws=1)
-    return {**result, "live": _live_outputs(model)}
+    return {**result, "stopped": stopped, "live": _live_outputs(model)}
 
 
 def _rounded_to(kind: str, _seed: int) -> Hook:
@@ -93,29 +94,49 @@ def _executor(model: onnx.ModelProto, path: Path) -> Executor:
     return executor
 
 
+def _as_far_as_it_runs(run: Callable[[Feed], dict[str, Array]], feeds: Sequence[Feed]) -> tuple[Trace, str]:
+    """The outputs up to the first feed that fails, and why it does; a failure on the very first is raised."""
+    trace: Trace = []
+    for feed in feeds:
+        try:
+            trace.append(run(feed))
+        except CannotRun as error:
+            if not trace:
+                raise
+            return trace, error.line()
+    return trace, ""
+
+
 def _run_both(
     model: onnx.ModelProto, executor: Executor, path: Path, feeds: Sequence[Feed]
-) -> tuple[Trace, Trace, str]:
-    """The traces of a model and of its normalised form; the second empty, with the reason, if it cannot be run."""
+) -> tuple[Trace, Trace, str, str]:
+    """The traces of a model and of its normalised form; the second empty, with the reason, if it cannot be run.
+
+    The last is why the model itself stopped before the last feed.
+    """
     normalized = load(path)
     own = [spec.name for spec in executor.outputs]
     take, _ = values_to_take_over(model, normalized)
     try:
         other = _executor(normalized, path)
     except OnnxeqError as error:
-        return [run_once(executor, feed) for feed in feeds], [], error.line()
-    trace: Trace = []
+        trace, stopped = _as_far_as_it_runs(partial(run_once, executor), feeds)
+        return trace, [], error.line(), stopped
     changed: Trace = []
     reason = ""
-    for feed in feeds:
+
+    def both(feed: Feed) -> dict[str, Array]:
+        nonlocal reason
         entries = executor.run_entries(feed, outputs=list(dict.fromkeys([*own, *take.values()])))
-        trace.append(_values({name: entries[name] for name in own}))
         if not reason:
             try:
                 changed.append(_values(other.run_entries(feed, known={n: entries[m] for n, m in take.items()})))
             except OnnxeqError as error:
                 reason = error.line()
-    return trace, [] if reason else changed, reason
+        return _values({name: entries[name] for name in own})
+
+    trace, stopped = _as_far_as_it_runs(both, feeds)
+    return trace, [] if reason else changed, reason, stopped
 
 
 def _values(entries: Mapping[str, Entry]) -> dict[str, Array]:

@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from onnxeq.arrays import dtype_name, load_feeds, save_feeds
+from onnxeq.batches import choose_rows, leading_sizes, take
 from onnxeq.errors import CannotRun, OnnxeqError, UsageError
 from onnxeq.graph.files import read
 from onnxeq.inputs import adapt
@@ -29,11 +30,13 @@ def run(job: Job) -> dict[str, Any]:
 
     Parameters: ``runner`` (see :meth:`onnxeq.runtimes.Runtime.params`; onnxruntime when absent), ``provider`` (``cpu``
     or ``cuda``), ``optimize``, ``tf32``, ``names`` (feed name -> ONNX input name), ``repeats`` (also the traces
-    ``repeat``: the same session again, ``threads``: a new one with a single thread, ``session``: a new one as it was).
+    ``repeat``: the same session again, ``threads``: a new one with a single thread, ``session``: a new one as it was,
+    ``batch``: items of one feed in another batch).
 
     Returns:
         ``versions``, ``outputs``, and ``no_plain``: why the runtime has no mode without graph optimisations. When
-        that is what was asked for, nothing has been run.
+        that is what was asked for, nothing has been run. Also ``stopped``: why the trace ends before the feeds do, and
+        ``other_batch``: the ``feed`` and the ``rows`` of the trace ``batch``, empty where nothing is plainly a batch.
 
     Raises:
         CannotRun: The provider is not to be had here, or the runtime refuses the model.
@@ -48,11 +51,13 @@ def run(job: Job) -> dict[str, Any]:
     job.step("load")
     session = runner.open(model, options)
     job.step("run")
-    trace = [outputs_of(session, feed) for feed in feeds]
+    trace, stopped = _as_far_as_it_runs(session, feeds)
     save_feeds(job.out / "trace", trace)
+    other: dict[str, Any] = {}
     if job.params.get("repeats"):
         job.step("repeat")
         save_feeds(job.out / "repeat", [outputs_of(session, feeds[0])])
+        other = _other_batch(job, session, feeds[: len(trace)])
         del session
         alone = runner.open(model, replace(options, threads=1))
         single = outputs_of(alone, feeds[0])
@@ -65,8 +70,40 @@ def run(job: Job) -> dict[str, Any]:
     return {
         "versions": dict(runner.versions()),
         "no_plain": no_plain,
+        "stopped": stopped,
+        "other_batch": other,
         "outputs": [{"name": n, "dtype": dtype_name(a), "shape": list(a.shape)} for n, a in trace[0].items()],
     }
+
+
+def _as_far_as_it_runs(session: Session, feeds: Sequence[Feed]) -> tuple[list[dict[str, Array]], str]:
+    """The outputs up to the first feed that fails, and why it does; a failure on the very first is raised.
+
+    A model that runs at one size and not at another tells more than one that never ran.
+    """
+    trace: list[dict[str, Array]] = []
+    for feed in feeds:
+        try:
+            trace.append(outputs_of(session, feed))
+        except CannotRun as error:
+            if not trace:
+                raise
+            return trace, error.line()
+    return trace, ""
+
+
+def _other_batch(job: Job, session: Session, feeds: Sequence[Feed]) -> dict[str, Any]:
+    """Runs some items of one feed as a batch of their own and writes the trace ``batch``."""
+    leading = leading_sizes(read(job.inputs["model"]))
+    chosen = choose_rows(feeds, leading)
+    if chosen is None:
+        return {}
+    index, rows = chosen
+    try:
+        save_feeds(job.out / "batch", [outputs_of(session, take(feeds[index], leading, rows))])
+    except CannotRun as error:
+        return {"feed": index, "rows": list(rows), "error": error.line()}
+    return {"feed": index, "rows": list(rows), "error": ""}
 
 
 def options_of(params: Mapping[str, Any]) -> SessionOptions:

@@ -21,6 +21,7 @@ from . import kernels, layers
 from .float64 import Float64Mode, lift
 from .inputs import Calling, examples, to_array
 from .outputs import flatten
+from .unsteady import first_difference
 from .weights import fingerprint, named
 
 __all__ = ["TorchNative", "private_copy"]
@@ -153,6 +154,12 @@ class TorchNative:
         for array in arrays.values():
             array.flags.writeable = False
         return arrays
+
+    def unsteady(self, feed: Feed) -> str:
+        """Where two identical calls begin to differ, in words; empty where they do not."""
+        args, kwargs = self._calling.bind(self._calling.tensors(feed))
+        with torch.no_grad():
+            return first_difference(self._model, lambda: self._model(*args, **kwargs))
 
     def _run_f32(self, tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
         args, kwargs = self._calling.bind(tensors)
