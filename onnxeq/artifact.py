@@ -18,9 +18,17 @@ from onnxeq.providers import Provider
 from onnxeq.reduced import KINDS
 from onnxeq.runtimes import Runtime
 from onnxeq.sides import reads_of
-from onnxeq.types import Array, Feed
+from onnxeq.types import Array, Export, Feed
 
-__all__ = ["REPEATS", "Anchored", "ArtifactRuns", "StartedRuns", "expected", "start_runs"]
+__all__ = [
+    "REPEATS",
+    "Anchored",
+    "ArtifactRuns",
+    "StartedRuns",
+    "expected",
+    "start_runs",
+    "start_unfolded",
+]
 
 REPEATS = {"repeat": "again", "session": "new session", "threads": "1 thread"}
 """Trace of a runtime's job -> what the execution is called, after the runtime's own name."""
@@ -312,7 +320,7 @@ def start_runs(
     names: Mapping[str, str],
     providers: Sequence[Provider],
     seed: int,
-    unfolded: Path | None = None,
+    unfolded: Future[JobResult] | None = None,
     *,
     runtime: Runtime,
     stored: bool = False,
@@ -327,7 +335,7 @@ def start_runs(
         names: Feed name -> ONNX input name.
         providers: Which providers to use.
         seed: Seed of the noise draws.
-        unfolded: The unfolded export, when there is one.
+        unfolded: The referee's job on the unfolded export, when there is one (:func:`start_unfolded`).
         runtime: Which runtime to judge.
         stored: Whether constants are perturbed by the unit of the type they are stored in (an ONNX
             source) and not by float32's (a framework's model).
@@ -337,22 +345,20 @@ def start_runs(
     common = {"names": dict(names), "seed": seed}
     own = reads_of(model)
 
-    def referee(label: str, reads: Mapping[str, Path], *, urgent: bool = False, **params: Any) -> Future[JobResult]:
+    def referee(label: str, reads: Mapping[str, Path], *, urgency: int = 0, **params: Any) -> Future[JobResult]:
         spec = JobSpec("referee", label, {**common, **params}, {**reads, "feeds": feeds}, threads=threads)
-        return jobs.start(spec, urgent=urgent)
+        return jobs.start(spec, urgency=urgency)
 
     def run(label: str, provider: str, **params: Any) -> Future[JobResult]:
         asked = {**common, "runner": runtime.params(), "provider": provider, **params}
         return jobs.start(JobSpec(runtime.kind, label, asked, {**own, "feeds": feeds}))
 
     # The normaliser first, since the longest waits for it: where little changes, the referee runs both graphs as one.
-    started = {"normalize": jobs.start(JobSpec("normalize", "normalize", {}, own, threads=threads))}
+    started = {"normalize": jobs.start(JobSpec("normalize", "normalize", {}, own, threads=threads), urgency=2)}
 
     def base(done: JobResult | None) -> Future[JobResult]:
         reads = {**own, "normalized": _written(done)} if done is not None and _little_changed(done) else own
-        return referee(
-            "referee/f64", reads, urgent=True, rounding=True, floor=True, stored=stored, reduced=list(reduced)
-        )
+        return referee("referee/f64", reads, urgency=3, rounding=True, floor=True, stored=stored, reduced=list(reduced))
 
     def normalized(done: JobResult | None) -> Future[JobResult]:
         if done is None:
@@ -364,7 +370,7 @@ def start_runs(
     started["referee/f64"] = jobs.then(started["normalize"], base)
     started[_NORMALIZED] = jobs.then(started["normalize"], normalized)
     if unfolded is not None:
-        started[_UNFOLDED] = referee(_UNFOLDED, reads_of(unfolded))
+        started[_UNFOLDED] = unfolded
     deployed, plain = runtime.deployed, runtime.plain
     started[deployed] = run(deployed, "cpu", optimize=True, tf32=False, repeats=True)
     started[plain] = run(plain, "cpu", optimize=False, tf32=False)
@@ -374,6 +380,21 @@ def start_runs(
         started["ort/cuda"] = run("ort/cuda", "cuda", optimize=True, tf32=True, device=cuda.device)
     question = JobSpec("referee", "question", common, {**own, "feeds": feeds}, threads=threads)
     return StartedRuns(started, tuple(providers), question, runtime)
+
+
+def start_unfolded(jobs: Jobs, export: Export, feeds: Path, inputs: Sequence[str], seed: int) -> Future[JobResult]:
+    """Starts the referee on an unfolded export, while the exporter still works on the deployed one.
+
+    Args:
+        jobs: Where to run.
+        export: The unfolded export.
+        feeds: Folder of the feeds.
+        inputs: Their names, in the export's order.
+        seed: Part of every referee's job.
+    """
+    params = {"names": dict(zip(inputs, export.input_names, strict=False)), "seed": seed}
+    reads = {**reads_of(export.path), "feeds": feeds}
+    return jobs.start(JobSpec("referee", _UNFOLDED, params, reads, threads=jobs.threads_each))
 
 
 def _written(normalize: JobResult) -> Path:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any, TypeAlias
 
 from onnxeq import ladder, sides, weighing
 from onnxeq.arrays import load_feeds
-from onnxeq.artifact import StartedRuns, expected, start_runs
+from onnxeq.artifact import StartedRuns, expected, start_runs, start_unfolded
 from onnxeq.errors import UsageError
 from onnxeq.evidence import Evidence
 from onnxeq.inputs import DEFAULT_BATCHES, batch_size
@@ -125,22 +126,26 @@ def _from_framework(
 ) -> Evidence:
     """A framework's model against its own export, or against an artifact that the user brought."""
     jobs.expect(expected(jobs, where.providers, where.runtime, unfolded=brought is None))
+    running: Future[JobResult] | None = None
     with _inputs_named(brought, request):
-        native = sides.prepare_native(
-            jobs, ref, live, request, declared=sides.declared_inputs(request, brought),
-            forms=(ExportForm.UNFOLDED, ExportForm.DEPLOYED) if brought is None else (),
-            dynamic_batch=None if brought is None else sides.has_dynamic_batch(brought.info.inputs),
-        )  # fmt: skip
-        # A live model occupies this very thread while it runs, so everything else is begun before it.
-        running = native.start() if live is None else None
-        judged = _own_export(native, jobs) if brought is None else _brought(native, brought, request)
+        prepare = functools.partial(
+            sides.prepare_native, jobs, ref, live, request, declared=sides.declared_inputs(request, brought)
+        )
+        if brought is None:
+            native, judged = _own_export(prepare, jobs, request)
+        else:
+            native = prepare(forms=(), dynamic_batch=sides.has_dynamic_batch(brought.info.inputs))
+            judged = _brought(native, brought, request)
+            running = native.start() if live is None else None
         artifact, names = judged.artifact, judged.names
         started = start_runs(
-            jobs, artifact.path, native.feeds, names, where.providers, request.seed, judged.unfolded,
+            jobs, artifact.path, native.feeds, names, where.providers, request.seed, judged.ahead,
             runtime=where.runtime, reduced=accept,
         )  # fmt: skip
-        weigh = _start_ledger(jobs, native, artifact.path, judged.unfolded, running)
-        ran = (running or native.start()).result()
+        # A live model occupies this very thread while it runs, so everything else was begun before it.
+        running = running or native.start()
+        weigh = _start_ledger(jobs, native, artifact.path, judged.unfolded, None if live is not None else running)
+        ran = running.result()
     outputs = [o["name"] for o in ran.data["outputs"]]
     inputs = _paired(native.inputs, artifact, names)
     pairs, plain_pairs, notes = judged.pair(outputs)
@@ -214,18 +219,30 @@ class _Judged:
         artifact: The file.
         names: The source's input name -> the file's.
         unfolded: The same exporter's unfolded file, when the export is ours.
+        ahead: The referee's job on that file.
         pair: From the source's output names: the pairs of output names, those of the unfolded file, and notes.
     """
 
     artifact: Artifact
     names: _Pairs
     unfolded: Path | None
+    ahead: Future[JobResult] | None
     pair: Callable[[list[str]], tuple[_Pairs, _Pairs, tuple[str, ...]]]
 
 
-def _own_export(native: NativeSide, jobs: Jobs) -> _Judged:
-    """Our own export: names correspond by position, as the exporter was told them in order."""
-    deployed, unfolded = native.export(ExportForm.DEPLOYED), native.export(ExportForm.UNFOLDED)
+def _own_export(prepare: Callable[..., NativeSide], jobs: Jobs, request: Request) -> tuple[NativeSide, _Judged]:
+    """Our own export: names correspond by position, as the exporter was told them in order.
+
+    The unfolded form comes first, so that the referee runs it while the exporter makes the deployed one.
+    """
+    native = prepare(forms=(ExportForm.UNFOLDED,))
+    unfolded = native.export(ExportForm.UNFOLDED)
+    inputs = [spec.name for spec in native.inputs]
+    ahead = start_unfolded(jobs, unfolded, native.feeds, inputs, request.seed)
+    (deployed,) = native.exported((ExportForm.DEPLOYED,), request.opset)
+    if unfolded.dynamic_batch and not deployed.dynamic_batch:  # then the feeds are not for both
+        native = prepare(forms=(ExportForm.UNFOLDED,), dynamic_batch=False)
+        ahead = start_unfolded(jobs, unfolded, native.feeds, inputs, request.seed)
 
     def pair(outputs: list[str]) -> tuple[_Pairs, _Pairs, tuple[str, ...]]:
         return (
@@ -234,8 +251,8 @@ def _own_export(native: NativeSide, jobs: Jobs) -> _Judged:
             tuple(dict.fromkeys((*deployed.notes, *unfolded.notes))),
         )
 
-    names = dict(zip((s.name for s in native.inputs), deployed.input_names, strict=False))
-    return _Judged(sides.open_artifact(deployed.path, jobs.root), names, unfolded.path, pair)
+    names = dict(zip(inputs, deployed.input_names, strict=False))
+    return native, _Judged(sides.open_artifact(deployed.path, jobs.root), names, unfolded.path, ahead, pair)
 
 
 def _brought(native: NativeSide, artifact: Artifact, request: Request) -> _Judged:
@@ -246,7 +263,7 @@ def _brought(native: NativeSide, artifact: Artifact, request: Request) -> _Judge
         pairs = pair_outputs(outputs, theirs)
         return pairs, {}, tuple(filter(None, [pairing_note(outputs, theirs, pairs), _batch_note(request, artifact)]))
 
-    return _Judged(artifact, pair_inputs(native.inputs, artifact.info.inputs), None, pair)
+    return _Judged(artifact, pair_inputs(native.inputs, artifact.info.inputs), None, None, pair)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -9,8 +10,9 @@ import platform
 import sys
 from importlib import metadata, util
 from pathlib import Path
+from typing import TypeAlias
 
-__all__ = ["machine", "of_code", "of_path", "versions"]
+__all__ = ["learn", "machine", "of_code", "of_path", "versions"]
 
 PACKAGES = (
     "numpy",
@@ -68,18 +70,32 @@ def of_code() -> str:
     return digest.hexdigest()
 
 
-@functools.lru_cache(maxsize=4096)
-def _of_file(path: Path, size: int, mtime_ns: int, inode: int) -> str:  # noqa: ARG001 - what tells a change
-    """A file is read once per process as long as it stays as it is: several jobs share a model."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+_Mark: TypeAlias = "tuple[Path, int, int, int]"
+
+_known: dict[_Mark, str] = {}
+"""A file is read once as long as it stays as it is: several jobs share a model, and one of them has written it."""
+
+
+def _mark(path: Path) -> _Mark:
+    """What changes when a file does."""
+    stat = path.stat()
+    return path, stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+def learn(path: Path, sha256: str) -> None:
+    """Takes over the SHA-256 that the process which has just written ``path`` gave for it."""
+    with contextlib.suppress(OSError):  # somebody removed it meanwhile
+        _known[_mark(path)] = sha256
 
 
 def of_path(path: Path) -> str:
     """SHA-256 of a file's bytes, or of a folder's names and bytes; ``absent`` when there is nothing."""
     if path.is_file():
-        stat = path.stat()
-        return _of_file(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        mark = _mark(path)
+        if mark not in _known:
+            with path.open("rb") as file:
+                _known[mark] = hashlib.file_digest(file, "sha256").hexdigest()
+        return _known[mark]
     if path.is_dir():
         digest = hashlib.sha256()
         for child in sorted(p for p in path.rglob("*") if p.is_file()):

@@ -14,14 +14,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import os
+import queue
 import shutil
 import signal
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -76,11 +77,14 @@ class JobResult:
         return self.folder / "out"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class _Queued:
-    spec: JobSpec
-    lane: Lane | None
-    future: Future[JobResult]
+    """A job that waits; the smallest is the next: by urgency, then in the order of asking."""
+
+    rank: tuple[int, int]
+    spec: JobSpec = field(compare=False)
+    lane: Lane | None = field(compare=False)
+    future: Future[JobResult] = field(compare=False)
 
 
 class Jobs:
@@ -111,7 +115,8 @@ class Jobs:
         self._use_cache = use_cache
         self._pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="onnxeq-job")
         self._workers = Pool(self.root / "jobs")
-        self._queue: deque[_Queued] = deque()
+        self._queue: queue.PriorityQueue[_Queued] = queue.PriorityQueue()
+        self._asked = itertools.count()
         self._lanes: list[Lane] = []
         self._stop = threading.Event()
         self._wrote = False
@@ -137,7 +142,7 @@ class Jobs:
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
         if kind is not None:
             self._stop.set()
-            for queued in tuple(self._queue):
+            for queued in tuple(self._queue.queue):
                 queued.future.cancel()
         self._pool.shutdown(wait=True, cancel_futures=True)
         for lane in self._lanes:
@@ -146,16 +151,16 @@ class Jobs:
         if self._wrote:
             prune(self.root)
 
-    def start(self, spec: JobSpec, lane: Lane | None = None, *, urgent: bool = False) -> Future[JobResult]:
+    def start(self, spec: JobSpec, lane: Lane | None = None, *, urgency: int = 0) -> Future[JobResult]:
         """Queues a job; the future raises the job's typed error.
 
         Args:
             spec: What to do.
             lane: Jobs of one lane share a process and what they load in it; without one the job has its own.
-            urgent: Whether it goes before those that wait.
+            urgency: Whoever waits with less goes behind it.
         """
-        queued = _Queued(spec, lane, Future())
-        (self._queue.appendleft if urgent else self._queue.append)(queued)
+        queued = _Queued((-urgency, next(self._asked)), spec, lane, Future())
+        self._queue.put(queued)
         self._pool.submit(self._next)
         return queued.future
 
@@ -166,7 +171,7 @@ class Jobs:
 
     def _next(self) -> None:
         """Runs the job whose turn it is: there is one for each call."""
-        queued = self._queue.popleft()
+        queued = self._queue.get_nowait()
         if not queued.future.set_running_or_notify_cancel():
             return
         try:
@@ -311,6 +316,8 @@ class Jobs:
             shutil.rmtree(work, ignore_errors=True)
         else:
             _replace(work, final)
+            for name, (_, sha256) in record["files"].items():
+                fingerprint.learn(final / name, sha256)
         self._wrote = True
         self._listen(spec.label, "done")
         return JobResult(final, record["data"], seconds, int(record.get("peak_bytes", 0)), cached=False)

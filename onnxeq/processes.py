@@ -48,15 +48,16 @@ class Worker:
         root: The folder of jobs; it stands in the command line, so that a process list tells whose it is.
         kind: The kind of job whose modules it imports while it waits.
         threads: Threads that numeric libraries may use; 0 leaves them their default.
+        subjects: What the jobs will be about, for the ``warm_up`` of that kind's module.
     """
 
-    def __init__(self, root: Path, kind: str, threads: int) -> None:
+    def __init__(self, root: Path, kind: str, threads: int, subjects: Sequence[str] = ()) -> None:
         self.kind = kind
         self.threads = threads
         # Until it has a directory, and with it a log, what it prints (an import error, say) goes here.
         self._early = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "onnxeq.worker", "--attached", str(root), kind],
+            [sys.executable, "-m", "onnxeq.worker", "--attached", str(root), kind, *subjects],
             stdin=subprocess.PIPE,
             stdout=self._early,
             stderr=subprocess.STDOUT,
@@ -117,11 +118,11 @@ class Worker:
 _early_starters: list[Worker] = []
 
 
-def start_early(root: Path, kind: str) -> None:
+def start_early(root: Path, kind: str, *subjects: str) -> None:
     """Starts a worker before there is a :class:`Pool`, so that it imports its modules while the host does; the
-    next pool takes it over.
+    next pool takes it over. See :class:`Worker` for the arguments.
     """
-    _early_starters.append(Worker(root, kind, 0))
+    _early_starters.append(Worker(root, kind, 0, subjects))
 
 
 class Pool:

@@ -128,7 +128,7 @@ class NativeSide:
         job: The finished job that prepared it.
         inputs: What it takes.
         exports: What it was exported to.
-        question: Starts another job with the same model: kind, label, parameters, files that it reads.
+        question: Starts another job with the same model: kind, label, parameters, files that it reads, ``urgency``.
         release: Ends the process that holds the model; a later question loads it again.
     """
 
@@ -136,15 +136,15 @@ class NativeSide:
     job: JobResult
     inputs: tuple[TensorSpec, ...]
     exports: tuple[Export, ...]
-    question: Callable[[str, str, Mapping[str, Any], Mapping[str, Path]], Future[JobResult]]
+    question: Callable[..., Future[JobResult]]
     release: Callable[[], None]
 
     def start(self) -> Future[JobResult]:
-        """Starts the job that runs it on its feeds."""
-        return self.question("native-run", "native", {}, {"feeds": self.feeds})
+        """Starts the job that runs it on its feeds, before the jobs that nothing waits for."""
+        return self.question("native-run", "native", {}, {"feeds": self.feeds}, urgency=1)
 
     def exported(self, forms: Sequence[ExportForm], opset: int | None = None) -> tuple[Export, ...]:
-        """Exports of the model that was checked against somebody else's artifact, made now.
+        """Further exports of the model, made now.
 
         Raises:
             onnxeq.errors.OnnxeqError: What the converter says.
@@ -327,9 +327,9 @@ def prepare_native(
     spec = JobSpec("native", "native", params, {**reads, **given}, cache=ref.zoo != "factory")
     lane, shared = jobs.lane(), dict[str, Any]()
 
-    def run(job: JobSpec) -> Future[JobResult]:
+    def run(job: JobSpec, *, urgency: int = 0) -> Future[JobResult]:
         if live is None:
-            return jobs.start(job, lane)
+            return jobs.start(job, lane, urgency=urgency)
         done: Future[JobResult] = Future()
         done.set_result(jobs.run_inline(job, {"model": live}, shared))
         return done
@@ -339,8 +339,11 @@ def prepare_native(
     prepared = run(spec).result()
     same = {"load": load, "weights_sha256": prepared.data["provenance"]["weights_sha256"]}
 
-    def question(kind: str, label: str, asked: Mapping[str, Any], files: Mapping[str, Path]) -> Future[JobResult]:
-        return run(replace(spec, kind=kind, label=label, params={**same, **asked}, inputs={**reads, **files}))
+    def question(
+        kind: str, label: str, asked: Mapping[str, Any], files: Mapping[str, Path], *, urgency: int = 0
+    ) -> Future[JobResult]:
+        job = replace(spec, kind=kind, label=label, params={**same, **asked}, inputs={**reads, **files})
+        return run(job, urgency=urgency)
 
     exports = tuple(export_from_record(e, prepared.out) for e in prepared.data["exports"])
     return NativeSide(

@@ -1,8 +1,9 @@
 """The process side of a job: reads ``job.json``, runs what its kind names, writes ``result.json`` or ``error.json``.
 
 ``python -m onnxeq.worker DIRECTORY`` is a replay: a person's command, which prints what happened.
-``python -m onnxeq.worker --attached ROOT KIND`` is what the host starts (:mod:`onnxeq.processes`): it imports what
-jobs of that kind need, then takes directories from its standard input, and ends when that closes.
+``python -m onnxeq.worker --attached ROOT KIND [SUBJECT...]`` is what the host starts (:mod:`onnxeq.processes`): it
+imports what jobs of that kind and about those subjects need, then takes directories from its standard input, and
+ends when that closes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -144,11 +145,11 @@ def main(argv: list[str] | None = None) -> int:
     # again takes a tenth of an export.
     gc.set_threshold(100_000, 20, 20)
     if arguments[0] == "--attached":
-        _serve(arguments[2])
+        _serve(arguments[2], arguments[3:])
     return _run(Path(arguments[0]), {}, lambda step: print(f"onnxeq: {step}", file=sys.stderr))  # noqa: T201 - a replay talks
 
 
-def _serve(kind: str) -> NoReturn:
+def _serve(kind: str, subjects: Sequence[str]) -> NoReturn:
     """Does the jobs whose directories come in, one after another, until the host ends this process."""
     directories: queue.SimpleQueue[str] = queue.SimpleQueue()
 
@@ -160,7 +161,7 @@ def _serve(kind: str) -> NoReturn:
     threading.Thread(target=listen, daemon=True).start()
     with contextlib.suppress(Exception):  # the job itself will meet the same error and tell it
         module = importlib.import_module(KINDS[kind].partition(":")[0])
-        getattr(module, "warm_up", lambda: None)()
+        getattr(module, "warm_up", lambda *_: None)(*subjects)
     shared: dict[str, Any] = {}
     while True:
         folder = Path(directories.get())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import signal
@@ -8,11 +9,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from onnxeq import fingerprint
 from onnxeq.errors import CannotRun, JobCrashed, JobKilled, JobTimeout, OnnxeqError, UsageError
 from onnxeq.jobs import Jobs, JobSpec, Lane
+from onnxeq.runners import native
 
 FACTORIES = """
 import os, signal, sys, time
@@ -181,6 +185,50 @@ def test_the_key_is_the_content(fresh_cache: Path, conv_file: Path) -> None:
         assert jobs.start(JobSpec("normalize", "n", {"opset": None}, {"model": moved})).result().cached
         moved.write_bytes(moved.read_bytes().replace(b"conv1", b"convA"))
         assert not jobs.start(JobSpec("normalize", "n", {"opset": None}, {"model": moved})).result().cached
+
+
+def test_the_more_urgent_goes_first(fresh_cache: Path, conv_file: Path) -> None:
+    """Of the jobs that wait the most urgent is next, and among equals the one that was asked for first."""
+    began: list[str] = []
+
+    def listen(label: str, step: str) -> None:
+        if step in ("done", "cached"):
+            began.append(label)
+
+    job = JobSpec("normalize", "first", {"opset": None}, {"model": conv_file})
+    with Jobs(parallel=1, listener=listen) as jobs:
+        asked = [jobs.start(job)]
+        for label, urgency in (("last", 0), ("third", 1), ("second", 2), ("after the third", 1)):
+            asked.append(jobs.start(replace(job, label=label), urgency=urgency))
+        for each in asked:
+            each.result()
+    assert began == ["first", "second", "third", "after the third", "last"]
+
+
+def test_what_a_job_wrote_is_not_read_again_for_its_hash(
+    fresh_cache: Path, conv_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker hashes what it writes; the host takes that over, until the file is another one."""
+    with Jobs() as jobs:
+        done = jobs.start(JobSpec("normalize", "n", {"opset": None}, {"model": conv_file})).result()
+    written = done.out / "normalized.onnx"
+    expected = hashlib.sha256(written.read_bytes()).hexdigest()
+    with monkeypatch.context() as patched:
+        patched.setattr(hashlib, "file_digest", None)  # whoever reads the file fails
+        assert fingerprint.of_path(written) == expected
+    written.write_bytes(b"another")
+    assert fingerprint.of_path(written) == hashlib.sha256(b"another").hexdigest()
+
+
+def test_a_worker_is_told_what_its_jobs_will_be_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Subjects reach the warm-up of the kind's module: a converter that is named imports its framework early."""
+    told: list[tuple[str, ...]] = []
+    monkeypatch.setattr(
+        native, "load_converter", lambda name: SimpleNamespace(warm_up=lambda zoo: told.append((name, zoo)))
+    )
+    native.warm_up("torch", "torchvision")
+    native.warm_up()
+    assert told == [("torch", "torchvision")]
 
 
 def test_pruning_removes_what_was_not_used_for_longest(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,9 +48,11 @@ def check(
     """Say whether SOURCE and its ONNX form are equivalent and, if not, on which rung they part."""
     from onnxeq.cache import cache_root
     from onnxeq.processes import start_early
+    from onnxeq.zoo import converter_for, parse
 
-    if not source.endswith(".onnx"):
-        start_early(cache_root() / "jobs", "native")
+    ref = parse(source)
+    if (converter := converter_for(ref)) != "onnx":
+        start_early(cache_root() / "jobs", "native", *(() if converter == "factory" else (converter, ref.zoo)))
 
     from rich.console import Console
 

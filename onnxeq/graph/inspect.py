@@ -12,6 +12,7 @@ from pathlib import Path
 
 import onnx
 
+from onnxeq import fingerprint
 from onnxeq.errors import UnusableModel
 from onnxeq.graph.files import external_files, load, read
 from onnxeq.graph.tensors import all_graphs
@@ -19,8 +20,6 @@ from onnxeq.referee.elements import element_name
 from onnxeq.types import Dim, TensorSpec
 
 __all__ = ["ModelInfo", "inspect", "load", "newest_opset"]
-
-_BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -94,19 +93,11 @@ def _size(tensor: onnx.TensorProto) -> tuple[int, int]:
         raise UnusableModel(f"tensor {tensor.name!r}: unknown element type {tensor.data_type}") from error
 
 
-def _digest(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.digest()
-
-
 def _sha256(path: Path, external: tuple[Path, ...]) -> str:
-    own = _digest(path)
+    own = fingerprint.of_path(path)
     if not external:
-        return own.hex()
-    return hashlib.sha256(own + b"".join(_digest(file) for file in external)).hexdigest()
+        return own
+    return hashlib.sha256(b"".join(map(bytes.fromhex, (own, *map(fingerprint.of_path, external))))).hexdigest()
 
 
 def inspect(model: onnx.ModelProto | str | os.PathLike[str]) -> ModelInfo:

@@ -38,8 +38,15 @@ __all__ = [
     "run",
     "seed_libraries",
     "the_models_own_errors",
+    "warm_up",
     "weights",
 ]
+
+
+def warm_up(converter: str = "", zoo: str = "") -> None:
+    """Has a converter import what models of a zoo need, while its process waits for a job."""
+    if converter:
+        getattr(load_converter(converter), "warm_up", lambda _zoo: None)(zoo)
 
 
 def prepare(job: Job) -> dict[str, Any]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from onnxeq.protocols import LoadRequest, Native, Progress
     from onnxeq.types import ZooEntry
 
-__all__ = ["catalogue", "load", "owns", "wrap"]
+__all__ = ["catalogue", "load", "owns", "warm_up", "wrap"]
 
 _PACKAGES = ("keras", "tf_keras")
 
@@ -46,6 +46,13 @@ def wrap(model: object, request: LoadRequest, progress: Progress) -> Native:
     from onnxeq_converters.from_keras.native import make_native
 
     return make_native(adopt(model, request), request, progress)
+
+
+def warm_up(_zoo: str) -> None:
+    """Imports TensorFlow and Keras."""
+    from onnxeq_converters.from_keras.framework import framework
+
+    framework()
 
 
 def owns(model: object) -> bool:

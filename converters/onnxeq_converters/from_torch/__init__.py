@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from onnxeq.protocols import LoadRequest, Native, Progress
     from onnxeq.types import ZooEntry
 
-__all__ = ["catalogue", "load", "owns", "wrap"]
+__all__ = ["catalogue", "load", "owns", "warm_up", "wrap"]
 
 _INSTALL = "pip install 'onnxeq[torch]'"
 
@@ -86,6 +86,14 @@ def wrap(model: object, request: LoadRequest, progress: Progress) -> Native:
         _note(described, seeding.seed_weights(mine, calling, ref.seed))
     described["weights"] = kind
     return native.TorchNative(mine, calling, described, progress, request.threads, request.exporter)
+
+
+def warm_up(zoo: str) -> None:
+    """Imports torch, and torchvision for its zoo."""
+    _require("torch")
+    if zoo == "torchvision":
+        _require("torchvision")
+    from . import native  # noqa: F401
 
 
 def owns(model: object) -> bool:

@@ -24,7 +24,7 @@ from .layers import Captured
 from .outputs import flatten, register
 from .reasons import reason_of
 
-__all__ = ["EXPORTERS", "Exported", "capture", "export"]
+__all__ = ["EXPORTERS", "Exported", "Held", "capture", "export"]
 
 EXPORTERS = ("dynamo", "torchscript")
 """The exporters of torch; the first is the one that ``torch.onnx.export`` uses by itself."""
@@ -43,6 +43,19 @@ class _Captured:
 
 
 @dataclass(frozen=True)
+class Held:
+    """A capture of which the unfolded form was written and the deployed one not yet.
+
+    Attributes:
+        captured: The exporter's program.
+        renamed: Its outputs' own names -> those that they have in the file.
+    """
+
+    captured: _Captured
+    renamed: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Exported:
     """What an exporter wrote.
 
@@ -50,11 +63,13 @@ class Exported:
         exports: In the order of the forms that were asked for.
         opset: Of the files.
         captured: The graph behind them, if the exporter keeps one.
+        held: What the deployed form can still be made of: it is made by optimising the captured program itself.
     """
 
     exports: tuple[Export, ...]
     opset: int
     captured: Captured | None
+    held: Held | None = None
 
 
 def export(
@@ -68,6 +83,7 @@ def export(
     exporter: str = EXPORTERS[0],
     *,
     dynamic: bool = True,
+    held: Held | None = None,
 ) -> Exported:
     """Captures ``model`` once and writes one file per form.
 
@@ -84,6 +100,7 @@ def export(
         progress: Told each step.
         exporter: One of :data:`EXPORTERS`.
         dynamic: Whether to try for a dynamic batch.
+        held: The capture of an earlier call with the same opset, to go on from.
 
     Raises:
         ExportFailed: With the exporter's reason in one line.
@@ -97,14 +114,17 @@ def export(
                 torchscript.write(model, calling, names, folder, f, opset, progress, dynamic=dynamic) for f in forms
             )
             return Exported(tuple(e for e, _ in written), written[0][1] if written else 0, None)
-        captured, renamed = _named_capture(model, calling, names, opset, progress, dynamic=dynamic)
+        if held is None:
+            held = Held(*_named_capture(model, calling, names, opset, progress, dynamic=dynamic))
+        captured = held.captured
         files: dict[ExportForm, Export] = {}
         for form in (ExportForm.UNFOLDED, ExportForm.DEPLOYED):
             if form in forms:
                 files[form] = _write(captured, form, folder, progress)
     used = int(captured.program.model.opset_imports[""])
-    behind = Captured(captured.program.exported_program, renamed)
-    return Exported(tuple(files[form] for form in forms), used, behind)
+    behind = Captured(captured.program.exported_program, held.renamed)
+    left = None if ExportForm.DEPLOYED in forms else held
+    return Exported(tuple(files[form] for form in forms), used, behind, left)
 
 
 def capture(model: torch.nn.Module, calling: Calling, outputs: Any, opset: int | None, progress: Progress) -> Captured:

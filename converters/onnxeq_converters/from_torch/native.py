@@ -63,6 +63,7 @@ class TorchNative:
         self._threads = threads
         self._exporter = exporter or exporting.EXPORTERS[0]
         self._captured: layers.Captured | None = None
+        self._held: exporting.Held | None = None
         self._opset: int | None = None
         self._outputs: tuple[TensorSpec, ...] = ()
 
@@ -113,12 +114,17 @@ class TorchNative:
         return arrays
 
     def export(self, folder: Path, forms: tuple[ExportForm, ...], opset: int | None) -> tuple[Export, ...]:
-        """Writes the forms that are asked for; see :func:`onnxeq_converters.from_torch.export.export`."""
+        """Writes the forms that are asked for; see :func:`onnxeq_converters.from_torch.export.export`.
+
+        The deployed form may be asked for after the unfolded one: both are made of one capture.
+        """
+        held = self._held if self._opset == opset and ExportForm.UNFOLDED not in forms else None
         self._opset = opset
         done = exporting.export(
-            self._model, self._calling, self._example_outputs(), folder, forms, opset, self._progress, self._exporter
-        )
-        self._captured = done.captured
+            self._model, self._calling, self._example_outputs(), folder, forms, opset, self._progress, self._exporter,
+            held=held,
+        )  # fmt: skip
+        self._captured, self._held = done.captured, done.held
         self._described["opset"] = str(done.opset)
         return done.exports
 

@@ -60,6 +60,21 @@ def test_unfolded_keeps_norms_and_native_names(tmp_path):
     assert "BatchNormalization" not in {node.op_type for node in onnx.load(deployed.path).graph.node}
 
 
+def test_the_deployed_form_may_be_asked_for_later(tmp_path):
+    """One capture serves both forms also when they are asked for one after the other, with the same files."""
+    steps = []
+    native = from_torch.wrap(_Net(), _request("seeded"), steps.append)
+    (unfolded,) = native.export(tmp_path / "first", (ExportForm.UNFOLDED,), None)
+    (deployed,) = native.export(tmp_path / "second", (ExportForm.DEPLOYED,), None)
+    assert sum(step.startswith("export: capture") for step in steps) == 1
+    together = native.export(tmp_path / "both", _BOTH, None)
+    assert sum(step.startswith("export: capture") for step in steps) == 2  # the first one was optimised
+    for apart, same in zip((unfolded, deployed), together, strict=True):
+        first, second = onnx.load(apart.path).graph, onnx.load(same.path).graph
+        assert list(first.initializer) == list(second.initializer)
+        assert [n.op_type for n in first.node] == [n.op_type for n in second.node]
+
+
 def test_deployed_is_what_the_exporter_writes_by_default(tmp_path):
     """Optimising the captured program gives the operators of torch.onnx.export(optimize=True)."""
     model = _Net().eval()
