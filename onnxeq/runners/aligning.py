@@ -90,7 +90,8 @@ class _Native:
                 rows.append((name, _sample(array), float(np.nanmax(np.abs(array)))))
 
     def array(self, name: str) -> Array:
-        return lift(self._values.array(name))
+        array: Array = lift(self._values.array(name))
+        return array
 
     def find(self, computed: Array, taken: Iterable[str]) -> str:
         """The native value that equals ``computed``, one that is not taken if there are several; else empty."""
