@@ -109,7 +109,8 @@ def _compare_output(name: str, a: Array, b: Array, unit: Array | None, step: flo
     if unit is not None and np.isinf(np.asarray(unit, dtype=np.float64)).any():
         return Measure(
             output=name,
-            undecided=f"rounding alone changes the shape of '{name}' at these inputs: try others (--inputs)",
+            undecided=f"rounding alone changes the shape of '{name}' at these inputs, or leaves it no number: try others"
+            " (--inputs)",
         )
     if a.shape != b.shape:
         return Measure(

@@ -172,8 +172,17 @@ def _reduced_axes(info: NodeInfo, inputs: Sequence[Value], rank: int) -> tuple[i
 
 
 def _average_pool(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """Each window by its own terms: the mean of many zeros is zero, whatever lies beside them."""
+    from onnxeq.referee.again import compute_again
+
     n = float(np.prod(_attribute(info, "kernel_shape", [1])))
-    return _sum_size(n, float(np.mean(np.square(inputs[0]))) / n)
+    squares = compute_again(info, [np.square(inputs[0])])
+    return _sum_size(n, squares[0] / n if squares else float(np.mean(np.square(inputs[0]))) / n)
+
+
+def _lp_pool(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
+    """A root of a sum of positive terms: its error is relative."""
+    return _sum_size(float(np.prod(_attribute(info, "kernel_shape", [1]))), 0.0)[0], 0.0
 
 
 def _cumsum(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
@@ -350,7 +359,8 @@ _RULES: dict[str, Callable[[NodeInfo, Sequence[Value], Real], Size]] = {
     **dict.fromkeys(("MatMul", "Gemm", "FusedMatMul", "FusedGemm"), _matmul),
     **dict.fromkeys(("ReduceMean", "GlobalAveragePool"), _mean),
     **dict.fromkeys(("ReduceSum", "ReduceL1", "ReduceSumSquare"), _sum),
-    **dict.fromkeys(("AveragePool", "LpPool"), _average_pool),
+    "AveragePool": _average_pool,
+    "LpPool": _lp_pool,
     **dict.fromkeys(
         ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "MeanVarianceNormalization"),
         _normalisation),

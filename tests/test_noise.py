@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise
 from onnxeq.referee import Executor
 from onnxeq.rounding import terms
+from onnxeq.runners.referee import _movement
 
 U = 2.0**-24
 
@@ -241,3 +242,28 @@ def test_a_mean_that_is_not_subtracted_costs_nothing(mean: float) -> None:
     assert units["RMSNormalization"] == pytest.approx(expected, rel=0.1)
     if mean:
         assert units["LayerNormalization"] > 30 * units["RMSNormalization"]
+
+
+def test_a_pool_over_zeros_has_no_noise() -> None:
+    """The mean of a window of zeros is zero in every arithmetic, however large the other windows are."""
+    graph = helper.make_graph(
+        [helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[2], strides=[2])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, 4])],
+    )
+    executor = Executor(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    x = np.array([[[0, 0, 1000, 999, 0, 0, 1, -1]]], np.float32)
+    unit = spread(executor, {"x": x}, RoundingNoise, amplitude=AMPLITUDE)[0, 0]
+    assert unit[0] == unit[2] == 0.0
+    assert unit[1] == pytest.approx(1000 * U, rel=1.0)  # one rounding of the sum, one of the quotient
+    assert 0 < unit[3] < 2 * U
+
+
+def test_a_draw_that_leaves_the_numbers_is_not_taken_for_stillness() -> None:
+    """The root of a zero that rounding moved below it is NaN: the unit there is the other elements', never 0."""
+    moved = np.array([1.0, np.nan, 3.0])
+    squares = _movement(np.array([1.5, 0.0, 3.0]), moved, 1.0)
+    assert squares.tolist() == [0.25, 0.125, 0.0]
+    assert np.isinf(_movement(np.zeros(2), np.full(2, np.nan), 1.0)).all()
+    assert _movement(np.array([np.inf, 1.0]), np.array([np.inf, 1.0]), 1.0).tolist() == [0.0, 0.0]

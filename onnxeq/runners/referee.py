@@ -218,8 +218,14 @@ def _movement(base: Array, moved: Array | None, amplitude: float) -> Array:
         changed: Array = (moved != base).astype(np.float64)
         return changed
     with np.errstate(invalid="ignore"):
-        delta = (moved - base) / amplitude
-    return np.where(np.isfinite(delta), np.square(delta), 0.0)
+        squares = np.square((moved - base) / amplitude)
+    measured = np.isfinite(squares)
+    if measured.all():
+        return np.asarray(squares)
+    # A draw that leaves the numbers (the root of a zero that moved) does not say how far: as far as the others do.
+    lost = ~measured & np.isfinite(base)
+    typical = float(squares[measured].mean()) if measured.any() else np.inf
+    return np.where(measured, squares, np.where(lost, typical, 0.0))
 
 
 def _live_outputs(model: onnx.ModelProto) -> list[str]:

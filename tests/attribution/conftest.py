@@ -17,7 +17,7 @@ class InlineJobs(Jobs):
 
     _done: ClassVar[dict[str, JobResult]] = {}
 
-    def start(self, spec: JobSpec, lane: Lane | None = None, *, urgent: bool = False) -> Future[JobResult]:
+    def start(self, spec: JobSpec, lane: Lane | None = None, *, urgency: int = 0) -> Future[JobResult]:
         """Runs it now."""
         future: Future[JobResult] = Future()
         try:

@@ -155,11 +155,22 @@ def _lift_result(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], resul
     if takes_dtype and _is_low(result) and not tree_any(_is_tensor, (args, kwargs)):
         # A factory that followed the default dtype: its values are computed anew, not widened.
         return func(*args, **{**kwargs, "dtype": _LIFTED[result.dtype]})
+    if not takes_dtype and not tree_any(_is_float, (args, kwargs)):
+        # Integers that gave a float (a quotient, a root): it follows the default dtype, and is computed from doubles.
+        return func(*tree_map(_widened, args), **tree_map(_widened, kwargs))
     return tree_map(lambda v: v.to(_LIFTED[v.dtype]) if _is_low(v) else v, result)
 
 
 def _is_tensor(value: Any) -> bool:
     return isinstance(value, torch.Tensor)
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex())
+
+
+def _widened(value: Any) -> Any:
+    return value.double() if isinstance(value, torch.Tensor) and value.dtype is not torch.bool else value
 
 
 def _arange(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:

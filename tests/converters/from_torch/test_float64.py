@@ -125,3 +125,12 @@ def test_patches_are_undone_after_an_error():
     with pytest.raises(ZeroDivisionError):
         _run(lambda: 1 // 0)
     assert (torch.finfo, F.scaled_dot_product_attention) == before
+
+
+@pytest.mark.parametrize("make", [lambda a, b: a / b, lambda a, b: torch.sqrt(a), lambda a, b: torch.sin(b)])
+def test_a_float_made_of_integers_is_computed_in_float64(make):
+    """A quotient or a root of integers follows the default dtype: it is float64's, not float32's widened."""
+    a, b = torch.arange(1, 20), torch.arange(3, 22)
+    got = _run(make, a, b)
+    assert got.dtype is torch.float64
+    assert torch.equal(got, make(a.double(), b.double()))
