@@ -107,11 +107,8 @@ def within(reference: Sequence[Feed], candidate: Sequence[Feed], rtol: float, at
 
 def _compare_output(name: str, a: Array, b: Array, unit: Array | None, step: float) -> Measure:
     if unit is not None and np.isinf(np.asarray(unit, dtype=np.float64)).any():
-        return Measure(
-            output=name,
-            undecided=f"rounding alone changes the shape of '{name}' at these inputs, or leaves it no number: try others"
-            " (--inputs)",
-        )
+        said = f"rounding alone changes the shape of '{name}' at these inputs, or leaves no number in it"
+        return Measure(output=name, undecided=f"{said}: try others (--inputs)")
     if a.shape != b.shape:
         return Measure(
             math.inf, 0.0, math.inf, name, f"output '{name}' has shape {list(a.shape)} against {list(b.shape)}"
