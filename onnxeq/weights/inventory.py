@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import numpy as np
@@ -114,8 +115,21 @@ class Inventory:
         return tuple(i for i, _ in self.readers.get(self.nodes[index].output[0], ()))
 
 
+def _in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes, each after what it reads: runtimes take them in any order."""
+    makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    needs = [{makers[n] for n in _needs(node) if n in makers} for node in graph.node]
+    if all(source < i for i, sources in enumerate(needs) for source in sources):
+        return list(graph.node)
+    try:
+        order = list(TopologicalSorter(dict(enumerate(needs))).static_order())
+    except CycleError:  # nothing will run it, and its weights can be looked at all the same
+        order = list(range(len(graph.node)))
+    return [graph.node[i] for i in order]
+
+
 def _walk(graph: onnx.GraphProto) -> Iterator[tuple[onnx.GraphProto, onnx.NodeProto]]:
-    for node in graph.node:
+    for node in _in_order(graph):
         yield graph, node
         for attribute in node.attribute:
             for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
@@ -149,7 +163,7 @@ def _needs(node: onnx.NodeProto) -> set[str]:
 def _live(model: onnx.ModelProto) -> set[str]:
     """Values that an output of the graph depends on; a sub-graph counts with its node."""
     wanted = {o.name for o in model.graph.output}
-    for node in reversed(model.graph.node):
+    for node in reversed(_in_order(model.graph)):
         if any(name in wanted for name in node.output):
             wanted |= _needs(node)
             for _, inner in (pair for graph in _inner_graphs(node) for pair in _walk(graph)):
