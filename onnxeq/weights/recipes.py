@@ -73,11 +73,11 @@ def factors(norm: Norm, eps: float) -> Iterator[tuple[str, Array]]:
     yield "float64, stored epsilon", stored
     yield "float64 rounded", _single(exact)
     yield "float64 rounded, stored epsilon", _single(stored)
-    for name, toward in (("up", np.inf), ("down", 0.0)):  # a square root that is not correctly rounded
-        yield (
-            f"gamma/sqrt, root {name}",
-            gamma / np.nextafter(np.sqrt(_single(norm.var) + np.float32(eps)), np.float32(toward)),
-        )
+    shifted = _single(norm.var) + np.float32(eps)
+    for name, toward in (("up", np.inf), ("down", 0.0)):  # roots that are not correctly rounded: torch's, Eigen's
+        yield f"gamma/sqrt, root {name}", gamma / np.nextafter(np.sqrt(shifted), np.float32(toward))
+        reciprocal = np.float32(1) / np.sqrt(shifted)
+        yield f"gamma*(1/sqrt), root {name}", gamma * np.nextafter(reciprocal, np.float32(toward))
 
 
 def folded_weights(weight: Array, norm: Norm, eps: float, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:

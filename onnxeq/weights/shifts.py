@@ -156,7 +156,7 @@ def _owner(book: Book, stored: Stored, folded: Folded, bias: str, recipe: str) -
     exact = (b - norm.mean.astype(np.float64)) * scale + norm.beta.astype(np.float64)
     magnitude = shift_magnitude(held, norm, scale)
     fold = judge(stored.array.reshape(-1), exact, magnitude, folded_shifts(held, norm, eps, folded.factor), recipe,
-                 strict=not folded.damaged)  # fmt: skip
+                 strict=not folded.damaged, sum_of_terms=True)  # fmt: skip
     if fold.reproduced < _NEAR:  # no recipe is near: the float64 fold, rounded once
         fold = Fold(fold.recipe, fold.reproduced, exact.astype(stored.array.dtype), fold.wrong)
     return _Owner(norm, eps, bias, fold)
