@@ -391,12 +391,14 @@ def _frontier(found: Alignment) -> list[str]:
                 explained.add(name)
             elif found.by_name and any(found.states.get(n) is State.WRONG for n in behind):
                 explained.add(name)  # it belongs to the departure behind it
+    told = {departure.position for departure in found.departures}  # a node's other results say nothing new
     return [
         name
         for position, node in enumerate(program.nodes)
         for name in node.output
         if found.states.get(name) is State.OPEN
         and name not in explained
+        and position not in told
         and (name in program.readers or name in program.outputs)
         and not _steers(found, name)
         and all(found.settled(n) or n in explained or _steers(found, n) for n in program.reads(position))

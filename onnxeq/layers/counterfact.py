@@ -48,11 +48,14 @@ def explain(found: Alignment, departure: Departure, groups: Groups) -> Explanati
         return Explanation((), departure.units, False)
     tried = [(edit, _left(found, departure, edit.nodes, [edit])) for edit in candidates]
     for edit, left in tried:
-        if left <= LIMIT:
+        if left <= LIMIT and edit.kind is not EditKind.NODE:
             return _deeper(found, departure, groups, edit) or Explanation((edit,), left, True)
     joint = _joint(found, departure, groups, candidates)
     if joint is not None:
         return joint
+    whole = next((row for row in tried if row[1] <= LIMIT), None)  # what cannot be taken back piece by piece
+    if whole is not None:
+        return Explanation((whole[0],), whole[1], True)
     nearest = min(tried, key=lambda row: row[1])
     helped = nearest[1] < departure.units
     return Explanation((nearest[0],) if helped else (), min(nearest[1], departure.units), False)

@@ -28,7 +28,7 @@ from onnxeq.referee.frames import Entry, Kind
 from onnxeq.referee.schemas import default_attributes, schema_of
 from onnxeq.types import Array
 
-__all__ = ["Edit", "EditKind", "Groups", "edits", "groups_of", "widened"]
+__all__ = ["Edit", "EditKind", "Groups", "attributes_apart", "edits", "groups_of", "widened"]
 
 
 class EditKind(enum.IntEnum):
@@ -39,6 +39,7 @@ class EditKind(enum.IntEnum):
     BYPASS = 2
     OPERATOR = 3
     OPERAND = 4
+    NODE = 5
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,7 @@ def edits(found: Alignment, departure: Departure, groups: Groups) -> Iterator[Ed
             a, r = found.artifact.nodes[left], found.reference.nodes[right]
             if (a.op_type, a.domain) == (r.op_type, r.domain):
                 yield from _parameters(found, mine, left, right)
-            else:
-                yield from _operator(found, mine, left, right)
+            yield from _operator(found, mine, left, right)
             yield from _operands(found, mine, left, right)
         elif left is not None:
             yield from _bypass(found, mine, left, departure)
@@ -417,8 +417,24 @@ def _operator(found: Alignment, mine: Sequence[onnx.NodeProto], left: int, right
     for slot, name in zip(slots, data, strict=True):
         copy.input[slot] = name
     del copy.output[:]
-    copy.output.extend(a.output)
-    yield Edit(EditKind.OPERATOR, left, right, "", _replaced(mine, a, [copy]), given, a.op_type, r.op_type)
+    copy.output.extend(list(a.output)[: len(r.output)])  # a training mode has results of its own
+    kind = EditKind.OPERATOR if a.op_type != r.op_type else EditKind.NODE
+    yield Edit(kind, left, right, "", _replaced(mine, a, [copy]), given, a.op_type, r.op_type)
+
+
+def attributes_apart(found: Alignment, edit: Edit) -> list[tuple[str, Any, Any]]:
+    """Names and values of the attributes in which two nodes of one operator differ."""
+    if edit.other is None:
+        return []
+    ours, theirs = _described(found.artifact, edit.position), _described(found.reference, edit.other)
+    rows = []
+    for name in dict.fromkeys([*ours, *theirs]):
+        a, b = ours.get(name), theirs.get(name)
+        if (a is not None and a.source) or (b is not None and b.source):
+            continue
+        if a is None or b is None or not _same_parameter(a.value, b.value):
+            rows.append((name, _shown(a), _shown(b)))
+    return rows
 
 
 def _bypass(found: Alignment, mine: Sequence[onnx.NodeProto], left: int, departure: Departure) -> Iterator[Edit]:

@@ -10,7 +10,7 @@ import numpy as np
 from onnxeq.errors import OnnxeqError
 from onnxeq.layers.alignment import Alignment, Departure, State
 from onnxeq.layers.counterfact import Explanation, explain
-from onnxeq.layers.differences import Edit, EditKind, groups_of
+from onnxeq.layers.differences import Edit, EditKind, attributes_apart, groups_of
 from onnxeq.layers.likeness import arrange
 from onnxeq.layers.program import Program, label, native_name
 from onnxeq.layers.wording import array_change, attribute_text, few
@@ -96,6 +96,9 @@ def _told(
         text = f"its input {edit.name}{f' ({root})' if root else ''} {array_change(*edit.arrays)}"
     elif edit.kind is EditKind.BYPASS:
         text = "the reference has no such node there"
+    elif edit.kind is EditKind.NODE:
+        rows = [attribute_text(*row) for row in attributes_apart(found, edit)]
+        text = few(rows) if rows else f"it is another {edit.mine} than the reference's"
     elif edit.kind is EditKind.OPERATOR:
         text = f"it is {edit.mine}, the reference has {edit.theirs}"
     else:

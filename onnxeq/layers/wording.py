@@ -22,7 +22,8 @@ def few(names: Sequence[str], most: int = 3) -> str:
 
 def attribute_text(name: str, mine: Any, theirs: Any) -> str:
     """``attribute pads is [0, 0, 2, 2], the reference has [1, 1, 1, 1]``."""
-    return f"attribute {name} is {_value(mine)}, the reference has {_value(theirs)}"
+    said = f"attribute {name} is {_value(mine)}, the reference has {_value(theirs)}"
+    return f"{said}: it is left in training mode" if name == "training_mode" and mine else said
 
 
 def _value(value: Any) -> str:

@@ -60,7 +60,6 @@ def node_of(name: str, model: onnx.ModelProto) -> onnx.NodeProto:
         ("relu1", {"kind": "large", "size": 1e-2}),
         ("conv2", {"kind": "batch", "size": 1e-3}),
         ("head", {"kind": "tf32"}),
-        ("pool", {"kind": "random", "size": 1e-3}),
     ],
 )
 def test_a_broken_kernel_is_named_and_what_it_spoils_is_not(
@@ -72,6 +71,12 @@ def test_a_broken_kernel_is_named_and_what_it_spoils_is_not(
     assert [(c.rung, c.where.node) for c in causes] == [("kernels", node)]
     assert causes[0].where.value == node_of(node, conv_net()).output[0]
     assert causes[0].where.op_type == node_of(node, conv_net()).op_type
+
+
+def test_a_kernel_that_draws_numbers_is_no_wrong_kernel(conv_net: MakeConvNet) -> None:
+    """What differs from run to run is told as that, with the node, and not by the rungs that follow from it."""
+    report = onnxeq.check(conv_net(), runner=faulty(node="pool", kind="random", size=1e-3))
+    assert [(c.cause, c.where.node) for c in report.causes] == [(CauseKind.NONDETERMINISM, "pool")]
 
 
 def test_the_evidence_says_how_far_the_node_is_off(conv_net: MakeConvNet) -> None:

@@ -228,3 +228,29 @@ def test_outputs_that_are_exchanged_are_named(walk: Walk) -> None:
     found = findings(walk(net("b", "a"), net("a", "b")))
     assert {f.where.value for f in found} == {"a", "b"}
     assert all(f.cause is CauseKind.GRAPH for f in found)
+
+
+def test_a_training_mode_is_one_finding_with_its_attribute(walk: Walk) -> None:
+    """Training mode gives further results, which the reference lacks; they are no further faults."""
+
+    def net(*, training: bool) -> onnx.ModelProto:
+        rng = np.random.default_rng(2)
+        outputs = ["n", "m", "v"] if training else ["n"]
+        options = {"training_mode": 1} if training else {}
+        nodes = [
+            helper.make_node("BatchNormalization", ["x", "s", "b", "mean", "var"], outputs, name="norm", **options),
+            helper.make_node("Tanh", ["n"], ["y"], name="tanh"),
+        ]
+        values = {k: rng.uniform(0.5, 2, 3).astype(np.float32) for k in ("s", "b", "mean", "var")}
+        graph = helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("x", 1, [4, 3])],
+            [helper.make_tensor_value_info("y", 1, [4, 3])],
+            [numpy_helper.from_array(v, k) for k, v in values.items()],
+        )  # fmt: skip
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+    (found,) = findings(walk(net(training=True), net(training=False)))
+    assert (found.cause, found.where.node, found.proven) == (CauseKind.GRAPH, "norm", True)
+    assert "attribute training_mode is 1" in found.text
