@@ -190,9 +190,11 @@ class Lane:
             yield self._worker
 
     def close(self) -> None:
-        """Ends the process."""
-        if self._worker is not None:
-            self._worker.end()
+        """Ends the process, once the job that it does is done."""
+        with self._lock:
+            if self._worker is not None:
+                self._worker.end()
+                self._worker = None
 
 
 def _settled(folder: Path) -> bool:

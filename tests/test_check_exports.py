@@ -64,5 +64,5 @@ def test_the_unfolded_form_is_run_while_the_deployed_one_is_made(
     assert exporter.asked == begun + ([] if dynamic else again)
     assert native.feeds == Path("feeds" if dynamic else "feeds of one")
     assert judged.names == {"x": "deployed_x"}
-    assert judged.unfolded == {"x": "unfolded_x"}
+    assert (judged.unfolded, judged.ahead) == (Path("unfolded.onnx"), {"x": "unfolded_x"})
     assert judged.pair(["logits"])[:2] == ({"deployed_y": "logits"}, {"unfolded_y": "logits"})

@@ -72,9 +72,13 @@ def explain(
 
 
 def _once(causes: Sequence[Cause]) -> list[Cause]:
-    """Each wrong constant once: what the ledger names needs not be told by its effect on the graph again."""
+    """Each fault once: a constant that the ledger names needs not be told by its effect on the graph again, nor a node
+    that differs from run to run by its being off.
+    """
     booked = {c.where.initializer for c in causes if c.rung in ("ledger", "weights")} - {""}
-    return [c for c in causes if c.rung in ("ledger", "weights") or c.where.initializer not in booked]
+    unsteady = {c.where.node for c in causes if c.cause is CauseKind.NONDETERMINISM} - {""}
+    left = [c for c in causes if c.cause is not CauseKind.RUNTIME or c.where.node not in unsteady]
+    return [c for c in left if c.rung in ("ledger", "weights") or c.where.initializer not in booked]
 
 
 def _told_once(causes: Sequence[Cause], mixing: Sequence[Cause]) -> list[Cause]:
