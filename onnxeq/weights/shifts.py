@@ -156,7 +156,7 @@ def _owner(book: Book, stored: Stored, folded: Folded, bias: str, recipe: str) -
     exact = (b - norm.mean.astype(np.float64)) * scale + norm.beta.astype(np.float64)
     magnitude = shift_magnitude(held, norm, scale)
     fold = judge(stored.array.reshape(-1), exact, magnitude, folded_shifts(held, norm, eps, folded.factor), recipe,
-                 strict=not folded.damaged, sum_of_terms=True)  # fmt: skip
+                 strict=not folded.damaged, by_root=True)  # fmt: skip
     if fold.reproduced < _NEAR:  # no recipe is near: the float64 fold, rounded once
         fold = Fold(fold.recipe, fold.reproduced, exact.astype(stored.array.dtype), fold.wrong)
     return _Owner(norm, eps, bias, fold)
@@ -172,7 +172,8 @@ def _alone(book: Book, stored: Stored, resolved: dict[tuple[str, ...], float], r
     if fitted is not None:
         norm, eps = fitted
         resolved.setdefault(norm.natives, eps)
-        fold = judge(stored.array.reshape(-1), norm.scale(eps), np.abs(norm.scale(eps)), factors(norm, eps))
+        exact = norm.scale(eps)
+        fold = judge(stored.array.reshape(-1), exact, np.abs(exact), factors(norm, eps), by_root=True)
         natives = tuple(n for n in norm.natives if n in (norm.natives[0], norm.natives[-1]))
         text = f"gamma / sqrt(var + eps) of {norm.name or norm.natives[-1]}, eps {eps:.6g}"
         book.norm_at[stored.name] = Folded("", norm, eps)

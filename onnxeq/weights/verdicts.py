@@ -64,7 +64,7 @@ def judge(
     first: str = "",
     *,
     strict: bool = True,
-    sum_of_terms: bool = False,
+    by_root: bool = False,
 ) -> Fold:
     """Judges a folded tensor.
 
@@ -75,8 +75,9 @@ def judge(
         recipes: Name and value of each recipe.
         first: The recipe that the rest of this artifact was made by, tried first.
         strict: Whether an element that no recipe gives is at fault; otherwise only one beyond the bound is.
-        sum_of_terms: Whether terms may cancel in it, so that one last place of a root moves it by several of its
-            own; then an element that the same recipe gives with a neighbouring root is honest.
+        by_root: Whether it hangs on a root in such a way that one last place of that moves it by one or more of its
+            own (a factor, a sum whose terms cancel); then an element that the same recipe gives with a neighbouring
+            root is honest.
     """
     best = Fold("", -1.0, actual, np.zeros(actual.shape, bool))
     low = high = exact
@@ -105,13 +106,13 @@ def judge(
         wrong |= off & ((held < low - slack) | (held > high + slack))
     enough = actual.size - off.sum() >= (_FEW if best.recipe != first else _SURE)
     if enough and off.sum() <= max(1, actual.size // 500):
-        wrong |= off & ~given[_family(best.recipe)] if sum_of_terms else off
+        wrong |= off & ~given[_family(best.recipe)] if by_root else off
     return Fold(best.recipe, best.reproduced, best.expected, wrong)
 
 
 def _family(recipe: str) -> str:
     """A recipe without how its root was rounded."""
-    return re.sub(r", (wide sum, )?(float32|rsqrt|root up|root down)", "", recipe)
+    return re.sub(r", (wide sum, )?(float32|rsqrt|root (up|down)( twice)?)", "", recipe)
 
 
 _NEIGHBOURS = (0, 1, -1, 2, -2, 3, -3)
