@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from . import graph_faults, weight_faults, wiring_faults
+from . import boundary_faults, graph_faults, weight_faults, wiring_faults
 from .bases import BASES, Base, Built, built, feeds
 from .edit import Array, Place
 from .faults import KINDS, Fault, KindEntry, Subject
@@ -25,7 +25,7 @@ from .observe import effect, outputs, subject, tremor
 
 __all__ = ["Expected", "Mutant", "Workshop", "load", "save", "singles", "workshops"]
 
-_FILLED = (graph_faults, weight_faults, wiring_faults)
+_FILLED = (graph_faults, weight_faults, wiring_faults, boundary_faults)
 """Imported for the kinds that they enter."""
 
 PER_KIND = 8

@@ -5,7 +5,7 @@ A node is named by its first output here: real files leave the names of nodes em
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ __all__ = [
     "initializers",
     "insert_after",
     "node",
+    "opset",
     "place_of",
     "put",
     "readers",
@@ -69,6 +70,11 @@ def place_of(nodes: Iterable[onnx.NodeProto], initializers: Iterable[str] = ()) 
 def node(model: onnx.ModelProto, output: str) -> onnx.NodeProto:
     """The node whose first output has that name."""
     return next(n for n in model.graph.node if n.output and n.output[0] == output)
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """The version of the standard operators that a file asks for."""
+    return int(max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")))
 
 
 def readers(model: onnx.ModelProto, value: str) -> list[onnx.NodeProto]:
@@ -229,8 +235,3 @@ def bypass(model: onnx.ModelProto, output: str, index: int = 0) -> list[onnx.Nod
     model.graph.node.remove(gone)
     rewire(model, output, source)
     return around
-
-
-def nodes_of(model: onnx.ModelProto, *kinds: str) -> Iterator[onnx.NodeProto]:
-    """The nodes of these types, in their order."""
-    return (n for n in model.graph.node if n.op_type in kinds)

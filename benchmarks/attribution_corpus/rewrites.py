@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
 from .edit import (
     add_initializer,
@@ -16,13 +16,11 @@ from .edit import (
     fresh,
     insert_after,
     node,
+    opset,
     put,
-    readers,
     replace_node,
-    rewire,
-    set_initializer,
 )
-from .faults import Subject, tensors
+from .faults import Subject
 
 __all__ = ["BENIGN", "Rewrite", "benign"]
 
@@ -43,7 +41,7 @@ def benign(name: str) -> Callable[[Rewrite], Rewrite]:
     return enter
 
 
-def _float_nodes(model: onnx.ModelProto, subject: Subject, *kinds: str) -> list[str]:
+def float_nodes(model: onnx.ModelProto, subject: Subject, *kinds: str) -> list[str]:
     """First outputs of nodes of these types that compute in float32."""
     return [
         n.output[0] for n in model.graph.node
@@ -51,15 +49,11 @@ def _float_nodes(model: onnx.ModelProto, subject: Subject, *kinds: str) -> list[
     ]  # fmt: skip
 
 
-def _opset(model: onnx.ModelProto) -> int:
-    return int(max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")))
-
-
 @benign("gemm-as-matmul")
 def _gemm(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -> onnx.ModelProto | None:
     """``Gemm`` taken apart, its weight stored transposed."""
     done = False
-    for output in _float_nodes(model, subject, "Gemm"):
+    for output in float_nodes(model, subject, "Gemm"):
         old = node(model, output)
         weight = constant(model, old.input[1])
         plain = attribute(old, "alpha", 1.0) == attribute(old, "beta", 1.0) == 1.0 and not attribute(old, "transA", 0)
@@ -73,13 +67,13 @@ def _gemm(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -
         ]
         replace_node(model, output, made)
         done = True
-    return _swept(model) if done else None
+    return swept(model) if done else None
 
 
 @benign("matmul-as-gemm")
 def _matmul(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -> onnx.ModelProto | None:
     """A product of tokens and matrix as Gemm over flattened tokens, the bias joined where there is one."""
-    for output in _float_nodes(model, subject, "MatMul"):
+    for output in float_nodes(model, subject, "MatMul"):
         old = node(model, output)
         weight, shape = constant(model, old.input[1]), subject.shape(old.input[0])
         if weight is None or weight.ndim != 2 or shape is None or len(shape) < 2:
@@ -94,7 +88,7 @@ def _matmul(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator)
             helper.make_node("Reshape", [flat_out, back], [output], name=f"{output}_out"),
         ]
         replace_node(model, output, made)
-        return _swept(model)
+        return swept(model)
     return None
 
 
@@ -102,7 +96,7 @@ def _matmul(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator)
 def _pointwise(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -> onnx.ModelProto | None:
     """A 1x1 convolution as a product over channels-last pixels."""
     done = False
-    for output in _float_nodes(model, subject, "Conv"):
+    for output in float_nodes(model, subject, "Conv"):
         old = node(model, output)
         weight = constant(model, old.input[1])
         plain = attribute(old, "group", 1) == 1 and set(attribute(old, "strides", [1])) == {1}
@@ -120,27 +114,27 @@ def _pointwise(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generat
         made.append(helper.make_node("Transpose", [source], [output], name=f"{output}_to_first", perm=[0, 3, 1, 2]))
         replace_node(model, output, made)
         done = True
-    return _swept(model) if done else None
+    return swept(model) if done else None
 
 
 @benign("reciprocal")
 def _reciprocal(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -> onnx.ModelProto | None:
     """Division by a constant as multiplication."""
     done = False
-    for output in _float_nodes(model, subject, "Div"):
+    for output in float_nodes(model, subject, "Div"):
         old = node(model, output)
         value = constant(model, old.input[1])
         if value is not None and value.dtype == np.float32 and (value != 0).all():
             inverse = add_initializer(model, f"{output}_inverse", (1 / value.astype(np.float64)).astype(np.float32))
             replace_node(model, output, [helper.make_node("Mul", [old.input[0], inverse], [output], name=old.name)])
             done = True
-    return _swept(model) if done else None
+    return swept(model) if done else None
 
 
 @benign("operands-commuted")
 def _commuted(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -> onnx.ModelProto | None:
     """``b + a`` for ``a + b``."""
-    found = _float_nodes(model, subject, "Add", "Mul")
+    found = float_nodes(model, subject, "Add", "Mul")
     for output in found:
         both = node(model, output)
         both.input[0], both.input[1] = both.input[1], both.input[0]
@@ -150,7 +144,7 @@ def _commuted(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generato
 @benign("concat-nested")
 def _nested(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -> onnx.ModelProto | None:
     """One Concat as a Concat of Concats."""
-    for output in _float_nodes(model, subject, "Concat"):
+    for output in float_nodes(model, subject, "Concat"):
         old = node(model, output)
         if len(old.input) > 2:
             inner, axis = fresh(model, f"{output}_first"), attribute(old, "axis")
@@ -161,66 +155,6 @@ def _nested(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator)
             replace_node(model, output, made)
             return model
     return None
-
-
-@benign("batch-norm-as-affine")
-def _affine(model: onnx.ModelProto, subject: Subject, rng: np.random.Generator) -> onnx.ModelProto | None:
-    """Batch normalisation as Mul and Add, folded in float64 or in float32."""
-    dtype = np.float64 if rng.integers(2) else np.float32
-    done = False
-    for output in _float_nodes(model, subject, "BatchNormalization"):
-        old = node(model, output)
-        held = [constant(model, n) for n in old.input[1:]]
-        rank = len(subject.shape(output) or ())
-        if any(h is None for h in held) or rank < 2:
-            continue
-        scale, shift, mean, var = (h.astype(dtype) for h in held if h is not None)
-        factor = scale / np.sqrt(var + dtype(attribute(old, "epsilon", 1e-5)))
-        shape = (1, -1, *(1,) * (rank - 2))
-        a = add_initializer(model, f"{output}_a", factor.astype(np.float32).reshape(shape))
-        b = add_initializer(model, f"{output}_b", (shift - mean * factor).astype(np.float32).reshape(shape))
-        scaled = fresh(model, f"{output}_scaled")
-        made = [
-            helper.make_node("Mul", [old.input[0], a], [scaled], name=f"{output}_mul"),
-            helper.make_node("Add", [scaled, b], [output], name=f"{output}_add"),
-        ]
-        replace_node(model, output, made)
-        done = True
-    return _swept(model) if done else None
-
-
-@benign("batch-norm-folded")
-def _fold(model: onnx.ModelProto, subject: Subject, rng: np.random.Generator) -> onnx.ModelProto | None:
-    """Batch normalisation folded into the convolution in front of it, by another hand than an exporter's."""
-    dtype = np.float64 if rng.integers(2) else np.float32
-    done = False
-    for output in _float_nodes(model, subject, "BatchNormalization"):
-        norm = node(model, output)
-        conv = next((n for n in model.graph.node if norm.input[0] in n.output), None)
-        held = [constant(model, n) for n in norm.input[1:]]
-        if (
-            conv is None
-            or conv.op_type != "Conv"
-            or len(readers(model, norm.input[0])) > 1
-            or any(h is None for h in held)
-        ):
-            continue
-        weight = constant(model, conv.input[1])
-        bias = constant(model, conv.input[2]) if len(conv.input) > 2 else np.zeros(held[0].shape)  # type: ignore[union-attr]
-        if weight is None or bias is None:
-            continue
-        scale, shift, mean, var = (h.astype(dtype) for h in held if h is not None)
-        factor = scale / np.sqrt(var + dtype(attribute(norm, "epsilon", 1e-5)))
-        folded = (weight.astype(dtype) * factor.reshape(-1, *(1,) * (weight.ndim - 1))).astype(np.float32)
-        moved = ((bias.astype(dtype) - mean) * factor + shift).astype(np.float32)
-        names = [add_initializer(model, f"{output}_w", folded), add_initializer(model, f"{output}_b", moved)]
-        made = helper.make_node("Conv", [conv.input[0], *names], [output], name=conv.name)
-        made.attribute.extend(conv.attribute)
-        inner = conv.output[0]
-        replace_node(model, output, [made])
-        model.graph.node.remove(node(model, inner))
-        done = True
-    return _swept(model) if done else None
 
 
 def _written_out(
@@ -234,7 +168,7 @@ def _written_out(
 def _activations(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -> onnx.ModelProto | None:
     """Relu as Max, HardSwish by HardSigmoid, LeakyRelu by its two sides, Gelu by Erf or Tanh."""
     done = False
-    for output in _float_nodes(model, subject, "Relu", "HardSwish", "LeakyRelu", "Gelu", "Clip"):
+    for output in float_nodes(model, subject, "Relu", "HardSwish", "LeakyRelu", "Gelu", "Clip"):
         old = node(model, output)
         x = old.input[0]
 
@@ -268,14 +202,14 @@ def _activations(model: onnx.ModelProto, subject: Subject, _rng: np.random.Gener
 def _reduction(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -> onnx.ModelProto | None:
     """Global pooling as ReduceMean and the other way round, Flatten as Reshape."""
     done = False
-    for output in _float_nodes(model, subject, "GlobalAveragePool", "ReduceMean", "Flatten", "GlobalMaxPool"):
+    for output in float_nodes(model, subject, "GlobalAveragePool", "ReduceMean", "Flatten", "GlobalMaxPool"):
         old, shape = node(model, output), subject.shape(output)
         source = subject.shape(node(model, output).input[0]) or ()
         if shape is None:
             continue
         if old.op_type in ("GlobalAveragePool", "GlobalMaxPool") and len(source) == 4:
             new = "ReduceMean" if old.op_type == "GlobalAveragePool" else "ReduceMax"
-            late = _opset(model) >= 18
+            late = opset(model) >= 18
             given = [add_initializer(model, f"{output}_axes", np.asarray([2, 3], np.int64))] if late else []
             made = helper.make_node(
                 new, [old.input[0], *given], [output], name=old.name, **({} if late else {"axes": [2, 3]})
@@ -289,17 +223,17 @@ def _reduction(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generat
             continue
         replace_node(model, output, [made])
         done = True
-    return _swept(model) if done else None
+    return swept(model) if done else None
 
 
 @benign("padding-explicit")
 def _padding(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -> onnx.ModelProto | None:
     """The padding of convolutions as Pad nodes."""
     done = False
-    for output in _float_nodes(model, subject, "Conv"):
+    for output in float_nodes(model, subject, "Conv"):
         conv = node(model, output)
         pads, rank = list(attribute(conv, "pads", [])), len(subject.shape(output) or ())
-        if not any(pads) or _opset(model) < 11:
+        if not any(pads) or opset(model) < 11:
             continue
         half = len(pads) // 2
         full = [0, 0, *pads[:half], 0, 0, *pads[half:]]
@@ -319,7 +253,7 @@ def _padding(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator
 def _layout(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -> onnx.ModelProto | None:
     """Activations between a Transpose to channels last and one back."""
     done = 0
-    for output in _float_nodes(model, subject, "Relu", "Sigmoid", "HardSwish", "Add", "Clip", "LeakyRelu", "Elu"):
+    for output in float_nodes(model, subject, "Relu", "Sigmoid", "HardSwish", "Add", "Clip", "LeakyRelu", "Elu"):
         there = node(model, output)
         shapes = [subject.shape(i) for i in there.input if constant(model, i) is None]
         same = all(s is not None and len(s) == 4 and s == subject.shape(output) for s in shapes)
@@ -337,84 +271,7 @@ def _layout(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator)
     return model if done else None
 
 
-@benign("weights-turned")
-def _turned(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -> onnx.ModelProto | None:
-    """Weights stored in another layout, with a Transpose behind them."""
-    found = [t for t in tensors(subject, "conv", "gemm", "matmul") if t.value.ndim in (2, 4)]
-    for tensor in found:
-        perm = [2, 3, 1, 0] if tensor.value.ndim == 4 else [1, 0]
-        back = [int(k) for k in np.argsort(perm)]
-        set_initializer(model, tensor.name, tensor.value.transpose(perm))
-        rewire(model, tensor.name, f"{tensor.name}_back")
-        added = helper.make_node(
-            "Transpose", [tensor.name], [f"{tensor.name}_back"], name=f"{tensor.name}_T", perm=back
-        )
-        model.graph.node.insert(0, added)
-    _drop_inputs(model)
-    return model if found else None
-
-
-@benign("weights-as-double")
-def _double(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -> onnx.ModelProto | None:
-    """Weights stored in float64 and cast: exact."""
-    found = [t for t in tensors(subject, "conv", "gemm", "matmul", "bias") if t.value.dtype == np.float32]
-    for tensor in found:
-        set_initializer(model, tensor.name, tensor.value.astype(np.float64))
-        rewire(model, tensor.name, f"{tensor.name}_f32")
-        name = f"{tensor.name}_cast"
-        added = helper.make_node("Cast", [tensor.name], [f"{tensor.name}_f32"], name=name, to=TensorProto.FLOAT)
-        model.graph.node.insert(0, added)
-    _drop_inputs(model)
-    return model if found else None
-
-
-@benign("linear-in-two-parts")
-def _parts(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -> onnx.ModelProto | None:
-    """A convolution or a product as two over half of its output channels each."""
-    for output in _float_nodes(model, subject, "Conv", "MatMul"):
-        old = node(model, output)
-        weight = constant(model, old.input[1])
-        if weight is None or attribute(old, "group", 1) != 1 or (old.op_type == "MatMul" and weight.ndim != 2):
-            continue
-        bias = constant(model, old.input[2]) if len(old.input) > 2 else None
-        axis = 0 if old.op_type == "Conv" else 1
-        made, results = [], []
-        for k, half in enumerate(np.array_split(weight, 2, axis)):
-            given = [old.input[0], add_initializer(model, f"{old.input[1]}_part{k}", half)]
-            if bias is not None:
-                given.append(add_initializer(model, f"{old.input[2]}_part{k}", np.array_split(bias, 2)[k]))
-            results.append(fresh(model, f"{output}_part{k}"))
-            made.append(helper.make_node(old.op_type, given, [results[-1]], name=results[-1]))
-            made[-1].attribute.extend(old.attribute)
-        joined = 1 if old.op_type == "Conv" else -1
-        made.append(helper.make_node("Concat", results, [output], name=f"{output}_joined", axis=joined))
-        replace_node(model, output, made)
-        return _swept(model)
-    return None
-
-
-@benign("scale-moved")
-def _equalised(model: onnx.ModelProto, subject: Subject, _rng: np.random.Generator) -> onnx.ModelProto | None:
-    """A power of two moved from one convolution through a Relu into the next: exact, as equalisation before
-    quantisation does it.
-    """
-    for output in _float_nodes(model, subject, "Conv"):
-        conv = node(model, output)
-        after = readers(model, output)
-        behind = readers(model, after[0].output[0]) if len(after) == 1 and after[0].op_type == "Relu" else []
-        if len(behind) != 1 or behind[0].op_type != "Conv" or len(conv.input) < 3:
-            continue
-        names = [conv.input[1], conv.input[2], behind[0].input[1]]
-        held = [constant(model, n) for n in names]
-        alone = all(len(readers(model, n)) == 1 for n in names)
-        if alone and all(h is not None for h in held):
-            for name, value, factor in zip(names, held, (2, 2, 0.5), strict=True):
-                set_initializer(model, name, value * np.float32(factor))  # type: ignore[operator]
-            return model
-    return None
-
-
-def _drop_inputs(model: onnx.ModelProto) -> None:
+def drop_inputs(model: onnx.ModelProto) -> None:
     """Takes initializers off the list of inputs, where old files have them."""
     held = {t.name for t in model.graph.initializer}
     kept = [v for v in model.graph.input if v.name not in held]
@@ -422,7 +279,7 @@ def _drop_inputs(model: onnx.ModelProto) -> None:
     model.graph.input.extend(kept)
 
 
-def _swept(model: onnx.ModelProto) -> onnx.ModelProto:
+def swept(model: onnx.ModelProto) -> onnx.ModelProto:
     """Without initializers that nobody reads any more."""
     read = {i for n in model.graph.node for i in n.input}
     kept = [t for t in model.graph.initializer if t.name in read]

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper, version_converter
 
-from .edit import constant, fresh, insert_after, node
+from .edit import constant, fresh, insert_after, node, opset
 from .faults import Subject, tensors
 from .rewrites import benign
 
@@ -18,10 +18,6 @@ __all__ = ["EXTERNAL"]
 
 EXTERNAL = "external-data"
 """The variant whose weights are written into a file of their own when it is stored."""
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return int(max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")))
 
 
 @benign("as-exported")
@@ -40,13 +36,13 @@ def _onnxsim(model: onnx.ModelProto, _subject: Subject, _rng: np.random.Generato
 
 @benign("opset-newer")
 def _newer(model: onnx.ModelProto, _subject: Subject, rng: np.random.Generator) -> onnx.ModelProto | None:
-    wanted = int(rng.choice([k for k in (18, 19, 20, 21, 22, 23) if k > _opset(model)]))
+    wanted = int(rng.choice([k for k in (18, 19, 20, 21, 22, 23) if k > opset(model)]))
     return version_converter.convert_version(model, wanted)
 
 
 @benign("opset-older")
 def _older(model: onnx.ModelProto, _subject: Subject, rng: np.random.Generator) -> onnx.ModelProto | None:
-    wanted = [k for k in (11, 13, 14, 16, 18) if k < _opset(model)]
+    wanted = [k for k in (11, 13, 14, 16, 18) if k < opset(model)]
     return version_converter.convert_version(model, int(rng.choice(wanted))) if wanted else None
 
 
@@ -203,9 +199,9 @@ def _outlined(model: onnx.ModelProto, _subject: Subject, _rng: np.random.Generat
     """Activations as calls of functions that the file defines itself."""
     kinds = {"Relu", "Sigmoid", "Tanh", "HardSwish", "Softmax", "Gelu"}
     found = [n for n in model.graph.node if n.op_type in kinds]
-    if not found or _opset(model) < 13:
+    if not found or opset(model) < 13:
         return None
-    version = [helper.make_opsetid("", _opset(model))]
+    version = [helper.make_opsetid("", opset(model))]
     for index, call in enumerate(found):
         name = f"{call.op_type}_{index}"
         body = helper.make_node(call.op_type, ["x"], ["y"])

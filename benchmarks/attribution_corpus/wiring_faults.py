@@ -11,12 +11,12 @@ from onnx import TensorProto, helper
 from .edit import (
     Place,
     add_initializer,
-    attribute,
     bypass,
     constant,
     fresh,
     insert_after,
     node,
+    opset,
     place_of,
     put,
     readers,
@@ -74,7 +74,7 @@ _OTHER: dict[str, tuple[str, ...]] = {
 
 @kind("activation-swapped", "graph")
 def _swapped(subject: Subject) -> Iterator[Fault]:
-    version = max(o.version for o in subject.model.opset_import if o.domain in ("", "ai.onnx"))
+    version = opset(subject.model)
     for found in each(subject, *_OTHER):
         for other in _OTHER[found.op_type]:
             if version >= {"Mish": 18, "HardSwish": 14}.get(other, 0):
@@ -116,10 +116,10 @@ def _extra(subject: Subject) -> Iterator[Fault]:
         name = ("Relu", "Tanh", "Sigmoid")[index % 3]
         followed = any(n.op_type in _ACTIVATIONS for n in readers(subject.model, found.output[0]))
         if not (name == "Relu" and followed):
-            yield _inserted(found.output[0], name, f"an extra {name}")
+            yield inserted(found.output[0], name, f"an extra {name}")
 
 
-def _inserted(value: str, op: str, text: str, *constants: object, **attributes: object) -> Fault:
+def inserted(value: str, op: str, text: str, *constants: object, **attributes: object) -> Fault:
     """A node put behind a value; it counts as found when it, or who made the value, or who reads it, is named."""
 
     def apply(model: onnx.ModelProto, _rng: np.random.Generator) -> Place:
@@ -131,7 +131,7 @@ def _inserted(value: str, op: str, text: str, *constants: object, **attributes: 
     return Fault(f"{value}+{op}", apply, f"{text} behind {value}")
 
 
-def _floats(subject: Subject) -> list[str]:
+def floats(subject: Subject) -> list[str]:
     """Float values inside the graph that hold batches."""
     outputs = {v.name for v in subject.model.graph.output}
     return [
@@ -242,7 +242,7 @@ _POOLS = {
 def _divisor(subject: Subject) -> Iterator[Fault]:
     """As ``divisor_override``: the average of a window by another count."""
     for found in each(subject, "AveragePool"):
-        yield _inserted(found.output[0], "Mul", "another divisor", np.float32(4 / 3))
+        yield inserted(found.output[0], "Mul", "another divisor", np.float32(4 / 3))
 
 
 @kind("axes-mixed", "graph")
@@ -267,7 +267,7 @@ def _mixed(subject: Subject) -> Iterator[Fault]:
     for found in each(subject, "Reshape", "Flatten"):
         shape = subject.shape(found.input[0])
         if shape is not None and len(shape) == 4 and shape[2] == shape[3] > 1 and subject.is_float(found.input[0]):
-            yield _inserted(found.input[0], "Transpose", "height and width exchanged", perm=[0, 1, 3, 2])
+            yield inserted(found.input[0], "Transpose", "height and width exchanged", perm=[0, 1, 3, 2])
 
 
 @kind("cast-reduced", "graph")
@@ -283,7 +283,7 @@ def _cast(subject: Subject) -> Iterator[Fault]:
 
         return Fault(f"{value}:{kind_}", apply, f"{value} cast to {TensorProto.DataType.Name(kind_)} and back")
 
-    for index, value in enumerate(_floats(subject)):
+    for index, value in enumerate(floats(subject)):
         if subject.values[value].dtype == np.float32:
             yield fault(value, TensorProto.INT32 if index % 3 == 0 else TensorProto.FLOAT16)
 
@@ -302,103 +302,6 @@ def _cancellation(subject: Subject) -> Iterator[Fault]:
 
         return Fault(value, apply, f"2^16 added to {value} and subtracted")
 
-    for value in _floats(subject)[::3]:
+    for value in floats(subject)[::3]:
         if subject.values[value].dtype == np.float32:
             yield fault(value)
-
-
-@kind("outputs", "graph")
-def _outputs(subject: Subject) -> Iterator[Fault]:
-    """An output dropped, one too many, two in each other's place."""
-    outputs = [v.name for v in subject.model.graph.output]
-    makers = {o: n for n in subject.model.graph.node for o in n.output}
-
-    def dropped(model: onnx.ModelProto, _rng: np.random.Generator) -> Place:
-        del model.graph.output[-1]
-        return place_of([makers[outputs[-1]]])
-
-    def exchanged(model: onnx.ModelProto, _rng: np.random.Generator) -> Place:
-        values = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in model.graph.output]
-        del model.graph.output[:]
-        model.graph.output.extend([values[1], values[0], *values[2:]])
-        return place_of([makers[outputs[0]], makers[outputs[1]]])
-
-    def extra(value: str) -> Fault:
-        def apply(model: onnx.ModelProto, _rng: np.random.Generator) -> Place:
-            model.graph.output.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, None))
-            return place_of([makers[value]])
-
-        return Fault(f"+{value}", apply, f"{value} is an output, too")
-
-    if len(outputs) > 1:
-        yield Fault("dropped", dropped, f"the output {outputs[-1]} is gone")
-        if subject.positional:
-            yield Fault("exchanged", exchanged, f"the outputs {outputs[0]} and {outputs[1]} in each other's place")
-    for value in _floats(subject)[-2:-1]:
-        yield extra(value)
-
-
-@kind("dropout-left-on", "nondeterminism", also=("graph",))
-def _dropout(subject: Subject) -> Iterator[Fault]:
-    for value in _floats(subject)[1::4]:
-        version = max(o.version for o in subject.model.opset_import if o.domain in ("", "ai.onnx"))
-        if version >= 12 and subject.values[value].dtype == np.float32:
-            yield _inserted(value, "Dropout", "training dropout", np.float32(0.1), np.asarray(True))
-
-
-@kind("batch-statistics", "graph", also=("nondeterminism",))
-def _training(subject: Subject) -> Iterator[Fault]:
-    """Batch normalisation in training mode: by the batch's own statistics, written out."""
-
-    def fault(output: str, rank: int) -> Fault:
-        def apply(model: onnx.ModelProto, _rng: np.random.Generator) -> Place:
-            old = node(model, output)
-            x, scale, shift = old.input[:3]
-            held = {n: constant(model, n) for n in (scale, shift)}
-            shape = (1, -1, *(1,) * (rank - 2))
-            g, b = (add_initializer(model, f"{n}_cast", np.reshape(held[n], shape)) for n in (scale, shift))
-            eps = add_initializer(model, f"{output}_eps", np.float32(attribute(old, "epsilon", 1e-5)))
-            axes = [a for a in range(rank) if a != 1]
-            names = [
-                fresh(model, f"{output}_{k}") for k in ("mean", "off", "square", "var", "safe", "root", "unit", "big")
-            ]
-            mean, off, square, var, safe, root, unit, big = names
-            version = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-            given = [add_initializer(model, f"{output}_axes", np.asarray(axes, np.int64))] if version >= 18 else []
-            extra = {} if given else {"axes": axes}
-            steps = [
-                ("ReduceMean", [x, *given], mean, extra), ("Sub", [x, mean], off, {}), ("Mul", [off, off], square, {}),
-                ("ReduceMean", [square, *given], var, extra), ("Add", [var, eps], safe, {}), ("Sqrt", [safe], root, {}),
-                ("Div", [off, root], unit, {}), ("Mul", [unit, g], big, {}), ("Add", [big, b], output, {}),
-            ]  # fmt: skip
-            made = [helper.make_node(k, i, [o], name=f"{o}_training", **a) for k, i, o, a in steps]
-            return place_of([old, *replace_node(model, output, made)])
-
-        return Fault(output, apply, f"{output} normalises by the batch's own statistics")
-
-    for found in each(subject, "BatchNormalization"):
-        shape = subject.shape(found.output[0])
-        if shape and all(constant(subject.model, n) is not None for n in found.input[1:3]):
-            yield fault(found.output[0], len(shape))
-
-
-@kind("input-altered", "graph", also=("preprocessing",))
-def _input(subject: Subject) -> Iterator[Fault]:
-    """The input scaled, shifted, or its channels reversed (RGB for BGR) before anything else."""
-    held = {t.name for t in subject.model.graph.initializer}
-    for value in (v.name for v in subject.model.graph.input if v.name not in held):
-        found = subject.values[value]
-        if found.dtype == np.float32:
-            yield _inserted(value, "Mul", "the input scaled", np.float32(1 / 0.98))
-            yield _inserted(value, "Sub", "the input shifted", np.float32(0.01))
-        if found.ndim == 4 and found.shape[1] == 3:
-            yield _reversed(value)
-
-
-def _reversed(value: str) -> Fault:
-    def apply(model: onnx.ModelProto, _rng: np.random.Generator) -> Place:
-        around = readers(model, value)
-        order = add_initializer(model, "channel_order", np.asarray([2, 1, 0], np.int64))
-        return place_of([insert_after(model, value, "Gather", order, axis=1), *around], [order])
-
-    return Fault(f"{value}:bgr", apply, f"the channels of {value} reversed")
