@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from . import variants
+from . import stored_rewrites, variants
 from .corpus import Mutant, Workshop, expected, proven, store
 from .edit import Place
 from .faults import KINDS, KindEntry
@@ -17,6 +17,9 @@ from .observe import effect
 from .rewrites import BENIGN
 
 __all__ = ["benigns", "doubles"]
+
+_FILLED = (stored_rewrites, variants)
+"""Imported for the rewrites that they enter."""
 
 PER_VARIANT = 9
 """Benign variants of each kind, where it applies to so many artifacts."""
