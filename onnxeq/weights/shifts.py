@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxeq.types import Array
 from onnxeq.weights.book import Book, Folded
 from onnxeq.weights.folding import EPSILONS, fit_norm
 from onnxeq.weights.inventory import LINEAR, Stored
@@ -153,10 +154,11 @@ def _owner(book: Book, stored: Stored, folded: Folded, bias: str, recipe: str) -
     held = book.native[bias].reshape(-1) if bias else None
     scale = norm.scale(eps)
     b = 0.0 if held is None else held.astype(np.float64)
-    exact = (b - norm.mean.astype(np.float64)) * scale + norm.beta.astype(np.float64)
+    hanging = (b - norm.mean.astype(np.float64)) * scale
+    exact = hanging + norm.beta.astype(np.float64)
     magnitude = shift_magnitude(held, norm, scale)
     fold = judge(stored.array.reshape(-1), exact, magnitude, folded_shifts(held, norm, eps, folded.factor), recipe,
-                 strict=not folded.damaged, by_root=True)  # fmt: skip
+                 strict=not folded.damaged, root=hanging)  # fmt: skip
     if fold.reproduced < _NEAR:  # no recipe is near: the float64 fold, rounded once
         fold = Fold(fold.recipe, fold.reproduced, exact.astype(stored.array.dtype), fold.wrong)
     return _Owner(norm, eps, bias, fold)
@@ -173,7 +175,7 @@ def _alone(book: Book, stored: Stored, resolved: dict[tuple[str, ...], float], r
         norm, eps = fitted
         resolved.setdefault(norm.natives, eps)
         exact = norm.scale(eps)
-        fold = judge(stored.array.reshape(-1), exact, np.abs(exact), factors(norm, eps), by_root=True)
+        fold = judge(stored.array.reshape(-1), exact, np.abs(exact), factors(norm, eps), root=exact)
         natives = tuple(n for n in norm.natives if n in (norm.natives[0], norm.natives[-1]))
         text = f"gamma / sqrt(var + eps) of {norm.name or norm.natives[-1]}, eps {eps:.6g}"
         book.norm_at[stored.name] = Folded("", norm, eps)
@@ -195,17 +197,8 @@ def _alone(book: Book, stored: Stored, resolved: dict[tuple[str, ...], float], r
 def _beside_its_partner(book: Book, stored: Stored, recipe: str) -> None:
     """A vector of a ``Mul`` and ``Add`` in a row whose other vector tells which BatchNormalization they are."""
     user = stored.user
-    if user is None or user.op_type not in ("Mul", "Add"):
-        return
-    if user.op_type == "Mul":
-        behind = book.artifact.behind(user.index)
-        others = book.artifact.nodes[behind[0]].input if len(behind) == 1 else ()
-    else:
-        makers = [book.artifact.makers.get(name) for name in book.artifact.nodes[user.index].input]
-        others = [n for m in makers if m is not None and book.artifact.nodes[m].op_type == "Mul"
-                  for n in book.artifact.nodes[m].input]  # fmt: skip
-    found = next((book.norm_at[n] for n in others if n in book.norm_at), None)
-    if found is None or found.norm.gamma.size != stored.size:
+    found = next((book.norm_at[n] for n in _partners(book, stored) if n in book.norm_at), None)
+    if user is None or found is None or found.norm.gamma.size != stored.size:
         return
     norm, eps = found.norm, found.eps
     if user.op_type == "Add":
@@ -216,6 +209,30 @@ def _beside_its_partner(book: Book, stored: Stored, recipe: str) -> None:
     natives = tuple(n for n in norm.natives if n in (norm.natives[0], norm.natives[-1]))
     text = f"gamma / sqrt(var + eps) of {norm.name or norm.natives[-1]}, eps {eps:.6g}"
     book.miss(stored, natives, Relation.FOLDED, text, norm.scale(eps), sure=False)
+
+
+def _partners(book: Book, stored: Stored) -> Sequence[str]:
+    """What the other one of a ``Mul`` and ``Add`` in a row reads, for a vector of one of them."""
+    user = stored.user
+    if user is None or user.op_type not in ("Mul", "Add"):
+        return ()
+    if user.op_type == "Mul":
+        behind = book.artifact.behind(user.index)
+        return book.artifact.nodes[behind[0]].input if len(behind) == 1 else ()
+    makers = [book.artifact.makers.get(name) for name in book.artifact.nodes[user.index].input]
+    found = [book.artifact.nodes[m] for m in makers if m is not None]
+    return [name for node in found if node.op_type == "Mul" for name in node.input]
+
+
+def _factor_beside(book: Book, stored: Stored, scale: NDArray[np.float64]) -> Array | None:
+    """The factors of the ``Mul`` in front of a shift: the very numbers that it was made with, root and all."""
+    for name in _partners(book, stored):
+        held = book.artifact.stored.get(name)
+        if held is not None and held.size == scale.size and held.array.dtype == np.float32:
+            near = np.isclose(held.array.reshape(-1), scale, rtol=1e-5, atol=0.0)  # what is damaged there is its fault
+            if near.mean() > _NEAR:
+                return np.where(near, held.array.reshape(-1), scale.astype(np.float32))
+    return None
 
 
 def _best_shift(
@@ -240,4 +257,6 @@ def _best_shift(
                 best = (float(shares[top]), float(middles[top]), norm, eps, ("", *names)[top])
     if best is None or best[0] < _NEAR:
         return None
-    return _owner(book, stored, Folded("", best[2], best[3]), best[4], recipe)
+    _, _, norm, eps, bias = best
+    factor = _factor_beside(book, stored, norm.scale(eps))
+    return _owner(book, stored, Folded("", norm, eps, factor), bias, recipe)

@@ -19,8 +19,13 @@ from onnxeq.weights.digest import bits
 __all__ = ["Fold", "consensus", "judge"]
 
 STEPS = 8.0
-"""Half units in the last place of the terms' magnitude that a float32 fold may be away. Sum, root, reciprocal (two
-ulp where a kernel approximates it), two products and a sum make six and a half at the worst."""
+"""Half units in the last place of the terms' magnitude that a float32 fold may be away, besides the stored value's own
+rounding. The sum under the root, the reciprocal root (:data:`ROOT`), two products and a sum make 8.9 at the worst."""
+
+ROOT = 5.4
+"""Half units in the last place that a kernel's reciprocal square root may be off. x86 estimates it to ``1.5 * 2^-12``
+(Intel's manual, RSQRTPS); one Newton step, as Eigen makes it, leaves ``1.5 * (1.5 * 2^-12)^2 = 3.4 * 2^-24`` and the
+rounding of its own operations, about two more. Seen in TensorFlow's constant folding: up to five units."""
 
 _MOST = 0.75
 """Share of the elements that a recipe must reproduce before the others are looked at."""
@@ -64,7 +69,7 @@ def judge(
     first: str = "",
     *,
     strict: bool = True,
-    by_root: bool = False,
+    root: NDArray[np.float64] | None = None,
 ) -> Fold:
     """Judges a folded tensor.
 
@@ -75,9 +80,9 @@ def judge(
         recipes: Name and value of each recipe.
         first: The recipe that the rest of this artifact was made by, tried first.
         strict: Whether an element that no recipe gives is at fault; otherwise only one beyond the bound is.
-        by_root: Whether it hangs on a root in such a way that one last place of that moves it by one or more of its
-            own (a factor, a sum whose terms cancel); then an element that the same recipe gives with a neighbouring
-            root is honest.
+        root: What of each element hangs on a root in such a way that one last place of that moves the element by one
+            or more of its own (a factor, a term that cancels). Where nearly all of the tensor is reproduced, an
+            element that the same recipe gives with a neighbouring root is honest, else one within :data:`ROOT`.
     """
     best = Fold("", -1.0, actual, np.zeros(actual.shape, bool))
     low = high = exact
@@ -103,10 +108,11 @@ def judge(
         return Fold(best.recipe, best.reproduced, best.expected, wrong)
     if best.reproduced >= _MOST and actual.size >= 4:
         slack = 2 * max(unit, 2.0**-24) * np.broadcast_to(magnitude, actual.shape)
+        slack = slack if root is None else slack + ROOT * 2.0**-24 * np.abs(root).reshape(actual.shape)
         wrong |= off & ((held < low - slack) | (held > high + slack))
     enough = actual.size - off.sum() >= (_FEW if best.recipe != first else _SURE)
     if enough and off.sum() <= max(1, actual.size // 500):
-        wrong |= off & ~given[_family(best.recipe)] if by_root else off
+        wrong |= off & ~given[_family(best.recipe)] if root is not None else off
     return Fold(best.recipe, best.reproduced, best.expected, wrong)
 
 
@@ -115,8 +121,8 @@ def _family(recipe: str) -> str:
     return re.sub(r", (wide sum, )?(float32|rsqrt|root (up|down)( twice)?)", "", recipe)
 
 
-_NEIGHBOURS = (0, 1, -1, 2, -2, 3, -3)
-"""Units in the last place that a factor may be off: torch's square root, for one, is not correctly rounded."""
+_NEIGHBOURS = (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5)
+"""Units in the last place that a factor may be off: see :data:`ROOT`."""
 
 
 def consensus(actual: Array, rows: Array, factor: NDArray[np.float64]) -> tuple[Array, NDArray[np.float32]]:
