@@ -56,10 +56,39 @@ def settle(jobs: Jobs, found: Evidence, rungs: Sequence[Rung], units: Units) -> 
         causes += _native(found, cause) if source.startswith("native") else _artifact(jobs, found, cause, first, units)
     if any(r.source == found.runs.runtime.deployed for r in broken):
         return Settled(tuple(rungs), tuple(causes))
-    other = found.runs.other_batch()
-    settled = Settled((), ()) if other is None else _in_another_batch(jobs, found, other, units)
+    settled, other = _drawn(jobs, found), found.runs.other_batch()
+    if settled is None:
+        settled = Settled((), ()) if other is None else _in_another_batch(jobs, found, other, units)
     last = max((i for i, r in enumerate(rungs) if r.name == "stability"), default=len(rungs) - 1) + 1
     return Settled((*rungs[:last], *settled.rungs, *rungs[last:]), (*causes, *settled.causes), settled.notes)
+
+
+def _drawn(jobs: Jobs, found: Evidence) -> Settled | None:
+    """A node that draws numbers although the deployed runs agree: the runtime's optimisations have removed it.
+
+    Another runtime, or this one with other settings, need not; and no float64 run can tell what such a graph means.
+    """
+    from onnxeq.graph.files import read
+    from onnxeq.graph.unsteady import Why, find_unsteady
+
+    drawing = {u.runs_in: u for u in find_unsteady(read(found.artifact.path)) if u.why is not Why.STATISTICS}
+    seen = unsteady_nodes(jobs, found.runs, "repeat") if drawing else []
+    nodes = [drawing[row["node"]] for row in seen if row["node"] in drawing]
+    if not nodes:
+        return None
+    plain = found.runs.runtime.plain
+    rungs: list[Rung] = []
+    causes: list[Cause] = []
+    for node in nodes:
+        said = (
+            f"two runs with graph optimisations off differ: node {node.node} ({node.op_type}) {node.why.value};"
+            " with them on the runtime leaves it out"
+        )
+        rungs.append(Rung("stability", plain, f"{plain} {REPEATS['repeat']}", math.nan, math.nan, math.inf, 0.0,
+                          Status.FAIL, said, node.value))  # fmt: skip
+        where = Where(node.node, node.op_type, node.value)
+        causes.append(Cause(CauseKind.NONDETERMINISM, "stability", math.inf, where, said))
+    return Settled(tuple(rungs[:1]), tuple(causes))
 
 
 _ALIKE = 10.0

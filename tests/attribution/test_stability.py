@@ -472,3 +472,12 @@ def test_a_native_model_vouches_for_its_batch(factories: Path) -> None:
 def test_a_module_left_in_training_is_checked_in_inference(factories: Path) -> None:
     """Users run inference; so do we, whatever the factory left on."""
     assert onnxeq.check(f"{factories}:left_in_training", shapes={"": (2, 8)}).verdict is Verdict.EQUIVALENT
+
+
+def test_a_node_that_draws_is_told_where_the_optimiser_hides_it() -> None:
+    """onnxruntime's optimisations drop a training Dropout behind a MatMul: the file is random all the same."""
+    mode = {"ratio": np.asarray(0.5, np.float32), "on": np.asarray(True)}
+    after = [node("Identity", "h", "i"), node("Dropout", "i ratio on", "d", "culprit"), node("Tanh", "d", "y")]
+    found = only(onnxeq.check(TANH, dense(*after, constants=mode)))
+    assert found.cause is CauseKind.NONDETERMINISM
+    assert found.where.node == "culprit"

@@ -37,9 +37,14 @@ class KerasNative:
 
     @functools.cached_property
     def provenance(self) -> Mapping[str, str]:
-        """Framework, versions, exporter, and the weights with their SHA-256."""
+        """Framework, versions, exporter, and the weights with their SHA-256.
+
+        Random states are no weights: layers with dropout draw a new one whenever they are made, also from a file.
+        """
         digest = hashlib.sha256()
         for name, value in sorted(self.weights().items()):
+            if name.rpartition("/")[2] == "seed_generator_state":
+                continue
             digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
             digest.update(np.ascontiguousarray(value).tobytes())
         return {
