@@ -80,8 +80,8 @@ def check_interface(
     """
     problems: dict[str, str] = dict.fromkeys(_inputs(inputs, accepted), "")
     for ours, theirs in zip(source, target, strict=True):
-        for text in _counts(ours, theirs):
-            problems.setdefault(text, "")
+        for text, name in _counts(ours, theirs):
+            problems.setdefault(text, name)
         for name, a in ours.items():
             if name in theirs:
                 for text in _tensor(name, a, theirs[name], accepted):
@@ -93,12 +93,15 @@ def check_interface(
     return Rung("interface", source_name, target_name, math.nan, math.nan, ratio, 0.0, status, reason, output)
 
 
-def _counts(source: Feed, target: Feed) -> list[str]:
+def _counts(source: Feed, target: Feed) -> list[tuple[str, str]]:
+    """Outputs that one side lacks, in words and the first of them by the name that it has in the traces."""
     problems = []
     if absent := [n for n in source if n not in target]:
-        problems.append(f"{len(absent)} of {len(source)} outputs missing in the artifact: {', '.join(absent)}")
-    if extra := [n.removeprefix("artifact:") for n in target if n not in source]:
-        problems.append(f"the artifact has {len(extra)} outputs that the source has not: {', '.join(extra)}")
+        text = f"{len(absent)} of {len(source)} outputs missing in the artifact: {', '.join(absent)}"
+        problems.append((text, absent[0]))
+    if extra := [n for n in target if n not in source]:
+        names = ", ".join(n.removeprefix("artifact:") for n in extra)
+        problems.append((f"the artifact has {len(extra)} outputs that the source has not: {names}", extra[0]))
     return problems
 
 

@@ -153,8 +153,7 @@ def locate_interface(jobs: Jobs, found: Evidence, cause: Cause, units: Units) ->
             return named
     graph = read(found.artifact.path).graph
     theirs = {source: name for name, source in found.runs.outputs["referee/f64"].items()}
-    said = [n for n in (*theirs, *theirs.values()) if f"'{n}'" in cause.evidence or f" {n}" in cause.evidence]
-    value = cause.where.value or (said[0] if said else "")
+    value = cause.where.value
     node = _maker(graph, theirs.get(value, value))
     if node is None:
         return (cause,)

@@ -101,6 +101,7 @@ class Alignment:
     kept: dict[str, Array] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     pool: Pool = field(default_factory=lambda: Pool({}))
+    weights: Pool = field(default_factory=lambda: Pool({}))
     exact: frozenset[Digest] = frozenset()
     free_layout: bool = False
 
@@ -152,9 +153,10 @@ def align(
         for name, entry in theirs.items()
         if isinstance(entry.value, np.ndarray) and name not in reference.constant and entry.value.size
     }
+    weights = {n: theirs[n].value for n in reference.constant if n in theirs and _weighty(theirs[n].value)}
     fresh = Alignment(
         artifact, reference, theirs, dict(artifact.stored) | dict(inputs), shares_names(artifact, reference),
-        outputs=output_pairs, pool=Pool(arrays),
+        outputs=output_pairs, pool=Pool(arrays), weights=Pool(weights),
         exact=frozenset(digest(theirs[n].value) for n in reference.constant if n in theirs),
     )  # fmt: skip
     for name in inputs:
@@ -169,6 +171,10 @@ def align(
 
 _MOST_IN_PLACE = 0.5
 """Share of the artifact's values that the reference has, from which on both keep their axes in one order."""
+
+
+def _weighty(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size >= _WEIGHTY
 
 
 def _copied(found: Alignment) -> Alignment:
@@ -454,7 +460,8 @@ def _ranked(found: Alignment, position: int, name: str, own: Array | None) -> li
     operator = found.artifact.nodes[position].op_type
     shared = {found.counterparts[n].name for n in found.artifact.reads(position) if n in found.counterparts}
     taken = Counter(c.name for n, c in found.counterparts.items() if found.states.get(n) is State.SAME)
-    near = _behind(reference, shared) | shared
+    twins = _of_these_weights(found, position)
+    near = _behind(reference, shared) | shared | twins
     if own is not None and own.dtype.kind == "f":
         near |= {n for n in found.pool.near(own, 0.05) if n not in taken}
     seen = {c.layout.axes for c in found.counterparts.values() if c.layout is not None}
@@ -467,6 +474,7 @@ def _ranked(found: Alignment, position: int, name: str, own: Array | None) -> li
         merit = 0.0
         if maker is not None:
             merit += 0.5 * (maker.op_type == operator) + 0.5 * bool(shared & set(maker.input))
+        merit += _SURE * (other in twins and maker is not None and maker.op_type == operator)
         merit -= 0.3 * (other in taken)
         if own is not None:
             merit += resemblance(own, entry.value) - 0.2 * (entry.value.shape != own.shape)
@@ -477,6 +485,27 @@ def _ranked(found: Alignment, position: int, name: str, own: Array | None) -> li
         )
         rows += [(Counterpart(other, layout), merit - 0.1 * (layout is not None)) for layout in options or [None]]
     return sorted(rows, key=lambda row: -row[1])
+
+
+_WEIGHTY = 8
+"""Elements from which on a constant is a weight that tells which node it belongs to."""
+
+_SAME_WEIGHTS = 1e-5
+"""Relative difference of moments up to which weights are the same: exporters fold them each in its own way."""
+
+
+def _of_these_weights(found: Alignment, position: int) -> set[str]:
+    """Values that the reference makes with the weights that a node of the artifact reads."""
+    reference = found.reference
+    made: list[set[str]] = []
+    for name in found.artifact.reads(position):
+        value = found.values[name].value if name in found.artifact.constant and name in found.values else None
+        if not isinstance(value, np.ndarray) or not _weighty(value):
+            continue
+        alike = found.weights.near(value, _SAME_WEIGHTS)
+        readers = {p for other in alike for p in reference.readers.get(other, ())}
+        made.append({o for p in readers for o in reference.nodes[p].output if o and o not in reference.constant})
+    return set.intersection(*made) if made else set()
 
 
 def _behind(program: Program, names: set[str]) -> set[str]:

@@ -11,7 +11,7 @@ import onnx
 
 from onnxeq.errors import OnnxeqError
 from onnxeq.layers.alignment import Alignment, Departure
-from onnxeq.layers.differences import Edit, EditKind, Groups, edits, widened
+from onnxeq.layers.differences import Edit, EditKind, Groups, edits, twice, widened
 from onnxeq.layers.likeness import LIMIT, arrange, distance
 from onnxeq.types import Array
 
@@ -67,7 +67,9 @@ def _deeper(found: Alignment, departure: Departure, groups: Groups, edit: Edit) 
     if wider is None:
         return None
     new = set(wider.mine) - set(groups.mine)
-    kinds = (EditKind.ATTRIBUTE, EditKind.CONSTANT, EditKind.OPERATOR)
+    kinds = [EditKind.ATTRIBUTE, EditKind.CONSTANT, EditKind.OPERATOR]
+    if all(twice(found, name) for name in edit.mine):  # the operand is no other's value: what made it read another one
+        kinds.append(EditKind.OPERAND)
     candidates = [e for e in itertools.islice(edits(found, departure, wider), _MOST_EDITS) if e.position in new]
     candidates = [e for e in candidates if e.kind in kinds]
     for candidate in candidates:

@@ -28,7 +28,7 @@ from onnxeq.referee.frames import Entry, Kind
 from onnxeq.referee.schemas import default_attributes, schema_of
 from onnxeq.types import Array
 
-__all__ = ["Edit", "EditKind", "Groups", "attributes_apart", "edits", "groups_of", "widened"]
+__all__ = ["Edit", "EditKind", "Groups", "attributes_apart", "edits", "groups_of", "twice", "widened"]
 
 
 class EditKind(enum.IntEnum):
@@ -112,7 +112,7 @@ def widened(found: Alignment, groups: Groups, edit: Edit) -> Groups | None:
         a, r = found.artifact.nodes[one], found.reference.nodes[two]
         if _constant(found.artifact, one) or _constant(found.reference, two):
             return None
-        if a.op_type != r.op_type and not (_twice(found, mine) and _read_alike(found, one, two)):
+        if a.op_type != r.op_type and not (twice(found, mine) and _read_alike(found, one, two)):
             return None
         if list(a.output).index(mine) != list(r.output).index(theirs):
             return None
@@ -124,7 +124,7 @@ def widened(found: Alignment, groups: Groups, edit: Edit) -> Groups | None:
     )
 
 
-def _twice(found: Alignment, name: str) -> bool:
+def twice(found: Alignment, name: str) -> bool:
     """Whether the artifact has a value of the reference in two places: one of them should be another."""
     held = found.counterparts.get(name)
     return held is not None and sum(c == held for c in found.counterparts.values()) > 1
@@ -165,20 +165,23 @@ def edits(found: Alignment, departure: Departure, groups: Groups) -> Iterator[Ed
 
 
 def _paired(found: Alignment, groups: Groups) -> Iterator[tuple[int | None, int | None]]:
-    """The artifact's nodes with the reference's, by operator and order; what has no partner stands alone."""
-    left = [found.artifact.nodes[p].op_type for p in groups.mine]
-    right = [found.reference.nodes[p].op_type for p in groups.theirs]
-    matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
+    """The artifact's nodes with the reference's, by operator and order; what has no partner stands alone.
+
+    Both groups are read from their ends, since the last nodes make the value that departs.
+    """
+    mine, theirs = groups.mine[::-1], groups.theirs[::-1]
+    left = [found.artifact.nodes[p].op_type for p in mine]
+    right = [found.reference.nodes[p].op_type for p in theirs]
+    ends = int(bool(left and right) and left[0] == right[0])
+    if ends:
+        yield mine[0], theirs[0]
+    matcher = difflib.SequenceMatcher(None, left[ends:], right[ends:], autojunk=False)
     for tag, a, b, c, d in matcher.get_opcodes():
         if tag in ("equal", "replace"):
-            # Replaced runs are paired from their ends, since the last nodes make the value that departs.
-            for i in range(max(b - a, d - c)):
-                one = groups.mine[b - 1 - i] if i < b - a else None
-                two = groups.theirs[d - 1 - i] if i < d - c else None
-                yield one, two
+            ours, others = mine[a + ends : b + ends], theirs[c + ends : d + ends]
+            yield from itertools.zip_longest(ours, others)
         elif tag == "delete":
-            for i in range(a, b):
-                yield groups.mine[i], None
+            yield from ((p, None) for p in mine[a + ends : b + ends])
 
 
 def _parameters(found: Alignment, mine: Sequence[onnx.NodeProto], left: int, right: int) -> Iterator[Edit]:

@@ -158,11 +158,13 @@ _PARAMETER_INPUTS = {
 def _is_parameter(reference: Program, name: str, edit: Edit, parameters: Collection[str]) -> bool:
     """Whether a differing constant is a model's weight, and not a number that the graph's meaning hangs on."""
     roots = reference.roots(name) if name else []
-    if parameters and roots:
-        return any(root in parameters for root in roots)
+    if any(root in parameters for root in roots):
+        return True
     node = reference.nodes[edit.other] if edit.other is not None else None
     if node is not None and edit.name in _PARAMETER_INPUTS.get(node.op_type, ()):
-        return True
+        return True  # folded or renamed by the exporter
+    if parameters and roots:
+        return False
     array = edit.arrays[1] if edit.arrays[1] is not None else edit.arrays[0]
     if array is None or array.size < 2:
         return False
@@ -213,7 +215,7 @@ def _effect(found: Alignment, departure: Departure) -> dict[str, Array]:
     """
     program = found.artifact
     if departure.own is None:
-        return {}
+        return _immeasurable(found, departure.position)
     other = {d.value: d for d in found.departures if d.value != departure.value}
     values = dict(found.values)
     values[departure.value] = replace(found.values[departure.value], value=departure.own)
@@ -223,13 +225,18 @@ def _effect(found: Alignment, departure: Departure) -> dict[str, Array]:
             continue
         try:
             made = program.compute(position, values)
-        except OnnxeqError:  # nothing behind it can be computed: a change without measure
-            behind = [n for n in program.outputs if position in program.ancestors(n)]
-            return {n: np.full(np.shape(found.values[n].value) or (1,), np.inf) for n in behind if n in found.values}
+        except OnnxeqError:
+            return _immeasurable(found, position)
         for name, entry in made.items():
             values[name] = _corrected(found, other.get(name), entry)
             dirty.add(name)
     return {name: _change(found, name, values) for name in program.outputs if name in dirty}
+
+
+def _immeasurable(found: Alignment, position: int) -> dict[str, Array]:
+    """The change of the outputs behind a node that cannot be computed."""
+    behind = [n for n in found.artifact.outputs if position in found.artifact.ancestors(n) and n in found.values]
+    return {n: np.full(np.shape(found.values[n].value) or (1,), np.inf) for n in behind}
 
 
 def _corrected(found: Alignment, departure: Departure | None, entry: Entry) -> Entry:

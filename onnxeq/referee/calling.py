@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxeq.errors import CannotRun, OnnxeqError, UnsupportedOperator
+from onnxeq.errors import BadInputs, CannotRun, OnnxeqError, UnsupportedOperator
 from onnxeq.referee.frames import Frame, NodeInfo
 from onnxeq.referee.plan import Step
 from onnxeq.referee.registry import Call, Value
@@ -42,23 +42,25 @@ def invoke(frame: Frame, step: Step, call: Call, values: list[Value]) -> list[Va
     """What the implementation gives for the outputs that the node declares.
 
     Raises:
-        CannotRun: It failed, or gives fewer outputs; names the node and its input shapes.
+        BadInputs: Its inputs are none that the operator takes; names the node and their shapes.
+        CannotRun: It failed, or gives fewer outputs; names the same.
         UnsupportedOperator: There is none.
     """
     if step.operator is None:
         raise UnsupportedOperator(unsupported(frame, step))
     where = "/".join((*frame.path, step.label))
     shapes = [list(getattr(v, "shape", ())) if v is not None else "absent" for v in values]
+    text = ", ".join(f"{n or '-'} {s}" for n, s in zip(step.node.input, shapes, strict=True)) or "none"
+    failed = f"node {where}: {step.operator_name} failed on inputs {text}"
     try:
         given = step.operator.run(call, *values)
+    except BadInputs as error:
+        raise BadInputs(f"{failed}: {error.message}", hint=error.hint) from error
     except (OnnxeqError, MemoryError):
         raise
     except Exception as error:  # whatever an implementation raises is said with its node and shapes
         reason = " ".join(str(error).split()) or "no reason given"
-        text = ", ".join(f"{n or '-'} {s}" for n, s in zip(step.node.input, shapes, strict=True))
-        raise CannotRun(
-            f"node {where}: {step.operator_name} failed on inputs {text or 'none'}: {type(error).__name__}: {reason}"
-        ) from error
+        raise CannotRun(f"{failed}: {type(error).__name__}: {reason}") from error
     results = list(given) if isinstance(given, tuple) else [given]
     needed = max((i + 1 for i, name in enumerate(step.node.output) if name), default=0)
     if len(results) < needed:
