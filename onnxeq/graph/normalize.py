@@ -19,6 +19,7 @@ from onnxeq.errors import CannotRun, UnusableModel, UsageError
 from onnxeq.graph.files import check, load, with_data, write
 from onnxeq.graph.frame import Options, Step, apply, graphs
 from onnxeq.graph.table import ONCE, REPEATED, passes
+from onnxeq.graph.tensors import light
 
 __all__ = ["ROUNDS", "NormalizeResult", "normalize", "write"]
 
@@ -124,6 +125,7 @@ def _finished(work: ir.Model, source: onnx.ModelProto, steps: Sequence[Step]) ->
 
 
 _UNSORTED = "topologically sorted"
+_NO_INPUT = "in initializer but not in graph input"
 _NO_SHAPE = "Field 'shape' of 'type' is required"
 
 
@@ -143,9 +145,17 @@ def _checked(source: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _check(model: onnx.ModelProto, *, sizes: bool = True) -> None:
-    """The ONNX checker, but for outputs without a declared shape, which runtimes load all the same."""
+    """The ONNX checker, but for two things that runtimes load all the same.
+
+    1. An output without a declared shape.
+    2. An initializer that is no input, in a file of an IR version that wants each to be one.
+    """
     try:
         check(model, sizes=sizes)
     except UnusableModel as error:
-        if _NO_SHAPE not in str(error.__cause__):
+        if _NO_INPUT in str(error.__cause__) and model.ir_version < 4:
+            newer = light(model)
+            newer.ir_version = 4
+            _check(newer, sizes=False)
+        elif _NO_SHAPE not in str(error.__cause__):
             raise

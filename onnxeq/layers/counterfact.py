@@ -75,7 +75,8 @@ def _deeper(found: Alignment, departure: Departure, groups: Groups, edit: Edit) 
     for candidate in candidates:
         left = _left(found, departure, candidate.nodes, [candidate])
         if left <= LIMIT:
-            return Explanation((candidate,), left, True)
+            further = _deeper(found, departure, wider, candidate) if candidate.kind is EditKind.OPERAND else None
+            return further or Explanation((candidate,), left, True)
     return _joint(found, departure, wider, candidates) if candidates else None
 
 

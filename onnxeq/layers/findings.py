@@ -13,6 +13,7 @@ from onnxeq.layers.counterfact import Explanation, explain
 from onnxeq.layers.differences import Edit, EditKind, attributes_apart, groups_of
 from onnxeq.layers.likeness import arrange
 from onnxeq.layers.program import Program, label, native_name
+from onnxeq.layers.repairs import repair
 from onnxeq.layers.wording import array_change, attribute_text, few
 from onnxeq.referee.frames import Entry, Kind
 from onnxeq.types import Array, CauseKind, Where
@@ -134,12 +135,22 @@ def _operand(found: Alignment, edit: Edit, where: Where) -> tuple[Where, str]:
         )
     steering = artifact.makers.get(mine[0])
     if steering is not None and found.values[mine[0]].kind is not Kind.DATA:
-        source = artifact.nodes[steering]
-        reader = where.node
-        where = replace(where, node=label(source), op_type=source.op_type, value=mine[0])
-        return where, f"the {edit.name} that it gives to node {reader} {array_change(*edit.arrays)}"
+        return _steering(found, edit, steering, where)
     twin = next((n for n, c in found.counterparts.items() if c.name == theirs[0]), theirs[0])
     return where, f"its input {edit.name} is '{mine[0]}', the reference reads what is '{twin}' here"
+
+
+def _steering(found: Alignment, edit: Edit, maker: int, where: Where) -> tuple[Where, str]:
+    """A mask, an index or a shape is another one: by which node, if one alone can be mended, else where it ends."""
+    name, goal = edit.mine[0], edit.arrays[1]
+    mended = None if goal is None else repair(found, name, goal)
+    node = found.artifact.nodes[maker if mended is None else mended.position]
+    value = next((n for n in node.output if n), "")
+    there = replace(where, node=label(node), op_type=node.op_type, value=value)
+    if mended is None:
+        return there, f"the {edit.name} that it gives to node {where.node} {array_change(*edit.arrays)}"
+    there = replace(there, initializer=mended.initializer)
+    return there, f"{mended.text} the {edit.name} of node {where.node} is the reference's"
 
 
 def _held(found: Alignment) -> set[str]:
