@@ -115,3 +115,12 @@ def test_tiny_is_not_silent_and_minus_infinity_hides_nothing() -> None:
     masked = value.copy()
     masked[:, 0] = -np.inf
     assert silent([{"t": value, "m": masked}], 1e-13, ["t", "m"]) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "output"),
+    [({"a": F32, "b": F32}, {"a": F32}, "b"), ({"a": F32}, {"a": F32, "artifact:c": F32}, "artifact:c")],
+)
+def test_an_output_too_many_or_missing_is_the_rung_s(source: dict, target: dict, output: str) -> None:
+    """The rung carries its name, from which the node that makes it is found."""
+    assert check_interface("native/f32", "ort/cpu", [source], [target], ()).output == output

@@ -475,7 +475,7 @@ def test_a_module_left_in_training_is_checked_in_inference(factories: Path) -> N
 
 
 def test_a_node_that_draws_is_told_where_the_optimiser_hides_it() -> None:
-    """onnxruntime's optimisations drop a training Dropout behind a MatMul: the file is random all the same."""
+    """Onnxruntime's optimisations drop a training Dropout behind a MatMul: the file is random all the same."""
     mode = {"ratio": np.asarray(0.5, np.float32), "on": np.asarray(True)}
     after = [node("Identity", "h", "i"), node("Dropout", "i ratio on", "d", "culprit"), node("Tanh", "d", "y")]
     found = only(onnxeq.check(TANH, dense(*after, constants=mode)))

@@ -157,3 +157,10 @@ def test_withdrawn_operators(build, capfd):
         ("", "Relu"),
     ]
     assert capfd.readouterr().out == ""
+
+
+def test_an_old_file_whose_initializers_are_no_inputs(build):
+    """IR version 3 wants each initializer to be an input; runtimes load such files all the same."""
+    model = build("g (float[2] x) => (float[2] y) <float[2] w = {1, 2}> { y = Add(x, w) }")
+    model.ir_version = 3
+    assert [n.op_type for n in normalize(model).model.graph.node] == ["Add"]

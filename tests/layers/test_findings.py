@@ -254,3 +254,87 @@ def test_a_training_mode_is_one_finding_with_its_attribute(walk: Walk) -> None:
     (found,) = findings(walk(net(training=True), net(training=False)))
     assert (found.cause, found.where.node, found.proven) == (CauseKind.GRAPH, "norm", True)
     assert "attribute training_mode is 1" in found.text
+
+
+def _skip(left_out: bool) -> onnx.ModelProto:
+    """``relu(conv(r) + r)`` behind ``r = relu(conv(x))``, then a convolution; the sum may be left out."""
+    rng = np.random.default_rng(3)
+    weights = {f"w{k}": rng.standard_normal((4, 4, 3, 3)).astype(np.float32) for k in range(3)}
+    same = {"pads": [1, 1, 1, 1]}
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["c0"], name="conv0", **same),
+        helper.make_node("Relu", ["c0"], ["r0"], name="relu0"),
+        helper.make_node("Conv", ["r0", "w1"], ["c1"], name="conv1", **same),
+        helper.make_node("Add", ["c1", "r0"], ["s"], name="sum"),
+        helper.make_node("Relu", ["r0" if left_out else "s"], ["r1"], name="relu1"),
+        helper.make_node("Conv", ["r1", "w2"], ["c2"], name="conv2", **same),
+        helper.make_node("Add", ["c2", "r1"], ["y"], name="last"),
+    ]
+    if left_out:
+        del nodes[2:4]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", 1, [1, 4, 5, 5])],
+        [helper.make_tensor_value_info("y", 1, [1, 4, 5, 5])],
+        [numpy_helper.from_array(v, k) for k, v in weights.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+
+def test_what_is_missing_before_an_operator_that_then_does_nothing(walk: Walk) -> None:
+    """Relu of a Relu is a value that the reference has elsewhere; still the sum is what is said to be missing.
+
+    The convolution behind it is known by its weights, not by what it reads.
+    """
+    broken = renamed(_skip(left_out=True))
+    (found,) = findings(walk(broken, _skip(left_out=False)))
+    assert found.where.node == broken.graph.node[2].name
+    assert "Add (sum in the reference) is missing" in found.text
+    assert found.proven
+
+
+def _masked(mask: list[onnx.NodeProto], stored: dict[str, np.ndarray]) -> onnx.ModelProto:
+    nodes = [*mask, helper.make_node("Where", ["m", "low", "x"], ["v"], name="where"),
+             helper.make_node("Softmax", ["v"], ["y"], name="softmax")]  # fmt: skip
+    values = {"low": np.float32(-9.0), **stored}
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", 1, [5, 5])], [helper.make_tensor_value_info("y", 1, [5, 5])],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in values.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+
+@pytest.mark.parametrize(
+    ("upper", "diagonal", "node", "said"),
+    [(0, 1, "trilu", "attribute upper is 0; with 1"), (1, 2, "trilu", "its input k (k) is 2; with 1")],
+)
+def test_a_mask_is_mended_where_it_is_wrong(walk: Walk, upper: int, diagonal: int, node: str, said: str) -> None:
+    """The reference stores its mask; the node of a computed one is named by the change that makes them equal."""
+    chain = [
+        helper.make_node("Shape", ["x"], ["shape"], name="shape"),
+        helper.make_node("Expand", ["one", "shape"], ["ones"], name="expand"),
+        helper.make_node("Trilu", ["ones", "k"], ["tri"], name="trilu", upper=upper),
+        helper.make_node("Cast", ["tri"], ["m"], name="cast", to=9),
+    ]
+    artifact = _masked(chain, {"one": np.float32(1.0), "k": np.int64(diagonal)})
+    reference = _masked([], {"m": np.triu(np.ones((5, 5), bool), 1)})
+    (found,) = findings(walk(artifact, reference))
+    assert (found.where.node, found.cause) == (node, CauseKind.GRAPH)
+    assert said in found.text
+
+
+def test_a_bias_that_the_exporter_has_folded_is_a_weight(walk: Walk, conv_net: MakeConvNet) -> None:
+    """It bears no parameter's name, but stands where only parameters stand."""
+    model = conv_net()
+    shifted_bias(model)
+    (found,) = findings(walk(model, conv_net()), frozenset({"w1", "w2"}))
+    assert (found.cause, found.where.initializer) == (CauseKind.WEIGHTS, "b1")
+
+
+def test_a_node_that_fails_moves_the_outputs_beyond_measure(walk: Walk, conv_net: MakeConvNet) -> None:
+    """An axis that does not exist: the node is named, and what it does to the output has no size."""
+    broken = conv_net()
+    _node(broken, "conv2").attribute.append(helper.make_attribute("group", 3))
+    (found,) = findings(walk(broken, conv_net()))
+    assert found.where.node == "conv2"
+    assert found.effect
+    assert all(np.isinf(change).all() for change in found.effect.values())

@@ -376,3 +376,11 @@ def test_large_constants_are_not_held_between_runs() -> None:
         tracemalloc.stop()
     assert held < 2**22
     assert most > weight.size * 8
+
+
+def test_an_index_outside_is_told_with_its_node() -> None:
+    """In the words of every failing node, so that its place is found."""
+    node = helper.make_node("Gather", ["x", "i"], ["y"], name="pick")
+    model = _graph([node], [numpy_helper.from_array(np.array([7]), "i")])
+    with pytest.raises(BadInputs, match=r"node pick: Gather .* failed on inputs x \[3\], i \[1\]: .*index 7 is"):
+        Executor(model).run({"x": X})

@@ -239,3 +239,50 @@ def test_external_data_is_read(nets: Any, native: Weights, tmp_path: Any) -> Non
     onnx.save(nets.folded(native), tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
     model = onnx.load(tmp_path / "m.onnx", load_external_data=False)
     assert not match(native, model, tmp_path).faults
+
+
+def _trembling(value: np.ndarray, ulp: int) -> np.ndarray:
+    return (value + ulp * np.spacing(np.abs(value))).astype(np.float32)
+
+
+def test_a_bias_that_trembles_is_sure_and_one_that_was_merged_is_not(nets: Any) -> None:
+    """All elements off by eight ulp are a fault without a look at the outputs; one factor or addend may be a merger."""
+    native = nets.native(0)
+    bias = native["fc.bias"]
+    changes = {"ulp": _trembling(bias, 8), "factor": bias * np.float32(0.99999), "addend": bias + np.float32(1e-3)}
+    sure = {}
+    for name, value in changes.items():
+        model = nets.folded(native, lambda w, value=value: w.__setitem__("fc.bias", value))
+        sure[name] = [e.sure for e in match(native, model).faults if e.initializer == "fc.bias"]
+    assert sure["ulp"] == [True]
+    assert True not in sure["factor"] + sure["addend"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_factors_and_shifts_by_an_estimated_root_are_honest(nets: Any, seed: int) -> None:
+    """A reciprocal root within 5.4 half ulp is a kernel's; the shift must still fit the very factors beside it.
+
+    One element of the shift off by eight ulp of its terms is a fault.
+    """
+    rng = np.random.default_rng(seed)
+    norm = {
+        "bn.gamma": rng.uniform(0.5, 1.5, 256), "bn.beta": rng.standard_normal(256),
+        "bn.moving_mean": rng.standard_normal(256), "bn.moving_variance": np.exp(rng.standard_normal(256)),
+    }  # fmt: skip
+    native = {k: v.astype(np.float32) for k, v in norm.items()}
+    gamma, beta, mean, var = native.values()
+    root = 1 / np.sqrt(var.astype(np.float64) + 1e-5)
+    root = (root * (1 + rng.uniform(-4.4, 4.4, 256) * 2.0**-24)).astype(np.float32)  # and the rounding: 5.4
+    factor = root * gamma
+    shift = beta - mean * factor
+
+    def faults(value: np.ndarray) -> list[str]:
+        stored = {"f": factor.reshape(1, -1, 1, 1), "s": value.reshape(1, -1, 1, 1)}
+        nodes = [helper.make_node("Mul", ["x", "f"], ["t"], name="mul"),
+                 helper.make_node("Add", ["t", "s"], ["y"], name="add")]  # fmt: skip
+        return [e.initializer for e in match(native, nets.model_of(nodes, stored, ["N", 256, 4, 4], "y")).faults]
+
+    assert faults(shift) == []
+    damaged = shift.copy()
+    damaged[9] += 8 * np.spacing(np.abs(mean[9] * factor[9]) + np.abs(beta[9]))
+    assert faults(damaged) == ["s"]

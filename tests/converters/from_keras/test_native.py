@@ -150,3 +150,13 @@ def test_a_model_that_raises_is_one_line(
     with pytest.raises(CannotRun, match="no such thing") as caught:
         converter.wrap(Broken(), request_for(inputs=(TensorSpec("x", "float32", (1, 2)),)), quiet)
     assert "\n" not in caught.value.line()
+
+
+def test_a_random_state_is_no_weight(keras: Any, request_for: Callable[..., Any], quiet: Callable[[str], None]) -> None:
+    """A recurrent layer draws the state of its generator whenever it is made: the digest is that of the weights."""
+    model = keras.Sequential([keras.Input((4, 3)), keras.layers.LSTM(2, dropout=0.5)])
+    before = converter.wrap(model, request_for(), quiet).provenance["weights_sha256"]
+    states = [v for v in model.variables if v.path.endswith("seed_generator_state")]
+    assert states
+    states[0].assign(np.asarray(states[0]) + 1)
+    assert converter.wrap(model, request_for(), quiet).provenance["weights_sha256"] == before
