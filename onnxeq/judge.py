@@ -65,8 +65,9 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
     mute = {s.name for s in silent}
     compared = [n for n in expected if reference and judged and n in judged[0] and n not in mute]
     ledger = None if found.ledger is None else found.ledger.ledger
+    broke = found.ledger is not None and found.ledger.broke
     return Report(
-        verdict=ladder.verdict(rungs, (*found.plans, _LEDGER), doubts),
+        verdict=ladder.verdict(rungs, (*found.plans, replace(_LEDGER, asked=broke)), doubts),
         source={"ref": found.ref.text, "kind": found.ref.zoo, **found.provenance},
         target=_describe(found.artifact, found.target_ref),
         environment={
@@ -93,7 +94,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
 
 
 _LEDGER = RungPlan("ledger", "native weights", "initializers", asked=False)
-"""Native weights that cannot be had leave the verdict to the outputs."""
+"""Native weights that cannot be had leave the verdict to the outputs; a ledger that broke does not."""
 
 
 def _reanchored(jobs: Jobs, found: Evidence, rungs: list[Rung], units: ladder.Units) -> list[Rung]:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from onnxeq.errors import OnnxeqError
+from onnxeq.errors import JobCrashed, JobKilled, JobTimeout, OnnxeqError
 from onnxeq.jobs import JobResult
 from onnxeq.ladder import LIMITS, Rules
 from onnxeq.types import Rung, Status
@@ -42,6 +42,7 @@ class Weighing:
     Attributes:
         ledger: What was found; ``None`` when the job failed.
         missing: Why.
+        broke: Whether the job itself broke, and not what it was given: then its answer is missed.
         expected: The folder of what near misses should hold.
         again: Asks once more, with the unfolded export as a reference.
         back: By initializer, what putting it back does.
@@ -50,6 +51,7 @@ class Weighing:
 
     ledger: Ledger | None
     missing: str = ""
+    broke: bool = False
     expected: Path = Path()
     again: Callable[[], Future[JobResult]] | None = None
     back: Mapping[str, PutBack] = field(default_factory=dict)
@@ -61,7 +63,8 @@ def weighed(done: Future[JobResult], again: Callable[[], Future[JobResult]] | No
     try:
         job = done.result()
     except OnnxeqError as error:
-        return Weighing(None, error.line(), again=again)
+        broke = isinstance(error, (JobCrashed, JobKilled, JobTimeout))
+        return Weighing(None, error.line(), broke, again=again)
     return weighed_of(job, again)
 
 

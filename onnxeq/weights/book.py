@@ -121,7 +121,7 @@ class Book:
             stored.name, tuple(natives), relation, transform, EntryStatus.NEAR_MISS,
             ulp=float(ulps(actual, expected).max(initial=0.0)),
             evidence=f"initializer '{stored.name}' of {owner}{user}, {said}",
-            basis=basis, sure=sure, expected=expected, native=natives[0] if natives else "",
+            basis=basis, sure=bool(sure), expected=expected, native=natives[0] if natives else "",
         )  # fmt: skip
         self._write(stored, entry)
         self.held.update(natives)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from onnxeq.errors import CannotRun, JobCrashed, OnnxeqError
+from onnxeq.jobs import JobResult
+from onnxeq.weighing import weighed
 from onnxeq.weights import EntryStatus, Ledger, Relation, match, native_of
+from onnxeq.weights.document import from_record, to_record
 
 Weights = dict[str, Any]
 
@@ -286,3 +292,20 @@ def test_factors_and_shifts_by_an_estimated_root_are_honest(nets: Any, seed: int
     damaged = shift.copy()
     damaged[9] += 8 * np.spacing(np.abs(mean[9] * factor[9]) + np.abs(beta[9]))
     assert faults(damaged) == ["s"]
+
+
+@pytest.mark.parametrize("name", ["conv1.bias", "conv1.weight", "fc.bias"])
+def test_a_ledger_with_a_near_miss_can_be_written(nets: Any, name: str) -> None:
+    """Every field is plain data, whatever was found: one that is not would end the job, and the fault be lost."""
+    native = nets.native(0)
+    model = nets.folded(native, lambda w: up(w[name], (0,) * w[name].ndim, 4))
+    ledger = match(native, model)
+    assert only(from_record(json.loads(json.dumps(to_record(ledger))))).initializer == name
+
+
+@pytest.mark.parametrize(("error", "broke"), [(JobCrashed("bad"), True), (CannotRun("no weights"), False)])
+def test_a_ledger_that_broke_is_missed(error: OnnxeqError, broke: bool) -> None:
+    """A job that broke leaves its rung open; weights that cannot be had leave the verdict to the outputs."""
+    done: Future[JobResult] = Future()
+    done.set_exception(error)
+    assert weighed(done).broke is broke
