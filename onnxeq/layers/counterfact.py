@@ -13,6 +13,7 @@ from onnxeq.errors import OnnxeqError
 from onnxeq.layers.alignment import Alignment, Departure
 from onnxeq.layers.differences import Edit, EditKind, Groups, edits, twice, widened
 from onnxeq.layers.likeness import LIMIT, arrange, distance
+from onnxeq.layers.program import reads_of
 from onnxeq.types import Array
 
 __all__ = ["Explanation", "explain"]
@@ -148,8 +149,8 @@ def _result(found: Alignment, value: str, nodes: Sequence[onnx.NodeProto], chose
     known = {name: entry for edit in chosen for name, entry in edit.given.items()}
     made = {name for node in nodes for name in node.output}
     for node in nodes:
-        for name in node.input:
-            if name and name not in made and name not in known:
+        for name in reads_of(node):
+            if name not in made and name not in known:
                 entry = found.values.get(name)
                 if entry is None:
                     return None

@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 
 from onnxeq.layers.alignment import Alignment, Departure
+from onnxeq.layers.bodies import InnerEdit, inner_edits
 from onnxeq.layers.likeness import LIMIT, distance
 from onnxeq.layers.program import Program, label
 from onnxeq.referee.attributes import decode
@@ -69,6 +70,7 @@ class Edit:
         mine: What the artifact has: a value's name, or an attribute's value.
         theirs: What the reference has.
         arrays: Both sides' content where it is an array.
+        inner: Where it is inside of a body, what it is there.
     """
 
     kind: EditKind
@@ -80,6 +82,7 @@ class Edit:
     mine: Any = None
     theirs: Any = None
     arrays: tuple[Array | None, Array | None] = (None, None)
+    inner: InnerEdit | None = None
 
 
 def groups_of(found: Alignment, departure: Departure) -> Groups:
@@ -157,6 +160,7 @@ def edits(found: Alignment, departure: Departure, groups: Groups) -> Iterator[Ed
         if left is not None and right is not None:
             a, r = found.artifact.nodes[left], found.reference.nodes[right]
             if (a.op_type, a.domain) == (r.op_type, r.domain):
+                yield from _bodies(found, mine, left, right)
                 yield from _parameters(found, mine, left, right)
             yield from _operator(found, mine, left, right)
             yield from _operands(found, mine, left, right)
@@ -184,6 +188,19 @@ def _paired(found: Alignment, groups: Groups) -> Iterator[tuple[int | None, int 
             yield from ((p, None) for p in mine[a + ends : b + ends])
 
 
+def _bodies(found: Alignment, mine: Sequence[onnx.NodeProto], left: int, right: int) -> Iterator[Edit]:
+    """What differs inside of the bodies of two loops, branches or scans."""
+    a, r = found.artifact.nodes[left], found.reference.nodes[right]
+    outer = tuple(
+        {n: e.value for n, e in side.stored.items() if isinstance(e.value, np.ndarray)}
+        for side in (found.artifact, found.reference)
+    )
+    names = {c.name: n for n, c in found.counterparts.items() if c.layout is None}
+    for inner in inner_edits(a, r, (outer[0], outer[1]), names):
+        kind = EditKind.CONSTANT if inner.formal >= 0 and inner.arrays[0] is not None else EditKind.ATTRIBUTE
+        yield Edit(kind, left, right, inner.text, _replaced(mine, a, [inner.whole]), arrays=inner.arrays, inner=inner)
+
+
 def _parameters(found: Alignment, mine: Sequence[onnx.NodeProto], left: int, right: int) -> Iterator[Edit]:
     """Attributes and constant inputs that differ."""
     order = _matched_inputs(found, left, right)
@@ -203,8 +220,11 @@ def _parameters(found: Alignment, mine: Sequence[onnx.NodeProto], left: int, rig
         copy, given = edited
         held = a or b
         attribute = held is not None and held.source == "" and (b is None or b.source == "")
+        kind = EditKind.ATTRIBUTE if attribute else EditKind.CONSTANT
+        if held is not None and isinstance(held.value, onnx.GraphProto):
+            kind = EditKind.NODE  # a whole body says less than what is in it
         yield Edit(
-            EditKind.ATTRIBUTE if attribute else EditKind.CONSTANT, left, right, name, _replaced(mine, node, [copy]),
+            kind, left, right, name, _replaced(mine, node, [copy]),
             given, _shown(a), _shown(b), (_array(a), _array(b)),
         )  # fmt: skip
 

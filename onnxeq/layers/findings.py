@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import onnx
 
 from onnxeq.errors import OnnxeqError
 from onnxeq.layers.alignment import Alignment, Departure, State
@@ -85,7 +86,12 @@ def _told(
     native = native_name(other) if other is not None else native_name(node)
     where = Where(label(node), node.op_type, next((n for n in node.output if n), ""), native)
     cause, text = CauseKind.GRAPH, ""
-    if edit.kind is EditKind.ATTRIBUTE:
+    if edit.inner is not None:
+        inner = edit.inner.node
+        where = Where(label(inner), inner.op_type, next((n for n in inner.output if n), ""), native)
+        cause = CauseKind.WEIGHTS if _is_matrix(edit.arrays) else CauseKind.GRAPH
+        text = f"inside of {label(node)}, {edit.inner.text}"
+    elif edit.kind is EditKind.ATTRIBUTE:
         text = attribute_text(edit.name, edit.mine, edit.theirs)
     elif edit.kind is EditKind.CONSTANT:
         source = edit.mine if isinstance(edit.mine, str) and edit.mine in artifact.constant else ""
@@ -94,7 +100,10 @@ def _told(
         if _is_parameter(reference, theirs, edit, parameters):
             cause = CauseKind.WEIGHTS
         where = replace(where, initializer=root)
-        text = f"its input {edit.name}{f' ({root})' if root else ''} {array_change(*edit.arrays)}"
+        if cause is CauseKind.GRAPH and source in artifact.makers and (mended := _mended(found, edit, source, where)):
+            where, text = mended
+        else:
+            text = f"its input {edit.name}{f' ({root})' if root else ''} {array_change(*edit.arrays)}"
     elif edit.kind is EditKind.BYPASS:
         text = "the reference has no such node there"
     elif edit.kind is EditKind.NODE:
@@ -142,15 +151,30 @@ def _operand(found: Alignment, edit: Edit, where: Where) -> tuple[Where, str]:
 
 def _steering(found: Alignment, edit: Edit, maker: int, where: Where) -> tuple[Where, str]:
     """A mask, an index or a shape is another one: by which node, if one alone can be mended, else where it ends."""
-    name, goal = edit.mine[0], edit.arrays[1]
-    mended = None if goal is None else repair(found, name, goal)
-    node = found.artifact.nodes[maker if mended is None else mended.position]
-    value = next((n for n in node.output if n), "")
-    there = replace(where, node=label(node), op_type=node.op_type, value=value)
-    if mended is None:
-        return there, f"the {edit.name} that it gives to node {where.node} {array_change(*edit.arrays)}"
-    there = replace(there, initializer=mended.initializer)
-    return there, f"{mended.text} the {edit.name} of node {where.node} is the reference's"
+    mended = _mended(found, edit, edit.mine[0], where)
+    if mended is not None:
+        return mended
+    return _at(where, found.artifact.nodes[maker]), (
+        f"the {edit.name} that it gives to node {where.node} {array_change(*edit.arrays)}"
+    )
+
+
+def _mended(found: Alignment, edit: Edit, name: str, where: Where) -> tuple[Where, str] | None:
+    """The node behind an operand that was computed wrongly, with the change that makes the operand right."""
+    goal = edit.arrays[1]
+    done = None if goal is None or goal.size > _NO_WEIGHT else repair(found, name, goal)
+    if done is None:
+        return None
+    there = replace(_at(where, found.artifact.nodes[done.position]), initializer=done.initializer)
+    return there, f"{done.text} the {edit.name} of node {where.node} is the reference's"
+
+
+_NO_WEIGHT = 1 << 16
+"""Elements up to which an operand may be a mask, an index or a shape; what is larger takes long to compute anew."""
+
+
+def _at(where: Where, node: onnx.NodeProto) -> Where:
+    return replace(where, node=label(node), op_type=node.op_type, value=next((n for n in node.output if n), ""))
 
 
 def _held(found: Alignment) -> set[str]:
@@ -176,11 +200,16 @@ def _is_parameter(reference: Program, name: str, edit: Edit, parameters: Collect
         return True  # folded or renamed by the exporter
     if parameters and roots:
         return False
-    array = edit.arrays[1] if edit.arrays[1] is not None else edit.arrays[0]
+    quantised = node is not None and node.op_type == "DequantizeLinear" and edit.name == "x"
+    return quantised or _is_matrix(edit.arrays)
+
+
+def _is_matrix(arrays: tuple[Array | None, Array | None]) -> bool:
+    """Whether a constant holds more different numbers than a scalar or a mask does."""
+    array = arrays[1] if arrays[1] is not None else arrays[0]
     if array is None or array.size < 2:
         return False
-    quantised = node is not None and node.op_type == "DequantizeLinear" and edit.name == "x"
-    return bool(quantised or (array.dtype.kind == "f" and len(np.unique(array[np.isfinite(array)])) > 2))
+    return bool(array.dtype.kind == "f" and len(np.unique(array[np.isfinite(array)])) > 2)
 
 
 def _unexplained(found: Alignment, departure: Departure) -> Finding:

@@ -25,7 +25,7 @@ from onnxeq.referee.frames import Entry, Kind, constant_entry
 from onnxeq.referee.plan import Library, captured_by, node_label, opset_map, plan_graph
 from onnxeq.types import Array, Feed
 
-__all__ = ["Program", "native_name", "open_program", "take_apart"]
+__all__ = ["Program", "native_name", "open_program", "reads_of", "take_apart"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Program:
 
     def reads(self, position: int) -> list[str]:
         """The values that a node reads, those inside its sub-graphs included."""
-        return _reads(self.nodes[position])
+        return reads_of(self.nodes[position])
 
     def operands(self, position: int) -> list[str]:
         """What a node reads that is no constant."""
@@ -87,7 +87,7 @@ class Program:
         model.opset_import.extend(self.model.opset_import)
         model.graph.node.extend(nodes)
         made = [name for node in model.graph.node for name in node.output if name]
-        read = dict.fromkeys(name for node in model.graph.node for name in _reads(node))
+        read = dict.fromkeys(name for node in model.graph.node for name in reads_of(node))
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
         model.graph.input.extend(onnx.ValueInfoProto(name=name) for name in read if name not in made)
         return _Bare(model)
@@ -164,7 +164,7 @@ def take_apart(model: onnx.ModelProto, base_dir: Path | None = None) -> Program:
     readers: dict[str, list[int]] = {}
     constant = set(stored)
     for i, node in enumerate(nodes):
-        reads = _reads(node)
+        reads = reads_of(node)
         for name in reads:
             readers.setdefault(name, []).append(i)
         if reads and all(name in constant for name in reads) and node.op_type not in _RANDOM:
@@ -194,7 +194,8 @@ def _value_of(node: onnx.NodeProto, model: onnx.ModelProto) -> dict[str, Entry]:
     return Executor(alone).run_entries({})
 
 
-def _reads(node: onnx.NodeProto) -> list[str]:
+def reads_of(node: onnx.NodeProto) -> list[str]:
+    """What a node reads, its sub-graphs included."""
     return list(dict.fromkeys([*(n for n in node.input if n), *sorted(captured_by(node))]))
 
 

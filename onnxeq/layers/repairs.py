@@ -5,9 +5,9 @@ node. What it must give is known all the same: the reference has it. Each node i
 and the change with which the chain gives that is both the place and the proof. In the order of what is told first:
 
 1. An attribute that is a switch is turned over, a small integer attribute is one more or less.
-2. A stored integer is one more or less, or another sign.
+2. A stored integer is one more or less.
 3. Two operands are exchanged.
-4. A comparison is another one.
+4. A comparison is another one, a stored integer has another sign.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from onnxeq.errors import OnnxeqError
 from onnxeq.layers.alignment import Alignment
 from onnxeq.layers.differences import constant_value, formal_name
 from onnxeq.layers.likeness import LIMIT, distance
-from onnxeq.layers.program import Program
+from onnxeq.layers.program import Program, reads_of
 from onnxeq.referee.attributes import decode
 from onnxeq.referee.frames import Entry, Kind
 from onnxeq.referee.schemas import default_attributes
@@ -79,7 +79,7 @@ def repair(found: Alignment, name: str, goal: Array) -> Repair | None:
 
 def _value(found: Alignment, name: str, nodes: Sequence[onnx.NodeProto], given: Mapping[str, Entry]) -> Array | None:
     made = {n for node in nodes for n in node.output}
-    read = {n for node in nodes for n in node.input if n and n not in made}
+    read = {n for node in nodes for n in reads_of(node) if n not in made}
     known = {n: found.values[n] for n in read if n in found.values} | dict(given)
     try:
         return np.asarray(found.artifact.executor(nodes).run_entries({}, outputs=[name], known=known)[name].value)
@@ -132,22 +132,22 @@ def _constants(program: Program, position: int) -> Iterator[_Attempt]:
             continue
         formal, held = formal_name(program, node, index), entry.value
         root = name if name in program.stored else ""
-        for other in _others(held):
+        for rank, other in _others(held):
             copy = _copy(node)
             fresh = f"{name}, repaired"
             copy.input[index] = fresh
             text = f"its input {formal}{f' ({root})' if root else ''} is {held.tolist()}; with {other.tolist()}"
-            yield _Attempt(1, Repair(position, text, root), copy, {fresh: Entry(other, entry.dtype, entry.kind)})
+            yield _Attempt(rank, Repair(position, text, root), copy, {fresh: Entry(other, entry.dtype, entry.kind)})
 
 
-def _others(held: Array) -> Iterator[Array]:
+def _others(held: Array) -> Iterator[tuple[int, Array]]:
     for index in range(held.size):
         for change in (-1, 1):
             other = held.copy()
             other.reshape(-1)[index] += change
-            yield other
+            yield 1, other
     if held.any():
-        yield -held
+        yield 3, -held
 
 
 _COMPARISONS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual")
