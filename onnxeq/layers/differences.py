@@ -3,9 +3,6 @@
 An edit turns the artifact's group of nodes into one that has one thing from the reference: a parameter, an operand,
 an operator, one node less. Whether it explains the departure is not asked here but tried
 (:mod:`onnxeq.layers.counterfact`).
-
-Parameters are compared by the names that the operator's schema gives them, so that an axis is the same thing as an
-attribute (opset 11) and as an input (opset 13), and a default is the same as its value written out.
 """
 
 from __future__ import annotations
@@ -23,10 +20,18 @@ import onnx
 from onnxeq.layers.alignment import Alignment, Departure
 from onnxeq.layers.bodies import InnerEdit, inner_edits
 from onnxeq.layers.likeness import LIMIT, distance
+from onnxeq.layers.parameters import (
+    array_of,
+    constant_value,
+    data_inputs,
+    described,
+    formal_name,
+    same_parameter,
+    shown,
+    with_parameter,
+)
 from onnxeq.layers.program import Program, label
-from onnxeq.referee.attributes import decode
-from onnxeq.referee.frames import Entry, Kind
-from onnxeq.referee.schemas import default_attributes, schema_of
+from onnxeq.referee.frames import Entry
 from onnxeq.types import Array
 
 __all__ = ["Edit", "EditKind", "Groups", "attributes_apart", "edits", "groups_of", "twice", "widened"]
@@ -204,17 +209,17 @@ def _bodies(found: Alignment, mine: Sequence[onnx.NodeProto], left: int, right: 
 def _parameters(found: Alignment, mine: Sequence[onnx.NodeProto], left: int, right: int) -> Iterator[Edit]:
     """Attributes and constant inputs that differ."""
     order = _matched_inputs(found, left, right)
-    ours = _described(found.artifact, left)
-    theirs = _described(found.reference, right, order)
+    ours = described(found.artifact, left)
+    theirs = described(found.reference, right, order)
     node = found.artifact.nodes[left]
-    data = _data_inputs(found.artifact, left) | _data_inputs(found.reference, right, order)
+    data = data_inputs(found.artifact, left) | data_inputs(found.reference, right, order)
     for name in dict.fromkeys([*ours, *theirs]):
         a, b = ours.get(name), theirs.get(name)
         if name in data:  # computed on one side: an operand
             continue
-        if a is not None and b is not None and _same_parameter(a.value, b.value):
+        if a is not None and b is not None and same_parameter(a.value, b.value):
             continue
-        edited = _with(node, name, a, b)
+        edited = with_parameter(node, name, a, b)
         if edited is None:
             continue
         copy, given = edited
@@ -225,126 +230,8 @@ def _parameters(found: Alignment, mine: Sequence[onnx.NodeProto], left: int, rig
             kind = EditKind.NODE  # a whole body says less than what is in it
         yield Edit(
             kind, left, right, name, _replaced(mine, node, [copy]),
-            given, _shown(a), _shown(b), (_array(a), _array(b)),
+            given, shown(a), shown(b), (array_of(a), array_of(b)),
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Parameter:
-    """A parameter of a node: its value, and for a constant input its name and position (else empty and -1)."""
-
-    value: Any
-    source: str = ""
-    index: int = -1
-    entry: Entry | None = None
-
-
-def _described(program: Program, position: int, order: Sequence[str] = ()) -> dict[str, _Parameter]:
-    """A node's attributes, defaults included, and its constant inputs, by their names in the schema.
-
-    ``order`` are its inputs in another order.
-    """
-    node = program.nodes[position]
-    opset = program.opsets.get("" if node.domain == "ai.onnx" else node.domain, 1)
-    defaults = default_attributes(node.domain, node.op_type, opset)
-    found = {name: _Parameter(decode(value)) for name, value in defaults.items()}
-    found |= {a.name: _Parameter(decode(a)) for a in node.attribute}
-    for index, name in enumerate(order or node.input):
-        if name in program.constant:
-            entry = constant_value(program, name)
-            if entry is not None:
-                found[formal_name(program, node, index)] = _Parameter(entry.value, name, index, entry)
-    return found
-
-
-def _data_inputs(program: Program, position: int, order: Sequence[str] = ()) -> set[str]:
-    """The inputs of a node that are computed, by their names in the schema."""
-    node = program.nodes[position]
-    return {
-        formal_name(program, node, i)
-        for i, name in enumerate(order or node.input)
-        if name and name not in program.constant
-    }
-
-
-def constant_value(program: Program, name: str) -> Entry | None:
-    """A constant's value; computed from stored ones where need be."""
-    if name in program.stored:
-        return program.stored[name]
-    values = dict(program.stored)
-    for position in program.ancestors(name):
-        values |= program.compute(position, values)
-    return values.get(name)
-
-
-def formal_name(program: Program, node: onnx.NodeProto, index: int) -> str:
-    """What the operator's schema calls an input; its position where there is none."""
-    opset = program.opsets.get("" if node.domain == "ai.onnx" else node.domain, 1)
-    schema = schema_of(node.domain, node.op_type, opset)
-    if schema is None or not schema.inputs:
-        return f"#{index}"
-    last = len(schema.inputs) - 1
-    name = str(schema.inputs[min(index, last)].name)
-    return name if index <= last and last < _VARIADIC.get(node.op_type, last + 1) else f"{name}#{index}"
-
-
-_VARIADIC = {"Concat": 0, "Sum": 0, "Max": 0, "Min": 0, "Mean": 0}
-
-
-def _same_parameter(a: Any, b: Any) -> bool:
-    if isinstance(a, onnx.GraphProto) or isinstance(b, onnx.GraphProto):
-        return bool(a == b)
-    one, two = np.asarray(a), np.asarray(b)
-    if one.shape != two.shape and not (one.size == two.size and one.ndim <= 1 and two.ndim <= 1):
-        return False
-    if one.dtype.kind == "f" or two.dtype.kind == "f":
-        return bool(np.array_equal(one.ravel().astype(np.float32), two.ravel().astype(np.float32), equal_nan=True))
-    return bool(np.array_equal(one.ravel(), two.ravel()))
-
-
-def _with(
-    node: onnx.NodeProto, name: str, ours: _Parameter | None, theirs: _Parameter | None
-) -> tuple[onnx.NodeProto, dict[str, Entry]] | None:
-    """The node with the reference's parameter; ``None`` where it cannot be had so (an input against an attribute)."""
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    as_input = (ours is not None and ours.source) or (ours is None and theirs is not None and theirs.source)
-    if as_input:
-        index = ours.index if ours is not None and ours.source else theirs.index if theirs is not None else -1
-        if theirs is None:
-            copy.input[index] = ""
-            return copy, {}
-        value = theirs.entry or Entry(np.asarray(theirs.value), str(np.asarray(theirs.value).dtype), Kind.CONSTANT)
-        while len(copy.input) <= index:
-            copy.input.append("")
-        fresh = f"{copy.input[index] or copy.output[0]}/{name} of the reference"
-        copy.input[index] = fresh
-        return copy, {fresh: value}
-    kept = [a for a in copy.attribute if a.name != name]
-    del copy.attribute[:]
-    copy.attribute.extend(kept)
-    if theirs is not None:
-        value = theirs.value
-        if theirs.source:
-            value = value.tolist() if isinstance(value, np.ndarray) else value
-        try:
-            copy.attribute.append(onnx.helper.make_attribute(name, value))
-        except (TypeError, ValueError):
-            return None
-    return copy, {}
-
-
-def _shown(parameter: _Parameter | None) -> Any:
-    if parameter is None:
-        return None
-    return parameter.source or parameter.value
-
-
-def _array(parameter: _Parameter | None) -> Array | None:
-    if parameter is None or isinstance(parameter.value, (onnx.GraphProto, str, bytes)):
-        return None
-    value = np.asarray(parameter.value)
-    return value if value.dtype.kind in "fiub" else None
 
 
 def _replaced(
@@ -379,7 +266,7 @@ def _is_it(found: Alignment, mine: str, theirs: str) -> bool:
     if mine not in found.artifact.constant or theirs not in found.reference.constant:
         return False
     one, two = constant_value(found.artifact, mine), constant_value(found.reference, theirs)
-    return one is not None and two is not None and _same_parameter(one.value, two.value)
+    return one is not None and two is not None and same_parameter(one.value, two.value)
 
 
 def _of_one_kind(found: Alignment, mine: str, theirs: str) -> bool:
@@ -449,14 +336,14 @@ def attributes_apart(found: Alignment, edit: Edit) -> list[tuple[str, Any, Any]]
     """Names and values of the attributes in which two nodes of one operator differ."""
     if edit.other is None:
         return []
-    ours, theirs = _described(found.artifact, edit.position), _described(found.reference, edit.other)
+    ours, theirs = described(found.artifact, edit.position), described(found.reference, edit.other)
     rows = []
     for name in dict.fromkeys([*ours, *theirs]):
         a, b = ours.get(name), theirs.get(name)
         if (a is not None and a.source) or (b is not None and b.source):
             continue
-        if a is None or b is None or not _same_parameter(a.value, b.value):
-            rows.append((name, _shown(a), _shown(b)))
+        if a is None or b is None or not same_parameter(a.value, b.value):
+            rows.append((name, shown(a), shown(b)))
     return rows
 
 

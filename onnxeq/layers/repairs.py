@@ -20,8 +20,8 @@ import onnx
 
 from onnxeq.errors import OnnxeqError
 from onnxeq.layers.alignment import Alignment
-from onnxeq.layers.differences import constant_value, formal_name
 from onnxeq.layers.likeness import LIMIT, distance
+from onnxeq.layers.parameters import constant_value, formal_name
 from onnxeq.layers.program import Program, reads_of
 from onnxeq.referee.attributes import decode
 from onnxeq.referee.frames import Entry, Kind
