@@ -45,7 +45,10 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
         nan, inf = math.nan, math.inf
         rungs.insert(0, Rung("interface", found.reference, as_deployed, nan, nan, inf, 0.0, Status.FAIL, broken))
     if reference and deployed:
-        interface = check_interface(found.reference, as_deployed, reference, deployed, found.inputs, rules.accept)
+        interface = check_interface(
+            found.reference, as_deployed, reference, deployed, found.inputs, rules.accept,
+            found.executions["referee/f64"].trace,
+        )  # fmt: skip
         rungs.insert(0, interface)
     causes = (
         *ladder.causes(

@@ -66,15 +66,31 @@ def explain(
     jobs: Jobs, found: Evidence, causes: Sequence[Cause], units: Units, mixing: Sequence[Cause] = ()
 ) -> tuple[Cause, ...]:
     """The causes with their places, worst first; ``mixing`` are those among them that let a batch's items mix."""
-    located = [c for cause in causes for c in LOCATORS.get(cause.rung, _as_it_is)(jobs, found, cause, units)]
+    located = [
+        c
+        for cause in _of_one_run(found, causes)
+        for c in LOCATORS.get(cause.rung, _as_it_is)(jobs, found, cause, units)
+    ]
     told = _told_once(_once(located), [c for c in mixing if c.cause is CauseKind.GRAPH])
     return tuple(sorted(told, key=lambda c: -c.ratio if not math.isnan(c.ratio) else 0.0))
 
 
+_RUNTIMES = frozenset({"kernels", "optimizer", "provider"})
+
+
+def _of_one_run(found: Evidence, causes: Sequence[Cause]) -> list[Cause]:
+    """The causes, without the source's where the source is the artifact itself and so was run by the same runtime."""
+    itself = found.source_runs is not None and found.provenance.get("sha256") == found.artifact.info.sha256
+    told = itself and any(c.rung in _RUNTIMES for c in causes)
+    return [c for c in causes if not (told and c.rung == "native-rounding")]
+
+
 def _once(causes: Sequence[Cause]) -> list[Cause]:
     """Each fault once: a constant that the ledger names needs not be told by its effect on the graph again, nor a node
-    that differs from run to run by its being off.
+    that differs from run to run by its being off, nor a kernel that runs the source as well.
     """
+    kernels = {c.where.node for c in causes if c.rung in _RUNTIMES and c.cause is CauseKind.RUNTIME} - {""}
+    causes = [c for c in causes if c.rung != "native-rounding" or c.where.node not in kernels]
     booked = {c.where.initializer for c in causes if c.rung in ("ledger", "weights")} - {""}
     unsteady = {c.where.node for c in causes if c.cause is CauseKind.NONDETERMINISM} - {""}
     left = [c for c in causes if c.cause is not CauseKind.RUNTIME or c.where.node not in unsteady]
@@ -84,7 +100,8 @@ def _once(causes: Sequence[Cause]) -> list[Cause]:
 def _told_once(causes: Sequence[Cause], mixing: Sequence[Cause]) -> list[Cause]:
     """What the stability rung has found is told once, by another rung where that has found the same node.
 
-    A node that mixes the items of a batch breaks the graph rung as well, which may not say where by itself.
+    A node that mixes the items of a batch breaks the graph rung as well, which may not say where by itself. A kernel
+    that does is found by its own error, where that shows, even if it could not be seen to mix.
     """
     kept: list[Cause] = []
     for cause in causes:
@@ -92,7 +109,9 @@ def _told_once(causes: Sequence[Cause], mixing: Sequence[Cause]) -> list[Cause]:
             evidence = f"{cause.evidence}; {mixing[0].evidence}"
             cause = replace(cause, where=mixing[0].where, evidence=evidence)
         same = (k for k in kept if k.cause is cause.cause and k.where.node == cause.where.node != "")
-        if cause.rung != "stability" or not any(same):
+        unplaced = cause.cause is CauseKind.RUNTIME and not cause.where.node
+        told = unplaced and any(k.cause is CauseKind.RUNTIME and k.where.node for k in kept)
+        if cause.rung != "stability" or not (told or any(same)):
             kept.append(cause)
     return kept
 

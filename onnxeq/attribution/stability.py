@@ -91,8 +91,8 @@ def without_consequences(rungs: Sequence[Rung]) -> list[Rung]:
 
 
 def _side(execution: str) -> str:
-    """Whose execution it is: ``native``, ``referee``, the runtime's name."""
-    return execution.replace("/", " ").split()[0]
+    """Whose execution it is: ``native``, ``referee``, the runtime's name, which may run an ONNX source as well."""
+    return execution.removeprefix("source ").replace("/", " ").split()[0]
 
 
 def _native(found: Evidence, cause: Cause) -> list[Cause]:
