@@ -65,6 +65,26 @@ def _batch(w: _Writer, clean: str, out: str, size: float) -> None:
     w.node("Mul", [clean, w.node("Add", [by, w.constant(np.float32(1))])], out)
 
 
+def _pairs(w: _Writer, clean: str, out: str, size: float) -> None:
+    """Wrong in batches of exactly two."""
+    first = w.node("Gather", [w.node("Shape", [clean]), w.constant(np.int64(0))])
+    two = w.node("Cast", [w.node("Equal", [first, w.constant(np.int64(2))])], to=TensorProto.FLOAT)
+    by = w.node("Mul", [two, w.constant(np.float32(size))])
+    w.node("Mul", [clean, w.node("Add", [by, w.constant(np.float32(1))])], out)
+
+
+def _first(w: _Writer, clean: str, out: str, size: float) -> None:
+    """Every item gets what the first one should get."""
+    first = w.node("Gather", [clean, w.constant(np.array([0]))], axis=0)
+    w.node("Add", [w.node("Mul", [clean, w.constant(np.float32(0))]), first], out)
+
+
+def _infinite(w: _Writer, clean: str, out: str, size: float) -> None:
+    """The largest element overflows."""
+    largest = w.node("Equal", [clean, w.node("ReduceMax", [clean], keepdims=0)])
+    w.node("Where", [largest, w.constant(np.float32(np.inf)), clean], out)
+
+
 def _random(w: _Writer, clean: str, out: str, size: float) -> None:
     noise = w.node("RandomNormalLike", [clean], mean=1.0, scale=size)
     w.node("Mul", [clean, noise], out)
@@ -82,6 +102,7 @@ def _large(w: _Writer, clean: str, out: str, size: float) -> None:
 
 RESULTS: Mapping[str, Callable[[_Writer, str, str, float], None]] = {
     "scale": _scale, "shift": _shift, "batch": _batch, "random": _random, "float16": _float16, "large": _large,
+    "pairs": _pairs, "first": _first, "infinite": _infinite,
 }  # fmt: skip
 KINDS = (*RESULTS, "tf32", "attribute", "float16-operands")
 
