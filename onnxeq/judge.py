@@ -59,6 +59,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
         *steady.causes,
         *sized.causes,
     )
+    overshadowed = ladder.causes(stability.overshadowed(rungs), found.joint)
     exact = found.executions.get("native/f64", found.executions["referee/f64"]).trace
     live = found.runs.live_outputs() if found.sure else None
     silent = silent_outputs(exact, units.rounding, live, found.batches) if exact else ()
@@ -76,7 +77,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
             "machine": fingerprint.machine(),
             "runner": found.runs.described(),
         },
-        causes=attribution.explain(jobs, found, causes, units, steady.causes),
+        causes=attribution.explain(jobs, found, causes, units, steady.causes, overshadowed),
         rungs=tuple(rungs),
         outputs=summarize(reference, judged) if reference and judged else (),
         coverage=Coverage(

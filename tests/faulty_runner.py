@@ -5,7 +5,8 @@
 The node's result is computed into another value and reaches its old name through further nodes that damage it, so
 that whoever asks for the value gets the damaged one. Settings: ``kind`` (see :data:`KINDS`), ``node`` and ``op`` (which
 nodes: names separated by commas; every node of an operator), ``size``, ``when`` (``always``, ``optimized``, ``plain``;
-``unseen``: as long as nobody asks for the node's result), and for ``attribute`` its ``name``.
+``unseen``: as long as nobody asks for the node's result), and for ``attribute`` its ``name``. ``besides`` names another
+node that is a thousandth off.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class _Writer:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
         self.nodes: list[onnx.NodeProto] = []
-        self._count = 0
+        self._count = 1000 * len(model.graph.node)  # a second fault has more nodes, and so other names
 
     def constant(self, value: Any) -> str:
         self._count += 1
@@ -162,6 +163,8 @@ class Faulty:
             return ort.open(model, options)
         with tempfile.TemporaryDirectory(dir=model.parent) as folder:
             damaged = damage(onnx.load(model), settings)
+            if "besides" in settings:
+                damaged = damage(damaged, {"kind": "scale", "node": settings["besides"]})
             path = Path(folder) / "damaged.onnx"
             onnx.save(damaged, path)
             return ort.open(path, options)

@@ -63,19 +63,54 @@ LOCATORS: Mapping[str, Locator] = {
 
 
 def explain(
-    jobs: Jobs, found: Evidence, causes: Sequence[Cause], units: Units, mixing: Sequence[Cause] = ()
+    jobs: Jobs,
+    found: Evidence,
+    causes: Sequence[Cause],
+    units: Units,
+    mixing: Sequence[Cause] = (),
+    overshadowed: Sequence[Cause] = (),
 ) -> tuple[Cause, ...]:
-    """The causes with their places, worst first; ``mixing`` are those among them that let a batch's items mix."""
+    """The causes with their places, worst first.
+
+    Args:
+        jobs: Where to ask further.
+        found: What was executed.
+        causes: What the ladder and the batteries say.
+        units: The measured units.
+        mixing: Those of ``causes`` that the stability battery has found.
+        overshadowed: Broken rungs of the runtime that differences from run to run explain. They are looked at as well:
+            their nodes are told besides those that differ, or in the place of one that could not be seen to.
+    """
+    hidden = [c for cause in overshadowed for c in LOCATORS[cause.rung](jobs, found, cause, units) if c.where.node]
+    causes = _placed(causes, hidden)
+    steady = {c.where.node for c in causes if c.rung == "stability"}
+    besides = [c for c in hidden if c.where.node not in steady]
     located = [
         c
         for cause in _of_one_run(found, causes)
         for c in LOCATORS.get(cause.rung, _as_it_is)(jobs, found, cause, units)
     ]
-    told = _told_once(_once(located), [c for c in mixing if c.cause is CauseKind.GRAPH])
+    told = _told_once(_once([*located, *besides]), [c for c in mixing if c.cause is CauseKind.GRAPH])
     return tuple(sorted(told, key=lambda c: -c.ratio if not math.isnan(c.ratio) else 0.0))
 
 
+def _placed(causes: Sequence[Cause], hidden: Sequence[Cause]) -> list[Cause]:
+    """The causes, one that differs from run to run at the worst of the runtime's nodes where it has no place itself."""
+    worst = max(hidden, key=lambda c: c.ratio, default=None)
+
+    def place(cause: Cause) -> Cause:
+        placed = bool(cause.where.node or cause.where.native)
+        if worst is None or cause.cause is not CauseKind.NONDETERMINISM or placed:
+            return cause
+        said = f"; it did not show again, but node {worst.where.node} ({worst.where.op_type}) is off in the run judged"
+        return replace(cause, where=worst.where, evidence=cause.evidence + said)
+
+    return [place(c) for c in causes]
+
+
 _RUNTIMES = frozenset({"kernels", "optimizer", "provider"})
+_SAME_KERNELS = ("kernels", "optimizer", "provider", "native-rounding")
+"""Rungs that one wrong kernel breaks, the one that tells most of it first: the last where it runs the source, too."""
 
 
 def _of_one_run(found: Evidence, causes: Sequence[Cause]) -> list[Cause]:
@@ -87,10 +122,13 @@ def _of_one_run(found: Evidence, causes: Sequence[Cause]) -> list[Cause]:
 
 def _once(causes: Sequence[Cause]) -> list[Cause]:
     """Each fault once: a constant that the ledger names needs not be told by its effect on the graph again, nor a node
-    that differs from run to run by its being off, nor a kernel that runs the source as well.
+    that differs from run to run by its being off, nor a kernel by what it does in the optimised run, on another
+    provider or to the source.
     """
-    kernels = {c.where.node for c in causes if c.rung in _RUNTIMES and c.cause is CauseKind.RUNTIME} - {""}
-    causes = [c for c in causes if c.rung != "native-rounding" or c.where.node not in kernels]
+    for position, rung in enumerate(_SAME_KERNELS):
+        told = {c.where.node for c in causes if c.rung == rung and c.cause is CauseKind.RUNTIME} - {""}
+        later = _SAME_KERNELS[position + 1 :]
+        causes = [c for c in causes if c.rung not in later or c.where.node not in told]
     booked = {c.where.initializer for c in causes if c.rung in ("ledger", "weights")} - {""}
     unsteady = {c.where.node for c in causes if c.cause is CauseKind.NONDETERMINISM} - {""}
     left = [c for c in causes if c.cause is not CauseKind.RUNTIME or c.where.node not in unsteady]

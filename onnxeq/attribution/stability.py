@@ -34,7 +34,7 @@ from onnxeq.ladder import Execution, RungPlan, Units
 from onnxeq.sides import store_feeds
 from onnxeq.types import Cause, CauseKind, Feed, Rung, Status, Where
 
-__all__ = ["Settled", "settle", "without_consequences"]
+__all__ = ["Settled", "overshadowed", "settle", "without_consequences"]
 
 OTHER_BATCH = "other batch"
 """What the execution is called, after the runtime's own name."""
@@ -72,22 +72,39 @@ _ALIKE = 10.0
 def without_consequences(rungs: Sequence[Rung]) -> list[Rung]:
     """The rungs besides stability, without the broken ones that something else explains.
 
-    Two runs of a model that draws numbers differ by about as much on every rung that it takes part in. Items that
-    influence one another explain nothing elsewhere: the same feeds mix them in every execution. An output of another
-    shape is the interface's, and cannot be compared on any other rung.
+    An output of another shape is the interface's, and cannot be compared on any other rung. See :func:`overshadowed`.
     """
     misshapen = {r.output for r in rungs if r.name == "interface" and r.status is Status.FAIL}
-    repeats = (r for r in rungs if r.name == "stability" and not r.target.endswith(OTHER_BATCH))
-    moved = {r.source: r.max_abs for r in repeats if r.status is Status.FAIL}
-    moved = {_side(name): size for name, size in moved.items() if not math.isnan(size)}
+    moved = _moved(rungs)
 
     def explained(rung: Rung) -> bool:
-        sides = {_side(rung.source), _side(rung.target)}
-        reach = max((size for name, size in moved.items() if name in sides), default=0.0)
         shape = rung.output in misshapen and "has shape" in rung.reason
-        return rung.name != "interface" and (shape or rung.max_abs <= _ALIKE * reach)
+        return rung.name != "interface" and (shape or _in_shadow(rung, moved))
 
     return [r for r in rungs if r.name != "stability" and not (r.status is Status.FAIL and explained(r))]
+
+
+def overshadowed(rungs: Sequence[Rung]) -> list[Rung]:
+    """The runtime's own broken rungs that its repeats explain: another kernel may be at fault there besides."""
+    moved = _moved(rungs)
+    own = [r for r in rungs if r.name in ("kernels", "optimizer") and r.status is Status.FAIL]
+    return [r for r in own if _in_shadow(r, moved)]
+
+
+def _moved(rungs: Sequence[Rung]) -> dict[str, float]:
+    """Whose repeats differ -> by how much.
+
+    Items that influence one another explain nothing elsewhere: the same feeds mix them in every execution.
+    """
+    broken = [r for r in rungs if r.name == "stability" and r.status is Status.FAIL]
+    repeats = [r for r in broken if not r.target.endswith(OTHER_BATCH) and not math.isnan(r.max_abs)]
+    return {_side(r.source): r.max_abs for r in repeats}
+
+
+def _in_shadow(rung: Rung, moved: Mapping[str, float]) -> bool:
+    """Two runs of a model that draws numbers differ by about as much on every rung that it takes part in."""
+    sides = {_side(rung.source), _side(rung.target)}
+    return rung.max_abs <= _ALIKE * max((size for name, size in moved.items() if name in sides), default=0.0)
 
 
 def _side(execution: str) -> str:

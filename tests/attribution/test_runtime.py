@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxeq
-from onnxeq.attribution import _told_once
+from onnxeq.attribution import _once, _placed, _told_once
 from onnxeq.types import Cause, CauseKind, Report, Status, Verdict, Where
 
 pytestmark = pytest.mark.usefixtures("inline_jobs")
@@ -306,3 +306,30 @@ def test_mixed_items_without_a_place_are_told_by_the_kernel_that_has_one() -> No
     assert _told_once([placed, unplaced], []) == [placed]
     assert _told_once([unplaced], []) == [unplaced]
     assert len(_told_once([placed, _caused("stability", "other")], [])) == 2
+
+
+def test_a_kernel_that_draws_numbers_hides_no_wrong_one(conv_net: MakeConvNet) -> None:
+    """One node differs from run to run, by about as much as another is wrong: both are told, each as what it is."""
+    runner = faulty(node="pool", kind="random", size=1e-3, besides="conv1")
+    report = onnxeq.check(conv_net(), runner=runner)
+    found = {(c.cause, c.where.node) for c in report.causes}
+    assert found == {(CauseKind.NONDETERMINISM, "pool"), (CauseKind.RUNTIME, "conv1")}
+
+
+def test_a_difference_that_could_not_be_placed_is_where_the_run_was_off() -> None:
+    """Whatever differed did not do so again; the node that was off in the run judged has the place. A native model's
+    own state is not put there.
+    """
+    loose = Cause(CauseKind.NONDETERMINISM, "stability", 10.0, Where(), "differs")
+    native = Cause(CauseKind.NONDETERMINISM, "stability", 10.0, Where(native="dropout"), "differs")
+    (placed, kept) = _placed([loose, native], [_caused("kernels", "conv")])
+    assert placed.where.node == "conv"
+    assert "in the run judged" in placed.evidence
+    assert kept == native
+
+
+def test_one_kernel_is_one_fault_whatever_it_breaks() -> None:
+    """The same node on the rungs of kernels, optimiser, provider and source is told by the first of them."""
+    rungs = ["native-rounding", "provider", "optimizer", "kernels"]
+    assert [c.rung for c in _once([_caused(r, "conv") for r in rungs])] == ["kernels"]
+    assert len(_once([_caused("kernels", "conv"), _caused("optimizer", "other")])) == 2
