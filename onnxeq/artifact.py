@@ -13,16 +13,14 @@ from onnxeq.batches import OtherBatch
 from onnxeq.errors import CannotRun, FrameworkMissing, JobCrashed, JobTimeout, OnnxeqError
 from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.ladder import Execution, RungPlan, Units
-from onnxeq.noise import AMPLITUDE
 from onnxeq.providers import Provider
 from onnxeq.reduced import KINDS
 from onnxeq.runtimes import Runtime
 from onnxeq.sides import reads_of
-from onnxeq.types import Array, Export, Feed
+from onnxeq.types import Array, Export
 
 __all__ = [
     "REPEATS",
-    "Anchored",
     "ArtifactRuns",
     "StartedRuns",
     "expected",
@@ -44,39 +42,6 @@ class _Outcome:
 
 
 @dataclass(frozen=True)
-class Anchored:
-    """The referee with the runtime's decisions, see :mod:`onnxeq.runners.anchor`.
-
-    Attributes:
-        trace: The referee's outputs.
-        unit: Their rounding noise.
-        probed: The runtime's outputs in the run in which its decisions were seen.
-        flips: A row for each node and feed with elements that were decided differently.
-    """
-
-    trace: tuple[Feed, ...]
-    unit: tuple[Feed, ...]
-    probed: tuple[Feed, ...]
-    flips: tuple[Mapping[str, Any], ...]
-
-    @property
-    def explained(self) -> bool:
-        """Whether rounding explains every decision."""
-        return all(flip["explained"] for flip in self.flips)
-
-    @property
-    def text(self) -> str:
-        """One line about the decisions."""
-        worst = max(self.flips, key=lambda flip: int(flip["count"]))
-        nodes = {flip["node"] for flip in self.flips}
-        more = f" and {len(nodes) - 1} more nodes" if len(nodes) > 1 else ""
-        return (
-            f"unstable at these inputs: node {worst['node']} ({worst['op_type']}){more} decides {worst['count']} of "
-            f"{worst['size']} elements the other way, within {AMPLITUDE:g} units of rounding noise"
-        )
-
-
-@dataclass(frozen=True)
 class ArtifactRuns:
     """The finished executions of one artifact, outputs under the source's names.
 
@@ -86,6 +51,7 @@ class ArtifactRuns:
         providers: What was asked for.
         question: A bare job of the referee on the artifact, for what is asked when a rung has broken.
         runtime: Whose executions these are.
+        sharper: Folder of rounding noise that holds in the place of the referee's (:func:`onnxeq.anchoring.sharpen`).
     """
 
     outcomes: Mapping[str, _Outcome]
@@ -93,6 +59,7 @@ class ArtifactRuns:
     providers: tuple[Provider, ...]
     question: JobSpec
     runtime: Runtime
+    sharper: Path | None = None
 
     @property
     def no_plain(self) -> str:
@@ -134,8 +101,9 @@ class ArtifactRuns:
     def units(self) -> Units:
         """The rounding noise and the constant floor, measured on the artifact itself."""
         error = self.outcomes["referee/f64"].error
+        own = self._trace("referee/f64", "rounding")
         return Units(
-            self._trace("referee/f64", "rounding"),
+            own if self.sharper is None else self.renamed(self.sharper),
             self._trace("referee/f64", "floor"),
             error,
             {kind: unit for kind in KINDS if (unit := self._trace("referee/f64", kind))},
@@ -150,24 +118,6 @@ class ArtifactRuns:
         asked = jobs.start(replace(self.question, label="precision", params=params, threads=0))
         measured = replace(self, outcomes={**self.outcomes, "referee/f64": _outcome(asked)})
         return replace(units, reduced=measured.units().reduced)
-
-    def anchor(self, jobs: Jobs, *, optimize: bool) -> Anchored | None:
-        """The runs with the runtime's decisions at discontinuities; ``None`` when nothing was decided differently."""
-        label = "anchor optimised" if optimize else "anchor"
-        asked = replace(
-            self.question, kind="anchor", label=label,
-            params={**self.question.params, "runner": self.runtime.params(), "optimize": optimize},
-        )  # fmt: skip
-        found = _outcome(jobs.start(asked))
-        if found.job is None or not found.job.data["flips"]:
-            return None
-        pairs = self.outputs["referee/f64"]
-
-        def trace(name: str) -> tuple[dict[str, Array], ...]:
-            folder = found.job.out / name if found.job is not None else Path()
-            return tuple({pairs.get(k, k): v for k, v in feed.items()} for feed in load_feeds(folder))
-
-        return Anchored(trace("anchored"), trace("unit"), trace("probed"), tuple(found.job.data["flips"]))
 
     def isolate(self, jobs: Jobs, source: str, target: str, order: Sequence[int], limit: float) -> Mapping[str, Any]:
         """Where the runtime goes wrong between two executions, see :mod:`onnxeq.runners.isolate`.
@@ -193,7 +143,7 @@ class ArtifactRuns:
             "settings": optimize and not cuda and source == self.runtime.plain,
         }  # fmt: skip
         reads = {**self.question.inputs, "base": base.out / "trace"}
-        reads |= {"exact": noise.out / "trace", "unit": noise.out / "rounding"}
+        reads |= {"exact": noise.out / "trace", "unit": self.sharper or noise.out / "rounding"}
         # Nothing runs beside it, so that it may have all threads.
         asked = JobSpec("isolate", f"isolate {target}", params, reads)
         found = _outcome(jobs.start(asked))
@@ -262,6 +212,11 @@ class ArtifactRuns:
             for name, o in self.outcomes.items()
             if o.job is not None and not (name == _NORMALIZED and o.job == self.outcomes["referee/f64"].job)
         )
+
+    def renamed(self, folder: Path) -> tuple[dict[str, Array], ...]:
+        """A trace of the artifact that a further question has left, under the source's names."""
+        pairs = self.outputs["referee/f64"]
+        return tuple({pairs.get(k, k): v for k, v in feed.items()} for feed in load_feeds(folder))
 
     def _trace(self, name: str, folder: str) -> tuple[dict[str, Array], ...]:
         outcome = self.outcomes[name]

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from onnxeq import attribution, fingerprint, ladder
+from onnxeq import anchoring, attribution, fingerprint, ladder
 from onnxeq.attribution import shapes, stability
 from onnxeq.evidence import Evidence
 from onnxeq.interface import check_interface, silent_outputs
 from onnxeq.jobs import Jobs
-from onnxeq.ladder import Execution, RungPlan
+from onnxeq.ladder import RungPlan
 from onnxeq.measure import summarize
 from onnxeq.sides import Artifact
-from onnxeq.types import Coverage, Feed, Report, Rung, Status
+from onnxeq.types import Coverage, Report, Rung, Status
 from onnxeq.weights.document import summary
 
 __all__ = ["conclude"]
@@ -30,7 +27,9 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
     units = found.runs.units()
     own = {"native-rounding": found.source_runs.units() if found.source_runs else units}
     rungs = [ladder.climb((p,), found.executions, own.get(p.name, units), rules)[0] for p in found.plans]
-    rungs = [_refused(found, r) for r in _reanchored(jobs, found, rungs, units)]
+    found, rungs = anchoring.sharpen(jobs, found, rungs, units, rules)
+    units = found.runs.units()
+    rungs = [_refused(found, r) for r in anchoring.reanchor(jobs, found, rungs, units)]
     steady = stability.settle(jobs, found, rungs, units)
     sized = shapes.settle(jobs, found, rungs) if stop is None else shapes.stopped(whole, stop)
     found, rungs = attribution.weights.with_ledger(jobs, found, [*steady.rungs, *sized.rungs], units, rules)
@@ -46,7 +45,10 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
         nan, inf = math.nan, math.inf
         rungs.insert(0, Rung("interface", found.reference, as_deployed, nan, nan, inf, 0.0, Status.FAIL, broken))
     if reference and deployed:
-        interface = check_interface(found.reference, as_deployed, reference, deployed, found.inputs, rules.accept)
+        interface = check_interface(
+            found.reference, as_deployed, reference, deployed, found.inputs, rules.accept,
+            found.executions["referee/f64"].trace,
+        )  # fmt: skip
         rungs.insert(0, interface)
     causes = (
         *ladder.causes(
@@ -57,6 +59,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
         *steady.causes,
         *sized.causes,
     )
+    overshadowed = ladder.causes(stability.overshadowed(rungs), found.joint)
     exact = found.executions.get("native/f64", found.executions["referee/f64"]).trace
     live = found.runs.live_outputs() if found.sure else None
     silent = silent_outputs(exact, units.rounding, live, found.batches) if exact else ()
@@ -75,7 +78,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
             "machine": fingerprint.machine(),
             "runner": found.runs.described(),
         },
-        causes=attribution.explain(jobs, found, causes, units, steady.causes),
+        causes=attribution.explain(jobs, found, causes, units, steady.causes, overshadowed),
         rungs=tuple(rungs),
         outputs=summarize(reference, judged) if reference and judged else (),
         coverage=Coverage(
@@ -97,66 +100,12 @@ _LEDGER = RungPlan("ledger", "native weights", "initializers", asked=False)
 """Native weights that cannot be had leave the verdict to the outputs; a ledger that broke does not."""
 
 
-def _reanchored(jobs: Jobs, found: Evidence, rungs: list[Rung], units: ladder.Units) -> list[Rung]:
-    """The rungs, with those set right that a discontinuity broke: rounding took a value across a tie.
-
-    ``kernels`` and ``optimizer`` are compared anew behind the runtime's decisions. ``lowering`` follows them. The
-    native decisions cannot be seen, so that a broken ``native-rounding`` is then left open.
-    """
-    broken = {r.name for r in rungs if r.status is Status.FAIL}
-    if units.missing or not broken & {"kernels", "optimizer", "native-rounding", "lowering"}:
-        return rungs
-    said = ""
-    runtime, literal = found.runs.runtime, found.runs.literal
-    sides_ = [("kernels", found.runs, literal, literal == runtime.deployed),
-              ("optimizer", found.runs, runtime.deployed, True)]  # fmt: skip
-    if found.source_runs is not None:
-        sides_.append(("native-rounding", found.source_runs, f"source {runtime.deployed}", True))
-    for name, runs, execution, optimize in sides_:
-        if name == "native-rounding" and name not in broken:
-            continue
-        seen = found.executions[execution].trace if execution in found.executions else ()
-        anchored = runs.anchor(jobs, optimize=optimize) if seen else None
-        if anchored is None or not anchored.explained or not _same(anchored.probed, seen):
-            continue
-        judged = {"referee/f64": Execution("referee/f64", anchored.trace), "ort": Execution("ort", seen)}
-        (behind,) = ladder.climb(
-            [RungPlan(name, "referee/f64", "ort")], judged, ladder.Units(anchored.unit, units.floor), ladder.Rules()
-        )
-        if behind.status is Status.PASS:
-            said = f"{anchored.text}; behind that it agrees"
-            rungs = [_passed(r, behind, said) if r.name == name and r.status is Status.FAIL else r for r in rungs]
-    if said:
-        left = {r.name for r in rungs if r.status is Status.FAIL}
-        if not left & {"kernels", "optimizer"}:
-            rungs = [_passed(r, r, said) if r.name == "lowering" and r.status is Status.FAIL else r for r in rungs]
-        rungs = [
-            replace(r, status=Status.NOT_RUN, reason=f"{said}; the native decisions cannot be seen: try other --inputs")
-            if r.name == "native-rounding" and r.status is Status.FAIL else r
-            for r in rungs
-        ]  # fmt: skip
-    return rungs
-
-
 def _refused(found: Evidence, rung: Rung) -> Rung:
     """The optimizer rung, broken where the runtime takes the model only with its graph optimisations off."""
     if rung.name != "optimizer" or rung.status is not Status.NOT_RUN or not found.runs.refused:
         return rung
     reason = f"without graph optimisations it runs, with them {found.runs.refused}"
     return replace(rung, ratio=math.inf, status=Status.FAIL, reason=reason)
-
-
-def _passed(rung: Rung, behind: Rung, said: str) -> Rung:
-    return replace(rung, status=Status.PASS, ratio=min(behind.ratio, rung.limit), reason=said)
-
-
-def _same(probed: Sequence[Feed], unprobed: Sequence[Feed]) -> bool:
-    """Whether observing changed nothing: the outputs have the same bits."""
-    return all(
-        k in b and np.asarray(v).tobytes() == np.asarray(b[k]).tobytes()
-        for a, b in zip(probed, unprobed, strict=True)
-        for k, v in a.items()
-    )
 
 
 def _cannot_run(found: Evidence) -> str:

@@ -5,7 +5,8 @@
 The node's result is computed into another value and reaches its old name through further nodes that damage it, so
 that whoever asks for the value gets the damaged one. Settings: ``kind`` (see :data:`KINDS`), ``node`` and ``op`` (which
 nodes: names separated by commas; every node of an operator), ``size``, ``when`` (``always``, ``optimized``, ``plain``;
-``unseen``: as long as nobody asks for the node's result), and for ``attribute`` its ``name``.
+``unseen``: as long as nobody asks for the node's result), and for ``attribute`` its ``name``. ``besides`` names another
+node that is a thousandth off.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class _Writer:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
         self.nodes: list[onnx.NodeProto] = []
-        self._count = 0
+        self._count = 1000 * len(model.graph.node)  # a second fault has more nodes, and so other names
 
     def constant(self, value: Any) -> str:
         self._count += 1
@@ -65,6 +66,26 @@ def _batch(w: _Writer, clean: str, out: str, size: float) -> None:
     w.node("Mul", [clean, w.node("Add", [by, w.constant(np.float32(1))])], out)
 
 
+def _pairs(w: _Writer, clean: str, out: str, size: float) -> None:
+    """Wrong in batches of exactly two."""
+    first = w.node("Gather", [w.node("Shape", [clean]), w.constant(np.int64(0))])
+    two = w.node("Cast", [w.node("Equal", [first, w.constant(np.int64(2))])], to=TensorProto.FLOAT)
+    by = w.node("Mul", [two, w.constant(np.float32(size))])
+    w.node("Mul", [clean, w.node("Add", [by, w.constant(np.float32(1))])], out)
+
+
+def _first(w: _Writer, clean: str, out: str, size: float) -> None:
+    """Every item gets what the first one should get."""
+    first = w.node("Gather", [clean, w.constant(np.array([0]))], axis=0)
+    w.node("Add", [w.node("Mul", [clean, w.constant(np.float32(0))]), first], out)
+
+
+def _infinite(w: _Writer, clean: str, out: str, size: float) -> None:
+    """The largest element overflows."""
+    largest = w.node("Equal", [clean, w.node("ReduceMax", [clean], keepdims=0)])
+    w.node("Where", [largest, w.constant(np.float32(np.inf)), clean], out)
+
+
 def _random(w: _Writer, clean: str, out: str, size: float) -> None:
     noise = w.node("RandomNormalLike", [clean], mean=1.0, scale=size)
     w.node("Mul", [clean, noise], out)
@@ -82,6 +103,7 @@ def _large(w: _Writer, clean: str, out: str, size: float) -> None:
 
 RESULTS: Mapping[str, Callable[[_Writer, str, str, float], None]] = {
     "scale": _scale, "shift": _shift, "batch": _batch, "random": _random, "float16": _float16, "large": _large,
+    "pairs": _pairs, "first": _first, "infinite": _infinite,
 }  # fmt: skip
 KINDS = (*RESULTS, "tf32", "attribute", "float16-operands")
 
@@ -141,6 +163,8 @@ class Faulty:
             return ort.open(model, options)
         with tempfile.TemporaryDirectory(dir=model.parent) as folder:
             damaged = damage(onnx.load(model), settings)
+            if "besides" in settings:
+                damaged = damage(damaged, {"kind": "scale", "node": settings["besides"]})
             path = Path(folder) / "damaged.onnx"
             onnx.save(damaged, path)
             return ort.open(path, options)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxeq
-from onnxeq.types import Report, Rung, Status, Verdict
+from onnxeq.types import CauseKind, Report, Rung, Status, Verdict
 
 N, OUTPUTS = 200, 64
 
@@ -111,3 +113,39 @@ def test_a_fault_behind_a_nearest_neighbour_is_found() -> None:
     """The anchor hides neither another scale, whose places differ by more than rounding, nor what lies behind."""
     assert onnxeq.check(_resized(1.2), _resized(1.2, late=1.0005)).verdict is Verdict.DIVERGENT
     assert onnxeq.check(_resized(1.2), _resized(1.2004)).verdict is Verdict.DIVERGENT
+
+
+def _thirds() -> onnx.ModelProto:
+    """``y = (floor(x / 3) + x) @ V``, for whole numbers: the quotients of threes are whole, too."""
+    weights = np.random.default_rng(0).uniform(0.5, 1.5, (N, OUTPUTS)).astype(np.float32)
+    nodes = [
+        helper.make_node("Div", ["x", "three"], ["h"], name="divide"),
+        helper.make_node("Floor", ["h"], ["f"], name="jump"),
+        helper.make_node("Add", ["f", "x"], ["s"], name="add"),
+        helper.make_node("MatMul", ["s", "V"], ["y"], name="mix"),
+    ]
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, N])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, OUTPUTS])],
+        [numpy_helper.from_array(weights, "V"), numpy_helper.from_array(np.float32(3), "three")],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+THREES = {"x": (3 * np.random.default_rng(1).integers(1, 40, (2, N))).astype(np.float32)}
+FAULTY = Path(__file__).with_name("faulty_runner.py")
+
+
+@pytest.mark.parametrize(("kind", "cause"), [("scale", CauseKind.RUNTIME), ("random", CauseKind.NONDETERMINISM)])
+def test_ties_that_nobody_crosses_hide_no_fault(kind: str, cause: CauseKind) -> None:
+    """Every quotient is whole and every division exact, but the draws of rounding noise carry half of them below the
+    next whole number. A kernel behind that is off by a tenth of what such a flip does, and is found all the same.
+    """
+    report = onnxeq.check(_thirds(), inputs=[THREES], runner=f"{FAULTY}:Faulty?kind={kind}&node=mix&size=1e-4")
+    assert [(c.cause, c.where.node) for c in report.causes] == [(cause, "mix")]
+
+
+def test_ties_that_nobody_crosses_are_no_fault() -> None:
+    """The same model on a healthy runtime."""
+    assert onnxeq.check(_thirds(), inputs=[THREES]).verdict is Verdict.EQUIVALENT

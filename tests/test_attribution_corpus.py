@@ -252,3 +252,12 @@ def test_the_matrix_counts_every_single_once(load: Any) -> None:
     ]
     found = score.score([faulty, benign], rows)
     assert found.confusion == {("graph", "weights"): 1, ("none", "graph"): 1}
+
+
+def test_a_runtime_fault_must_show_on_every_input(load: Any, shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that is right in one run of five is no site; one that is always wrong is, and tells how far it goes."""
+    faults, made = load("runtime_faults"), load("faulty_runner").FAULTS
+    assert 1e-3 < faults._moves(shop, "z", "gain") < 1e-2
+    runs = iter(range(100))
+    monkeypatch.setitem(made, "some", lambda y, x: y if next(runs) % 5 == 4 else made["gain"](y, x))
+    assert faults._moves(shop, "z", "some") == 0.0

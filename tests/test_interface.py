@@ -55,6 +55,16 @@ def test_a_fault_in_any_feed_is_a_finding() -> None:
     assert "NaN on both sides" in rung.reason
 
 
+def test_numbers_in_float64_leave_what_both_sides_miss_to_the_runtime() -> None:
+    """NaN on both sides where the artifact gives a number in float64: whoever runs both has lost it. Else it counts."""
+    broken, exact = {"a": np.array([[np.nan, np.nan, 0, 0]], np.float32)}, {"a": F32.astype(np.float64)}
+    rung = check_interface("source ort/cpu", "ort/cpu", [broken], [broken], (), (), [exact])
+    assert rung.status is Status.PASS
+    exact["a"][0, 1] = np.nan
+    rung = check_interface("source ort/cpu", "ort/cpu", [broken], [broken], (), (), [exact])
+    assert "NaN on both sides at 1 of 4" in rung.reason
+
+
 def test_outputs_pair_by_name_and_else_by_position() -> None:
     """Names win and their order is noted; other names go by position; what is left over keeps its own name."""
     swapped = pair_outputs(["x", "y"], ["y", "x"])

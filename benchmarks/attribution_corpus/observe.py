@@ -14,7 +14,7 @@ from .bases import Built, feeds
 from .edit import Array
 from .faults import Subject
 
-__all__ = ["Effect", "effect", "outputs", "subject", "tremor"]
+__all__ = ["Effect", "effect", "outputs", "relative", "subject", "tremor"]
 
 onnxruntime.set_default_logger_severity(4)
 
@@ -109,10 +109,11 @@ def effect(
         return Effect(loads=True, fails=True, same=False, relative=np.inf)
     same = all(a.tobytes() == b.tobytes() for a, b in pairs if b is not None)
     swapped = [list(h) for h in healthy] != [list(f) for f in found]
-    return Effect(True, swapped, same and not swapped, max(_relative(a, b) for a, b in pairs if b is not None))
+    return Effect(True, swapped, same and not swapped, max(relative(a, b) for a, b in pairs if b is not None))
 
 
-def _relative(a: Array, b: Array) -> float:
+def relative(a: Array, b: Array) -> float:
+    """Largest difference by the largest of the first; infinite where one of the two has a number that is none."""
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return float("inf")
     x, y = a.astype(np.float64), b.astype(np.float64)
@@ -122,4 +123,4 @@ def _relative(a: Array, b: Array) -> float:
 def tremor(model: onnx.ModelProto, given: Sequence[Mapping[str, Array]]) -> float:
     """The relative difference that onnxruntime's own optimisations make: what is much larger is no rounding."""
     plain, fast = outputs(model, given), outputs(model, given, optimize=True)
-    return max(_relative(a[k], b[k]) for a, b in zip(plain, fast, strict=True) for k in a)
+    return max(relative(a[k], b[k]) for a, b in zip(plain, fast, strict=True) for k in a)

@@ -63,18 +63,72 @@ LOCATORS: Mapping[str, Locator] = {
 
 
 def explain(
-    jobs: Jobs, found: Evidence, causes: Sequence[Cause], units: Units, mixing: Sequence[Cause] = ()
+    jobs: Jobs,
+    found: Evidence,
+    causes: Sequence[Cause],
+    units: Units,
+    mixing: Sequence[Cause] = (),
+    overshadowed: Sequence[Cause] = (),
 ) -> tuple[Cause, ...]:
-    """The causes with their places, worst first; ``mixing`` are those among them that let a batch's items mix."""
-    located = [c for cause in causes for c in LOCATORS.get(cause.rung, _as_it_is)(jobs, found, cause, units)]
-    told = _told_once(_once(located), [c for c in mixing if c.cause is CauseKind.GRAPH])
+    """The causes with their places, worst first.
+
+    Args:
+        jobs: Where to ask further.
+        found: What was executed.
+        causes: What the ladder and the batteries say.
+        units: The measured units.
+        mixing: Those of ``causes`` that the stability battery has found.
+        overshadowed: Broken rungs of the runtime that differences from run to run explain. They are looked at as well:
+            their nodes are told besides those that differ, or in the place of one that could not be seen to.
+    """
+    hidden = [c for cause in overshadowed for c in LOCATORS[cause.rung](jobs, found, cause, units) if c.where.node]
+    causes = _placed(causes, hidden)
+    steady = {c.where.node for c in causes if c.rung == "stability"}
+    besides = [c for c in hidden if c.where.node not in steady]
+    located = [
+        c
+        for cause in _of_one_run(found, causes)
+        for c in LOCATORS.get(cause.rung, _as_it_is)(jobs, found, cause, units)
+    ]
+    told = _told_once(_once([*located, *besides]), [c for c in mixing if c.cause is CauseKind.GRAPH])
     return tuple(sorted(told, key=lambda c: -c.ratio if not math.isnan(c.ratio) else 0.0))
+
+
+def _placed(causes: Sequence[Cause], hidden: Sequence[Cause]) -> list[Cause]:
+    """The causes, one that differs from run to run at the worst of the runtime's nodes where it has no place itself."""
+    worst = max(hidden, key=lambda c: c.ratio, default=None)
+
+    def place(cause: Cause) -> Cause:
+        placed = bool(cause.where.node or cause.where.native)
+        if worst is None or cause.cause is not CauseKind.NONDETERMINISM or placed:
+            return cause
+        said = f"; it did not show again, but node {worst.where.node} ({worst.where.op_type}) is off in the run judged"
+        return replace(cause, where=worst.where, evidence=cause.evidence + said)
+
+    return [place(c) for c in causes]
+
+
+_RUNTIMES = frozenset({"kernels", "optimizer", "provider"})
+_SAME_KERNELS = ("kernels", "optimizer", "provider", "native-rounding")
+"""Rungs that one wrong kernel breaks, the one that tells most of it first: the last where it runs the source, too."""
+
+
+def _of_one_run(found: Evidence, causes: Sequence[Cause]) -> list[Cause]:
+    """The causes, without the source's where the source is the artifact itself and so was run by the same runtime."""
+    itself = found.source_runs is not None and found.provenance.get("sha256") == found.artifact.info.sha256
+    told = itself and any(c.rung in _RUNTIMES for c in causes)
+    return [c for c in causes if not (told and c.rung == "native-rounding")]
 
 
 def _once(causes: Sequence[Cause]) -> list[Cause]:
     """Each fault once: a constant that the ledger names needs not be told by its effect on the graph again, nor a node
-    that differs from run to run by its being off.
+    that differs from run to run by its being off, nor a kernel by what it does in the optimised run, on another
+    provider or to the source.
     """
+    for position, rung in enumerate(_SAME_KERNELS):
+        told = {c.where.node for c in causes if c.rung == rung and c.cause is CauseKind.RUNTIME} - {""}
+        later = _SAME_KERNELS[position + 1 :]
+        causes = [c for c in causes if c.rung not in later or c.where.node not in told]
     booked = {c.where.initializer for c in causes if c.rung in ("ledger", "weights")} - {""}
     unsteady = {c.where.node for c in causes if c.cause is CauseKind.NONDETERMINISM} - {""}
     left = [c for c in causes if c.cause is not CauseKind.RUNTIME or c.where.node not in unsteady]
@@ -84,7 +138,8 @@ def _once(causes: Sequence[Cause]) -> list[Cause]:
 def _told_once(causes: Sequence[Cause], mixing: Sequence[Cause]) -> list[Cause]:
     """What the stability rung has found is told once, by another rung where that has found the same node.
 
-    A node that mixes the items of a batch breaks the graph rung as well, which may not say where by itself.
+    A node that mixes the items of a batch breaks the graph rung as well, which may not say where by itself. A kernel
+    that does is found by its own error, where that shows, even if it could not be seen to mix.
     """
     kept: list[Cause] = []
     for cause in causes:
@@ -92,7 +147,9 @@ def _told_once(causes: Sequence[Cause], mixing: Sequence[Cause]) -> list[Cause]:
             evidence = f"{cause.evidence}; {mixing[0].evidence}"
             cause = replace(cause, where=mixing[0].where, evidence=evidence)
         same = (k for k in kept if k.cause is cause.cause and k.where.node == cause.where.node != "")
-        if cause.rung != "stability" or not any(same):
+        unplaced = cause.cause is CauseKind.RUNTIME and not cause.where.node
+        told = unplaced and any(k.cause is CauseKind.RUNTIME and k.where.node for k in kept)
+        if cause.rung != "stability" or not (told or any(same)):
             kept.append(cause)
     return kept
 

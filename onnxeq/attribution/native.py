@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from onnxeq import ladder
+from onnxeq.attribution import runtime
 from onnxeq.errors import OnnxeqError
 from onnxeq.evidence import Evidence
 from onnxeq.jobs import Jobs
@@ -28,8 +29,11 @@ _COMPARABLE = 0.01
 """Of the worst kernel's ratio, from which on another one is a cause of its own and not its aftermath."""
 
 
-def locate(_jobs: Jobs, found: Evidence, cause: Cause, units: Units) -> tuple[Cause, ...]:
-    """The cause, with the framework's shortcut named if the error goes away without it, else with its kernels."""
+def locate(jobs: Jobs, found: Evidence, cause: Cause, units: Units) -> tuple[Cause, ...]:
+    """The cause, with the framework's shortcut named if the error goes away without it, else with its kernels.
+
+    An ONNX file that is the source was run by the runtime.
+    """
     if found.shortcut:
         plain = RungPlan("native-rounding", "native/f64", "native/f32 plain")
         (without,) = ladder.climb([plain], found.executions, units, ladder.Rules())
@@ -37,7 +41,7 @@ def locate(_jobs: Jobs, found: Evidence, cause: Cause, units: Units) -> tuple[Ca
             said = f"it is {found.shortcut}: without it the native float32 run agrees ({without.max_abs:.2g})"
             return (replace(cause, evidence=f"{cause.evidence}; {said}"),)
     if found.native is None:
-        return (cause,)
+        return runtime.locate_source(jobs, found, cause)
     try:
         judged = found.native.kernels()
     except OnnxeqError as error:

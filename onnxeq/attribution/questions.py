@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from onnxeq.arrays import load_feeds
 from onnxeq.artifact import ArtifactRuns
 from onnxeq.errors import OnnxeqError
 from onnxeq.jobs import JobResult, Jobs, JobSpec
@@ -16,7 +15,7 @@ from onnxeq.ladder import Units
 from onnxeq.sides import NativeSide, native_trace
 from onnxeq.types import Feed
 
-__all__ = ["Tried", "native_repeat", "native_sizes", "sizes", "sizes_unit", "unsteady_nodes"]
+__all__ = ["Tried", "native_repeat", "native_sizes", "referee_sizes", "sizes", "sizes_unit", "unsteady_nodes"]
 
 Tried = tuple[tuple[Feed, ...], tuple[str, ...]]
 """The outputs on each feed, and for each feed why there are none; both empty when nothing could be run."""
@@ -35,7 +34,7 @@ def sizes(jobs: Jobs, runs: ArtifactRuns, feeds: Path) -> Tried:
     inputs = {**runs.question.inputs, "feeds": feeds}
     asked = replace(runs.question, kind="sizes", label="other sizes", params=params, inputs=inputs, threads=0)
     done = _ask(jobs, asked)
-    return ((), ()) if done is None else (_renamed(runs, done, "trace"), tuple(done.data["errors"]))
+    return ((), ()) if done is None else (runs.renamed(done.out / "trace"), tuple(done.data["errors"]))
 
 
 def sizes_unit(jobs: Jobs, runs: ArtifactRuns, feeds: Path) -> Units:
@@ -43,7 +42,14 @@ def sizes_unit(jobs: Jobs, runs: ArtifactRuns, feeds: Path) -> Units:
     params = {**runs.question.params, "rounding": True}
     inputs = {**runs.question.inputs, "feeds": feeds}
     done = _ask(jobs, replace(runs.question, label="other sizes", params=params, inputs=inputs))
-    return Units(missing="not measured") if done is None else Units(_renamed(runs, done, "rounding"))
+    return Units(missing="not measured") if done is None else Units(runs.renamed(done.out / "rounding"))
+
+
+def referee_sizes(jobs: Jobs, runs: ArtifactRuns, feeds: Path) -> tuple[Feed, ...]:
+    """The artifact in float64 on feeds of other sizes; empty where the referee cannot run them."""
+    inputs = {**runs.question.inputs, "feeds": feeds}
+    done = _ask(jobs, replace(runs.question, label="other sizes, float64", inputs=inputs))
+    return () if done is None else runs.renamed(done.out / "trace")
 
 
 def native_sizes(native: NativeSide, feeds: Path) -> Tried:
@@ -65,9 +71,3 @@ def _ask(jobs: Jobs, spec: JobSpec) -> JobResult | None:
     with contextlib.suppress(OnnxeqError):
         return jobs.start(spec).result()
     return None
-
-
-def _renamed(runs: ArtifactRuns, done: JobResult, folder: str) -> tuple[Feed, ...]:
-    """A trace under the source's names."""
-    pairs = runs.outputs["referee/f64"]
-    return tuple({pairs.get(k, k): v for k, v in feed.items()} for feed in load_feeds(done.out / folder))

@@ -24,7 +24,7 @@ from onnxeq.ladder import RungPlan, Units
 from onnxeq.measure import compare
 from onnxeq.types import Cause, Status, Where
 
-__all__ = ["CERTAIN", "locate"]
+__all__ = ["CERTAIN", "locate", "locate_source"]
 
 CERTAIN = 64.0
 """Local error, in the node's own rounding noise, from which on a node is at fault whatever becomes of it."""
@@ -44,6 +44,22 @@ def locate(jobs: Jobs, found: Evidence, cause: Cause, units: Units) -> tuple[Cau
         return ()
     limit = ladder.LIMITS[cause.rung].factor
     facts = found.runs.isolate(jobs, plan.source, plan.target, _order(found, plan, units), limit)
+    return _of_facts(cause, facts, limit)
+
+
+def locate_source(jobs: Jobs, found: Evidence, cause: Cause) -> tuple[Cause, ...]:
+    """The faults of the runtime in its run of an ONNX source, each with its node there."""
+    runs = found.source_runs
+    plan = next((p for p in found.plans if p.name == cause.rung), None)
+    if runs is None or plan is None or runs.units().missing:
+        return (cause,)
+    limit = ladder.LIMITS[cause.rung].factor
+    order = _order(found, plan, runs.units())
+    return _of_facts(cause, runs.isolate(jobs, "referee/f64", runs.runtime.deployed, order, limit), limit)
+
+
+def _of_facts(cause: Cause, facts: Mapping[str, Any], limit: float) -> tuple[Cause, ...]:
+    """What the job has found out, as causes."""
     if not facts:
         return (cause,)
     said = "".join(f"; {text}" for text in _settings(facts))

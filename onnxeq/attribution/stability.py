@@ -6,8 +6,11 @@ items, and tells a fault from what the source does as well:
 1. What the framework's model itself does at each call is its own, and named as such.
 2. A node that gives something else for the same inputs is found by observing every value; reading the graph says
    what kind it is (a random operator, dropout or batch statistics left in training mode).
-3. Items that influence one another are a fault of the graph only where the source's items do not. Where there is
-   no source to ask, batch statistics in training mode are named, and anything else is a note: axis 0 may be time.
+3. Items that influence one another in the runtime, and not in the float64 run of the same graph, are a fault of the
+   runtime, whatever the source does: it may be run by the same runtime.
+4. Where the graph itself mixes them, that is its fault only where the source's items do not influence one another.
+   Where there is no source to ask, batch statistics in training mode are named, and anything else is a note: axis 0
+   may be time.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from onnxeq import ladder
 from onnxeq.arrays import load_feeds
 from onnxeq.artifact import REPEATS
 from onnxeq.attribution.places import at_node, near_failure, shapes_of, varied
-from onnxeq.attribution.questions import native_repeat, native_sizes, unsteady_nodes
+from onnxeq.attribution.questions import native_repeat, native_sizes, referee_sizes, unsteady_nodes
 from onnxeq.batches import OtherBatch, batched_outputs, take
 from onnxeq.evidence import Evidence
 from onnxeq.jobs import Jobs
@@ -31,7 +34,7 @@ from onnxeq.ladder import Execution, RungPlan, Units
 from onnxeq.sides import store_feeds
 from onnxeq.types import Cause, CauseKind, Feed, Rung, Status, Where
 
-__all__ = ["Settled", "settle", "without_consequences"]
+__all__ = ["Settled", "overshadowed", "settle", "without_consequences"]
 
 OTHER_BATCH = "other batch"
 """What the execution is called, after the runtime's own name."""
@@ -98,25 +101,44 @@ _ALIKE = 10.0
 def without_consequences(rungs: Sequence[Rung]) -> list[Rung]:
     """The rungs besides stability, without the broken ones that something else explains.
 
-    Two runs of a model that draws numbers differ by about as much on every rung that it takes part in. An output of
-    another shape is the interface's, and cannot be compared on any other rung.
+    An output of another shape is the interface's, and cannot be compared on any other rung. See :func:`overshadowed`.
     """
     misshapen = {r.output for r in rungs if r.name == "interface" and r.status is Status.FAIL}
-    moved = {r.source: r.max_abs for r in rungs if r.name == "stability" and r.status is Status.FAIL}
-    moved = {_side(name): size for name, size in moved.items() if not math.isnan(size)}
+    moved = _moved(rungs)
 
     def explained(rung: Rung) -> bool:
-        sides = {_side(rung.source), _side(rung.target)}
-        reach = max((size for name, size in moved.items() if name in sides), default=0.0)
         shape = rung.output in misshapen and "has shape" in rung.reason
-        return rung.name != "interface" and (shape or rung.max_abs <= _ALIKE * reach)
+        return rung.name != "interface" and (shape or _in_shadow(rung, moved))
 
     return [r for r in rungs if r.name != "stability" and not (r.status is Status.FAIL and explained(r))]
 
 
+def overshadowed(rungs: Sequence[Rung]) -> list[Rung]:
+    """The runtime's own broken rungs that its repeats explain: another kernel may be at fault there besides."""
+    moved = _moved(rungs)
+    own = [r for r in rungs if r.name in ("kernels", "optimizer") and r.status is Status.FAIL]
+    return [r for r in own if _in_shadow(r, moved)]
+
+
+def _moved(rungs: Sequence[Rung]) -> dict[str, float]:
+    """Whose repeats differ -> by how much.
+
+    Items that influence one another explain nothing elsewhere: the same feeds mix them in every execution.
+    """
+    broken = [r for r in rungs if r.name == "stability" and r.status is Status.FAIL]
+    repeats = [r for r in broken if not r.target.endswith(OTHER_BATCH) and not math.isnan(r.max_abs)]
+    return {_side(r.source): r.max_abs for r in repeats}
+
+
+def _in_shadow(rung: Rung, moved: Mapping[str, float]) -> bool:
+    """Two runs of a model that draws numbers differ by about as much on every rung that it takes part in."""
+    sides = {_side(rung.source), _side(rung.target)}
+    return rung.max_abs <= _ALIKE * max((size for name, size in moved.items() if name in sides), default=0.0)
+
+
 def _side(execution: str) -> str:
-    """Whose execution it is: ``native``, ``referee``, the runtime's name."""
-    return execution.replace("/", " ").split()[0]
+    """Whose execution it is: ``native``, ``referee``, the runtime's name, which may run an ONNX source as well."""
+    return execution.removeprefix("source ").replace("/", " ").split()[0]
 
 
 def _native(found: Evidence, cause: Cause) -> list[Cause]:
@@ -201,11 +223,18 @@ def _in_another_batch(jobs: Jobs, found: Evidence, other: OtherBatch, units: Uni
         return Settled(() if rung is None or rung.status is Status.NOT_RUN else (rung,))
     seen = unsteady_nodes(jobs, found.runs, "batch", feed=other.feed, rows=list(other.rows), leading=_leading(found))
     where = Where(seen[0]["node"], seen[0]["op_type"], seen[0]["value"]) if seen else Where()
-    mixes = _source_mixes(jobs, found, other, units)
     (cause,) = ladder.causes([rung], found.joint)
     size = (
         f"by {rung.max_abs:.3g} at output '{rung.output}', {rung.ratio:.3g}x rounding noise ({rung.limit:g}x allowed)"
     )
+    if _graph_mixes(jobs, found, other, units) is False:
+        place = f" node {where.node} ({where.op_type})" if where.node else " a kernel"
+        said = (
+            f"an item's result depends on the other items of its batch, {size}, though it does not when the same graph"
+            f" is run in float64:{place} of the runtime mixes what lies along the batch axis"
+        )
+        return Settled((rung,), (replace(cause, cause=CauseKind.RUNTIME, where=where, evidence=said),))
+    mixes = _source_mixes(jobs, found, other, units)
     statistics = _statistics(found)
     if mixes is None and where.node in statistics:
         said = (
@@ -246,10 +275,7 @@ def _another_batch_fails(jobs: Jobs, found: Evidence, other: OtherBatch) -> Sett
 
 def _picked(jobs: Jobs, found: Evidence, other: OtherBatch) -> tuple[Feed, Feed, Feed]:
     """The feed and the items of it that make the other batch, and what the source gives for those; empty if nothing."""
-    declared = _leading(found)
-    leading = {ours.name: declared.get(theirs.name, 1) for ours, theirs in found.inputs}
-    feed = load_feeds(found.runs.question.inputs["feeds"])[other.feed]
-    picked = take(feed, leading, other.rows)
+    feed, picked = _items(found, other)
     if found.source_runs is not None:
         theirs = found.source_runs.other_batch()
         same = theirs is not None and not theirs.error and (theirs.feed, theirs.rows) == (other.feed, other.rows)
@@ -258,6 +284,14 @@ def _picked(jobs: Jobs, found: Evidence, other: OtherBatch) -> tuple[Feed, Feed,
         return feed, picked, {}
     trace, errors = native_sizes(found.native, store_feeds([picked], jobs.root))
     return feed, picked, trace[0] if trace and not any(errors) else {}
+
+
+def _items(found: Evidence, other: OtherBatch) -> tuple[Feed, Feed]:
+    """A feed, and the items of it that make the other batch."""
+    declared = _leading(found)
+    leading = {ours.name: declared.get(theirs.name, 1) for ours, theirs in found.inputs}
+    feed = load_feeds(found.runs.question.inputs["feeds"])[other.feed]
+    return feed, take(feed, leading, other.rows)
 
 
 def _compare(
@@ -285,6 +319,19 @@ def _compare(
 def _leading(found: Evidence) -> dict[str, Any]:
     """The artifact's input name -> the first size that it declares."""
     return {s.name: s.shape[0] for s in found.artifact.info.inputs if s.shape}
+
+
+def _graph_mixes(jobs: Jobs, found: Evidence, other: OtherBatch, units: Units) -> bool | None:
+    """Whether the artifact's items influence one another in float64, too; ``None`` where the referee cannot tell."""
+    usual = found.executions["referee/f64"].trace
+    if len(usual) != len(found.batches):
+        return None
+    _, picked = _items(found, other)
+    given = referee_sizes(jobs, found.runs, store_feeds([picked], jobs.root))
+    if not given:
+        return None
+    names = ("referee/f64", f"referee/f64 {OTHER_BATCH}")
+    return _broke(_compare(found, usual, replace(other, outputs=given[0]), units, names))
 
 
 def _source_mixes(jobs: Jobs, found: Evidence, other: OtherBatch, units: Units) -> bool | None:

@@ -201,11 +201,18 @@ def _unit(info: NodeInfo, inputs: Sequence[Value], exact: Value, position: int) 
     u = UNIT_ROUNDOFF.get(info.dtypes[position], 2.0**-24)
     try:
         with np.errstate(all="ignore"):
-            relative, absolute = size_of(info.node.op_type, info, inputs, exact)
+            relative, absolute = size_of(info.node.op_type, info, [_numbers(v) for v in inputs], exact)
             size = np.hypot(np.multiply(relative, exact), absolute) * u
     except (ValueError, IndexError, TypeError, AttributeError):  # a rule that does not fit this output of the node
         size = np.abs(exact) * u
     return np.nan_to_num(np.broadcast_to(size, exact.shape), nan=0.0, posinf=0.0)
+
+
+def _numbers(value: Value) -> Value:
+    """An operand with zeros where it is no number: what came in broken must not spoil the unit of everything else."""
+    if not _is_real(value) or np.isfinite(value).all():
+        return value
+    return np.where(np.isfinite(value), value, 0.0)
 
 
 def _judge(
@@ -226,7 +233,7 @@ def _judge(
     delta = None
     if found.ratio > SUSPECT and numbers:
         with np.errstate(invalid="ignore"):
-            delta = given - ours
+            delta = np.where(np.isfinite(ours), given - ours, 0.0)  # what was no number before is not this node's
         if not region and not found.problem and _scattered(ours, delta):
             fits = _fits(info, inputs, position, ours, given, dtype)
     finite = ours[np.isfinite(ours)] if ours.dtype == np.float64 else np.zeros(0)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxeq
-from onnxeq.types import Cause, CauseKind, Report, Status, Verdict
+from onnxeq.attribution import _once, _placed, _told_once
+from onnxeq.types import Cause, CauseKind, Report, Status, Verdict, Where
 
 pytestmark = pytest.mark.usefixtures("inline_jobs")
 
@@ -241,3 +242,94 @@ def test_coordinates_that_are_exact_excuse_no_other_neighbour() -> None:
     runner = faulty(node="grow", kind="attribute", name="coordinate_transformation_mode")
     (cause,) = runtime_causes(onnxeq.check(model, runner=runner))
     assert cause.where.node == "grow"
+
+
+@pytest.mark.parametrize("sides", [1, 2])
+def test_a_kernel_that_is_wrong_in_another_batch_only_is_named(conv_net: MakeConvNet, sides: int) -> None:
+    """Batches of one and four are right and two of those four items are not: in float64 they stay the same, so that it
+    is no graph that mixes them, and a source that the same runtime runs vouches for nothing.
+    """
+    report = onnxeq.check(*[conv_net()] * sides, runner=faulty(node="conv2", kind="pairs", size=1e-2))
+    (cause,) = runtime_causes(report)
+    assert (cause.rung, cause.where.node) == ("stability", "conv2")
+    assert "though it does not when the same graph is run in float64" in cause.evidence
+
+
+def test_a_kernel_that_treats_two_items_otherwise_by_their_order_is_named(conv_net: MakeConvNet) -> None:
+    """Where two items are the largest batch, the other one is the same two the other way round. The kernel gives every
+    item what the first one should get, and no float64 run of the graph does.
+    """
+    report = onnxeq.check(conv_net(), batches=(1, 2), runner=faulty(node="relu2", kind="first"))
+    assert {(c.cause, c.where.node) for c in report.causes} == {(CauseKind.RUNTIME, "relu2")}
+    assert any(r.name == "stability" and r.status is Status.FAIL for r in report.rungs)
+
+
+def test_what_gets_numbers_that_are_none_is_not_blamed() -> None:
+    """One element of the first product overflows; the products behind it are right, and their rounding noise is that of
+    their numbers.
+    """
+    rng = np.random.default_rng(0)
+    stored = {n: (rng.standard_normal((32, 32)) / 6).astype(np.float32) for n in "uvw"}
+    nodes = [
+        helper.make_node("MatMul", ["x", "u"], ["a"], name="one"),
+        helper.make_node("MatMul", ["a", "v"], ["b"], name="two"),
+        helper.make_node("MatMul", ["b", "w"], ["y"], name="three"),
+    ]
+    model = model_of(nodes, {"x": ["N", 8, 32]}, {"y": ["N", 8, 32]}, stored)
+    (cause,) = runtime_causes(onnxeq.check(model, model, runner=faulty(node="one", kind="infinite")))
+    assert cause.where.node == "one"
+
+
+def test_a_source_that_the_runtime_runs_as_well_is_no_second_fault(conv_net: MakeConvNet) -> None:
+    """Source and artifact are one file, whose kernel is wrong on both sides: one cause, with its place."""
+    report = onnxeq.check(conv_net(), conv_net(), runner=faulty(node="conv2", kind="scale", size=1e-3))
+    (cause,) = runtime_causes(report)
+    assert (cause.rung, cause.where.node) == ("kernels", "conv2")
+
+
+def test_a_kernel_that_only_the_source_needs_is_named_there(conv_net: MakeConvNet) -> None:
+    """The artifact calls the node otherwise and is run rightly: the source's own run has the fault, at its node."""
+    other = conv_net()
+    node_of("conv2", other).name = "renamed"
+    report = onnxeq.check(conv_net(), other, runner=faulty(node="conv2", kind="scale", size=1e-3))
+    (cause,) = runtime_causes(report)
+    assert (cause.rung, cause.where.node) == ("native-rounding", "conv2")
+
+
+def _caused(rung: str, node: str) -> Cause:
+    return Cause(CauseKind.RUNTIME, rung, 10.0, Where(node=node), "")
+
+
+def test_mixed_items_without_a_place_are_told_by_the_kernel_that_has_one() -> None:
+    """The stability rung could not say which kernel mixes items; the kernels rung has found one, and tells it once."""
+    placed, unplaced = _caused("kernels", "conv"), _caused("stability", "")
+    assert _told_once([placed, unplaced], []) == [placed]
+    assert _told_once([unplaced], []) == [unplaced]
+    assert len(_told_once([placed, _caused("stability", "other")], [])) == 2
+
+
+def test_a_kernel_that_draws_numbers_hides_no_wrong_one(conv_net: MakeConvNet) -> None:
+    """One node differs from run to run, by about as much as another is wrong: both are told, each as what it is."""
+    runner = faulty(node="pool", kind="random", size=1e-3, besides="conv1")
+    report = onnxeq.check(conv_net(), runner=runner)
+    found = {(c.cause, c.where.node) for c in report.causes}
+    assert found == {(CauseKind.NONDETERMINISM, "pool"), (CauseKind.RUNTIME, "conv1")}
+
+
+def test_a_difference_that_could_not_be_placed_is_where_the_run_was_off() -> None:
+    """Whatever differed did not do so again; the node that was off in the run judged has the place. A native model's
+    own state is not put there.
+    """
+    loose = Cause(CauseKind.NONDETERMINISM, "stability", 10.0, Where(), "differs")
+    native = Cause(CauseKind.NONDETERMINISM, "stability", 10.0, Where(native="dropout"), "differs")
+    (placed, kept) = _placed([loose, native], [_caused("kernels", "conv")])
+    assert placed.where.node == "conv"
+    assert "in the run judged" in placed.evidence
+    assert kept == native
+
+
+def test_one_kernel_is_one_fault_whatever_it_breaks() -> None:
+    """The same node on the rungs of kernels, optimiser, provider and source is told by the first of them."""
+    rungs = ["native-rounding", "provider", "optimizer", "kernels"]
+    assert [c.rung for c in _once([_caused(r, "conv") for r in rungs])] == ["kernels"]
+    assert len(_once([_caused("kernels", "conv"), _caused("optimizer", "other")])) == 2
