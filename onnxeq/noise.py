@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from onnxeq.accumulation import terms
 from onnxeq.perturbation import Signs
-from onnxeq.rounding import is_rounded, size_of, terms
+from onnxeq.rounding import is_rounded, size_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from onnxeq.accumulation import Shared
     from onnxeq.referee import NodeInfo, Value
 
 __all__ = [
@@ -102,7 +104,7 @@ class RoundingNoise:
                 moved.append(value)
                 continue
             u = UNIT_ROUNDOFF.get(dtype, 2.0**-24) * self._amplitude
-            relative, absolute = size_of(op, info, inputs, value)
+            relative, absolute, shared = size_of(op, info, inputs, value)
             if isinstance(relative, np.ndarray):  # a factor of its own for each element
                 relative, absolute = 0.0, np.hypot(relative * value, absolute)
             size = np.multiply(absolute, u, dtype=np.float64)
@@ -111,8 +113,16 @@ class RoundingNoise:
             with np.errstate(all="ignore"):
                 # A kernel's own large result is nobody else's; what is a view, or was handed through, may be.
                 fresh = value.size > _LARGE and value.base is None and not any(value is other for other in inputs)
-                moved.append(self._signs.move(value, u * relative, np.asarray(size), in_place=fresh))
+                noisy = self._signs.move(value, u * relative, np.asarray(size), in_place=fresh)
+                moved.append(self._move_alike(noisy, shared, u))
         return moved
+
+    def _move_alike(self, value: Real, shared: Sequence[Shared], u: float) -> Real:
+        """What all elements of a group have in common moves them with one sign."""
+        for pattern, signs in shared:
+            delta = np.nan_to_num(self._signs(signs) * pattern, nan=0.0, posinf=0.0, neginf=0.0) * u
+            value = value + (delta.reshape(value.shape) if delta.size == value.size else delta)
+        return value
 
     def _rounded_sequence(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
         """What the layer gives when its gates' sums round: the sequence is moved by as much, relatively.

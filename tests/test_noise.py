@@ -5,9 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxeq.accumulation import terms
 from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise
 from onnxeq.referee import Executor
-from onnxeq.rounding import terms
 from onnxeq.runners.referee import _movement
 
 U = 2.0**-24
@@ -223,8 +223,9 @@ def test_the_unit_covers_what_the_kernel_really_does(
 
 @pytest.mark.parametrize("mean", [0.0, 100.0])
 def test_a_mean_that_is_not_subtracted_costs_nothing(mean: float) -> None:
-    """RMSNormalization: ``u/sqrt(3) * sqrt(3 + (1 + c/3)/4)`` of the result, ``c`` the chain of two blocks of terms,
-    wherever the mean lies; a LayerNormalization of the same values loses far more.
+    """RMSNormalization: three roundings of the result, and half the relative error ``sqrt(n)/(3*4)`` of a sum of
+    ``n = 256`` positive terms in four accumulators, wherever the mean lies; a LayerNormalization of the same values
+    loses far more.
     """
     x = mean + np.random.default_rng(0).standard_normal((64, 256))
     feed = {"x": x.astype(np.float32)}
@@ -238,7 +239,7 @@ def test_a_mean_that_is_not_subtracted_costs_nothing(mean: float) -> None:
         executor = Executor(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10))
         relative = spread(executor, feed, RoundingNoise, amplitude=AMPLITUDE) / np.abs(executor.run(feed)["y"])
         units[op] = float(np.sqrt(np.median(np.square(relative)))) / U
-    expected = np.sqrt((3 + (1 + 130 / 3) / 4) / 3)
+    expected = np.sqrt(1 + (256**0.5 / (2 * 3 * 4)) ** 2)
     assert units["RMSNormalization"] == pytest.approx(expected, rel=0.1)
     if mean:
         assert units["LayerNormalization"] > 30 * units["RMSNormalization"]
