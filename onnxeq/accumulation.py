@@ -97,10 +97,12 @@ def terms(n: float) -> float:
 
 
 def accumulate(rows: Real, lanes: int) -> Error:
-    """The rounding of the sum of each row: ``sqrt(sum_k s_k^2 / 3) / lanes``, or what float32 itself makes of it.
+    """The rounding of the sum of each row, and what float32 itself makes of it where that is more.
 
     What cancels in the end (channels of opposite mean) was there in between, so neither the result nor the squares of
-    the terms tell: the partial sums do, in memory order. How nearly equal terms err is tried in ``lanes`` accumulators
+    the terms tell: the partial sums ``s_k`` do, in memory order. Each of ``L`` accumulators holds ``s_k/L``, and what
+    its own terms of variance ``v`` add at random, whose square grows as ``k*v*(1 - 1/L)/L``: the sum's squared error is
+    ``(n*mean(s_k^2)/L^2 + n^2*v*(1 - 1/L)/(2*L)) / 3``. How nearly equal terms err is tried in ``lanes`` accumulators
     and in twice as many, because by chance one of them hits the exact value.
 
     Args:
@@ -113,7 +115,9 @@ def accumulate(rows: Real, lanes: int) -> Error:
         pieces = min(_PIECES, max(1, n))
         parts = rows[:, : pieces * (n // pieces)].reshape(len(rows), pieces, -1).sum(-1)
         squares = np.mean(np.square(np.cumsum(parts, axis=1)), axis=1)
-        random = np.sqrt(squares * (n / 3)) / lanes
+        spread = np.maximum(np.einsum("ij,ij->i", rows, rows) / n - np.square(parts.sum(1) / n), 0.0)
+        apart = spread * (n**2 * (1 - 1 / lanes) / (2 * lanes))
+        random = np.sqrt((squares * (n / lanes**2) + apart) / 3)
         tried = [_error(rows.astype(np.float32), count) for count in (lanes, 2 * lanes) if n >= 4 * count]
         alike = np.zeros(len(rows))
         for error in tried:
