@@ -151,6 +151,13 @@ class ArtifactRuns:
         measured = replace(self, outcomes={**self.outcomes, "referee/f64": _outcome(asked)})
         return replace(units, reduced=measured.units().reduced)
 
+    def correctly_rounded(self, jobs: Jobs) -> tuple[Feed, ...]:
+        """What the outputs' noise were if each kernel rounded its result once; empty when it could not be measured."""
+        params = {**self.question.params, "single": True}
+        asked = jobs.start(replace(self.question, label="single rounding", params=params, threads=0))
+        measured = replace(self, outcomes={**self.outcomes, "referee/f64": _outcome(asked)})
+        return measured._trace("referee/f64", "single")
+
     def anchor(self, jobs: Jobs, *, optimize: bool) -> Anchored | None:
         """The runs with the runtime's decisions at discontinuities; ``None`` when nothing was decided differently."""
         label = "anchor optimised" if optimize else "anchor"

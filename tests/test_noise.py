@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxeq.accumulation import terms
-from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise
+from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise, SingleRounding
 from onnxeq.referee import Executor
 from onnxeq.runners.referee import _movement
 
@@ -52,6 +52,14 @@ def test_the_unit_is_the_size_of_a_real_accumulation(k: int, positive: bool) -> 
     unit = spread(Executor(matmul_model(k, b)), {"a": a}, RoundingNoise, amplitude=AMPLITUDE)
     measured = np.sqrt(np.mean(np.square(sequential_error(a, b))))
     assert 0.5 < np.sqrt(np.mean(np.square(unit))) / measured < 2.0
+
+
+def test_single_roundings_are_of_the_result_alone() -> None:
+    """A product of 4,096 equal terms, rounded once, is off by ``u/sqrt(3)`` of itself, however its kernel adds up."""
+    b = np.full((4096, 1), 0.3, np.float32)
+    executor, feed = Executor(matmul_model(4096, b)), {"a": np.full((1, 4096), 0.1, np.float32)}
+    single = spread(executor, feed, SingleRounding, amplitude=AMPLITUDE) / executor.run(feed)["y"]
+    assert single.item() == pytest.approx(U / 3**0.5, rel=1e-6)
 
 
 def test_a_cancelling_product_keeps_its_noise() -> None:
