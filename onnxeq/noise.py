@@ -123,8 +123,11 @@ class RoundingNoise:
     def _move_alike(self, value: Real, shared: Sequence[Shared], u: float) -> Real:
         """What all elements of a group have in common moves them with one sign."""
         for pattern, signs in shared:
-            delta = np.nan_to_num(self._signs(signs) * pattern, nan=0.0, posinf=0.0, neginf=0.0) * u
-            value = value + (delta.reshape(value.shape) if delta.size == value.size else delta)
+            delta = self._signs(signs) * pattern
+            delta *= u
+            if not np.isfinite(delta).all():
+                delta = np.nan_to_num(delta, nan=0.0, posinf=0.0, neginf=0.0)
+            value += delta.reshape(value.shape) if delta.size == value.size else delta  # what was moved is our own
         return value
 
     def _rounded_sequence(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:

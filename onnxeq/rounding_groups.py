@@ -61,7 +61,7 @@ def normalisation(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     else:
         stretch = accumulate(np.square(centred), LANES).scaled(np.square(inverse) / (2 * width))
     pattern = y.reshape(view) - bias
-    own = ONE * np.hypot(pattern, scale * lift).reshape(y.shape)
+    own = ONE * np.sqrt(np.square(pattern) + np.square(scale * lift)).reshape(y.shape)
     return Size(ONE, own, (*shift.shared(mean.shape, scale), *stretch.shared(mean.shape, pattern)))
 
 
@@ -146,8 +146,11 @@ def softmax(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     relative = ONE * (3 + min(argument, 100.0))
     if y.shape != x.shape:
         return Size(relative, 0.0)
-    error, _, shape = _exponentials(info, x)
-    return Size(relative, 0.0, error.shared(shape, y))
+    axes = _row_axes(info, x.ndim)
+    with np.errstate(all="ignore"):
+        rows = _rows(np.nan_to_num(y / np.max(y, axis=axes, keepdims=True)), axes)  # exp(x - max) without computing it
+    error = accumulate(rows, LANES).scaled(_inverse(rows.sum(1)))
+    return Size(relative, 0.0, error.shared(tuple(1 if a in axes else d for a, d in enumerate(x.shape)), y))
 
 
 def log_softmax(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
@@ -163,15 +166,17 @@ def log_softmax(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     return Size(2 * ONE, ONE, row.shared(shape))
 
 
-def _exponentials(info: NodeInfo, x: Real) -> tuple[Error, Real, tuple[int, ...]]:
-    """The sums of ``exp(x - max)``, their relative errors, and the shape that they have beside ``x``.
+def _row_axes(info: NodeInfo, rank: int) -> tuple[int, ...]:
+    """What a softmax sums over: before opset 13 everything from the axis on."""
+    axis = int(attribute(info, "axis", -1 if info.opset >= 13 else 1)) % max(1, rank)
+    return tuple(range(rank))[axis : axis + 1 if info.opset >= 13 else rank]
 
-    Before opset 13 a row is everything from the axis on.
-    """
-    axis = int(attribute(info, "axis", -1 if info.opset >= 13 else 1)) % max(1, x.ndim)
-    axes = (axis,) if info.opset >= 13 or x.ndim == 0 else tuple(range(axis, x.ndim))
+
+def _exponentials(info: NodeInfo, x: Real) -> tuple[Error, Real, tuple[int, ...]]:
+    """The sums of ``exp(x - max)``, their relative errors, and the shape that they have beside ``x``."""
+    axes = _row_axes(info, x.ndim)
     with np.errstate(all="ignore"):
-        rows = np.nan_to_num(np.exp(x - np.max(x, axis=axes or None, keepdims=True)))
+        rows = np.nan_to_num(np.exp(x - np.max(x, axis=axes, keepdims=True)))
     rows = _rows(rows, axes) if x.ndim else rows.reshape(1, 1)
     sums = np.maximum(rows.sum(1), 1.0)
     return accumulate(rows, LANES).scaled(1 / sums), sums, tuple(1 if a in axes else d for a, d in enumerate(x.shape))
