@@ -119,11 +119,12 @@ def accumulate(rows: Real, lanes: int) -> Error:
         pieces = min(_PIECES, max(1, n))
         parts = rows[:, : pieces * (n // pieces)].reshape(len(rows), pieces, -1).sum(-1)
         squares = np.mean(np.square(np.cumsum(parts, axis=1)), axis=1)
-        spread = np.maximum(np.einsum("ij,ij->i", rows, rows) / n - np.square(parts.sum(1) / n), 0.0)
+        sums = rows.sum(1)  # of all terms: the pieces leave out what does not divide
+        spread = np.maximum(np.einsum("ij,ij->i", rows, rows) / n - np.square(sums / n), 0.0)
         apart = spread * (n**2 * (1 - 1 / lanes) / (2 * lanes))
         random = np.sqrt((squares * (n / lanes**2) + apart) / 3)
         tried = []
-        if _may_err_alike(n, lanes, parts.sum(1), spread):
+        if _may_err_alike(n, lanes, sums, spread):
             tried = [_error(rows.astype(np.float32), count) for count in (lanes, 2 * lanes) if n >= 4 * count]
         alike = np.zeros(len(rows))
         for error in tried:

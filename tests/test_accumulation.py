@@ -40,6 +40,13 @@ def test_equal_terms_err_alike(lanes: int) -> None:
     assert np.median(np.abs(error.alike)) > 10 * np.median(error.random)
 
 
+def test_equal_terms_are_known_for_such_in_rows_of_any_length() -> None:
+    """1,000 equal terms, which 64 pieces do not divide, have an error that is no random one: the real sum's."""
+    error = accumulate(np.full((1, 1000), 0.1), 1)
+    assert abs(error.alike[0]) == pytest.approx(abs(real_error(np.full((1, 1000), 0.1), 1)[0]), rel=0.5)
+    assert error.alike.all()
+
+
 def test_what_float32_holds_exactly_is_not_lost() -> None:
     """Ones add up to 65,536 without any error, so that nothing is shared."""
     assert not accumulate(np.ones((3, 65_536)), 1).alike.any()
