@@ -4,6 +4,7 @@
     python benchmarks/operators.py --only torch_pool    # one table of cases
     python benchmarks/operators.py --label round        # the cases whose label holds a word
     python benchmarks/operators.py --write FILE.md      # also the table of discrepancies
+    python benchmarks/operators.py --only torch_long --ratios   # long accumulations, in rounding noise
 
 Each case runs natively in float32 and float64 and, exported, on the referee, onnx's own evaluator and onnxruntime plain
 and optimised, with the ladder's units and limits. A process handles one table: hundreds of cases, one import.
@@ -26,7 +27,7 @@ from operator_trials.results import Result, from_json, to_json
 
 TABLES = (
     "torch_pool", "torch_elementwise", "torch_tensors", "torch_layers", "keras_layers", "keras_functions",
-    "fused_graphs",
+    "torch_long", "fused_graphs",
 )  # fmt: skip
 _PART = 60
 """Cases to a process: what frameworks leave behind in memory goes with it."""
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--label", default="", help="only cases whose label holds this")
     parser.add_argument("--write", type=Path, help="a file for the table of discrepancies")
     parser.add_argument("--results", type=Path, help="a file that keeps every result as a line of JSON")
+    parser.add_argument("--ratios", action="store_true", help="also every case's errors in rounding noise")
     parser.add_argument("--part", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part:
@@ -51,6 +53,8 @@ def main() -> None:
     started = time.monotonic()
     chosen = arguments.only.split(",") if arguments.only else list(TABLES)
     results = list(_run(chosen, arguments.label, arguments.results))
+    if arguments.ratios:
+        print(table.ratios(results), end="\n\n")
     print(table.text(results, time.monotonic() - started))
     if arguments.write:
         arguments.write.write_text(table.markdown(results))
@@ -86,10 +90,11 @@ def _run_part(name: str, start: int, label: str, file: Path) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     module = importlib.import_module(f"operator_cases.{name}")
+    exporters = [module.EXPORTERS] if hasattr(module, "EXPORTERS") else []
     with file.open("a") as sink, _side(name) as try_case:
         for case in module.CASES[start : start + _PART]:
             if label in case.label:
-                for result in try_case(case):
+                for result in try_case(case, *exporters):
                     sink.write(to_json(result) + "\n")
                     sink.flush()
 

@@ -29,7 +29,7 @@ from onnxeq.ladder import Execution, RungPlan
 from onnxeq.noise import AMPLITUDE
 from onnxeq.types import Feed, Rung, Status
 
-__all__ = ["reanchor", "sharpen"]
+__all__ = ["passed", "reanchor", "sharpen"]
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,11 @@ def reanchor(jobs: Jobs, found: Evidence, rungs: list[Rung], units: ladder.Units
         )
         if behind.status is Status.PASS:
             said = f"{anchored.text}; behind that it agrees"
-            rungs = [_passed(r, behind, said) if r.name == name and r.status is Status.FAIL else r for r in rungs]
+            rungs = [passed(r, behind, said) if r.name == name and r.status is Status.FAIL else r for r in rungs]
     if said:
         left = {r.name for r in rungs if r.status is Status.FAIL}
         if not left & {"kernels", "optimizer"}:
-            rungs = [_passed(r, r, said) if r.name == "lowering" and r.status is Status.FAIL else r for r in rungs]
+            rungs = [passed(r, r, said) if r.name == "lowering" and r.status is Status.FAIL else r for r in rungs]
         rungs = [
             replace(r, status=Status.NOT_RUN, reason=f"{said}; the native decisions cannot be seen: try other --inputs")
             if r.name == "native-rounding" and r.status is Status.FAIL else r
@@ -183,7 +183,8 @@ def _ask(jobs: Jobs, runs: ArtifactRuns, *, optimize: bool) -> _Anchored | None:
     return None
 
 
-def _passed(rung: Rung, behind: Rung, said: str) -> Rung:
+def passed(rung: Rung, behind: Rung, said: str) -> Rung:
+    """A broken rung that another measurement has explained: passed, with what is said of it."""
     return replace(rung, status=Status.PASS, ratio=min(behind.ratio, rung.limit), reason=said)
 
 

@@ -17,7 +17,7 @@ from onnxeq.providers import Provider
 from onnxeq.reduced import KINDS
 from onnxeq.runtimes import Runtime
 from onnxeq.sides import reads_of
-from onnxeq.types import Array, Export
+from onnxeq.types import Array, Export, Feed
 
 __all__ = [
     "REPEATS",
@@ -118,6 +118,13 @@ class ArtifactRuns:
         asked = jobs.start(replace(self.question, label="precision", params=params, threads=0))
         measured = replace(self, outcomes={**self.outcomes, "referee/f64": _outcome(asked)})
         return replace(units, reduced=measured.units().reduced)
+
+    def correctly_rounded(self, jobs: Jobs) -> tuple[Feed, ...]:
+        """What the outputs' noise were if each kernel rounded its result once; empty when it could not be measured."""
+        params = {**self.question.params, "single": True}
+        asked = jobs.start(replace(self.question, label="single rounding", params=params, threads=0))
+        measured = replace(self, outcomes={**self.outcomes, "referee/f64": _outcome(asked)})
+        return measured._trace("referee/f64", "single")
 
     def isolate(self, jobs: Jobs, source: str, target: str, order: Sequence[int], limit: float) -> Mapping[str, Any]:
         """Where the runtime goes wrong between two executions, see :mod:`onnxeq.runners.isolate`.

@@ -30,6 +30,7 @@ __all__ = [
     "Units",
     "causes",
     "climb",
+    "made_by_kernels",
     "recognised",
     "verdict",
 ]
@@ -256,6 +257,28 @@ def _own_errors(exact: Sequence[Feed], native: Sequence[Feed]) -> list[Feed]:
             if name in values_:
                 feed[name] = np.full(values_[name].shape, error)  # type: ignore[index]
     return unit
+
+
+def made_by_kernels(rung: Rung, measure: str, executions: Mapping[str, Execution], single: Sequence[Feed]) -> bool:
+    """Whether a broken ``lowering`` rung is the kernels' own doing: the graph is as well-conditioned as its source.
+
+    It is when kernels that round each result once would stay within the rung's limit, :data:`AMPLITUDE` times their
+    noise. A logarithm of a sum near one, or a variance as a difference of squares, loses its digits to single roundings
+    already; a sum of many terms in few accumulators does not.
+
+    Args:
+        rung: The rung.
+        measure: The execution whose own error is the unit.
+        executions: All executions.
+        single: What single roundings do to the outputs (:class:`onnxeq.noise.SingleRounding`).
+    """
+    exact, native = executions[rung.source].trace, executions[measure].trace
+    allowed = [f[rung.output] for f in _own_errors(exact, native) if rung.output in f]
+    made = [f[rung.output] for f in single if rung.output in f]
+    if not allowed or not made:
+        return False
+    most = AMPLITUDE * max(float(np.sqrt(np.mean(np.square(unit)))) for unit in made)
+    return bool(most <= LIMITS["lowering"].factor * float(np.max(allowed[0])))
 
 
 def _not_run(plan: RungPlan, limit: Limit, reason: str) -> Rung:

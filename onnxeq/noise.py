@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from onnxeq.accumulation import ONE, Size, terms
 from onnxeq.perturbation import Signs
-from onnxeq.rounding import is_rounded, size_of, terms
+from onnxeq.rounding import is_rounded, size_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from onnxeq.accumulation import Shared
     from onnxeq.referee import NodeInfo, Value
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "UNIT_ROUNDOFF",
     "ConstantFloor",
     "RoundingNoise",
+    "SingleRounding",
 ]
 
 Real: TypeAlias = "NDArray[np.float64]"
@@ -91,10 +94,9 @@ class RoundingNoise:
 
     def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
         """The node's float outputs, perturbed; outputs that nothing rounded stay."""
-        op = info.node.op_type
         if not is_rounded(info):
             return outputs
-        if op in _RECURRENT:
+        if info.node.op_type in _RECURRENT:
             outputs = self._rounded_sequence(info, inputs, outputs)
         moved: list[Value] = []
         for value, dtype in zip(outputs, info.dtypes, strict=True):
@@ -102,7 +104,7 @@ class RoundingNoise:
                 moved.append(value)
                 continue
             u = UNIT_ROUNDOFF.get(dtype, 2.0**-24) * self._amplitude
-            relative, absolute = size_of(op, info, inputs, value)
+            relative, absolute, shared = self._size(info, inputs, value)
             if isinstance(relative, np.ndarray):  # a factor of its own for each element
                 relative, absolute = 0.0, np.hypot(relative * value, absolute)
             size = np.multiply(absolute, u, dtype=np.float64)
@@ -111,8 +113,22 @@ class RoundingNoise:
             with np.errstate(all="ignore"):
                 # A kernel's own large result is nobody else's; what is a view, or was handed through, may be.
                 fresh = value.size > _LARGE and value.base is None and not any(value is other for other in inputs)
-                moved.append(self._signs.move(value, u * relative, np.asarray(size), in_place=fresh))
+                noisy = self._signs.move(value, u * relative, np.asarray(size), in_place=fresh)
+                moved.append(self._move_alike(noisy, shared, u))
         return moved
+
+    def _size(self, info: NodeInfo, inputs: Sequence[Value], value: Real) -> Size:
+        return size_of(info.node.op_type, info, inputs, value)
+
+    def _move_alike(self, value: Real, shared: Sequence[Shared], u: float) -> Real:
+        """What all elements of a group have in common moves them with one sign."""
+        for pattern, signs in shared:
+            delta = self._signs(signs) * pattern
+            delta *= u
+            if not np.isfinite(delta).all():
+                delta = np.nan_to_num(delta, nan=0.0, posinf=0.0, neginf=0.0)
+            value += delta.reshape(value.shape) if delta.size == value.size else delta  # what was moved is our own
+        return value
 
     def _rounded_sequence(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
         """What the layer gives when its gates' sums round: the sequence is moved by as much, relatively.
@@ -127,6 +143,19 @@ class RoundingNoise:
         size = u * (1 / 3 + terms(x.shape[-1]) / 6) ** 0.5
         moved = compute_again(info, [x * (1.0 + size * self._signs(x.shape)), *inputs[1:]]) if x.size else None
         return outputs if moved is None else [n if o is not None else o for o, n in zip(outputs, moved, strict=False)]
+
+
+class SingleRounding(RoundingNoise):
+    """Perturbs every computed float value as if its kernel had rounded the exact result, once.
+
+    What the graph itself makes of rounding, whatever kernels run it.
+    """
+
+    def _size(self, info: NodeInfo, inputs: Sequence[Value], value: Real) -> Size:
+        return Size(ONE, 0.0)
+
+    def _rounded_sequence(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
+        return outputs
 
 
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})

@@ -15,6 +15,7 @@ from onnxeq.ladder import (
     Units,
     causes,
     climb,
+    made_by_kernels,
     recognised,
     verdict,
 )
@@ -125,6 +126,19 @@ def test_the_lowering_rung_is_measured_by_the_native_runs_own_error() -> None:
 
     assert climbed(5e-5) is Status.PASS
     assert climbed(3e-4) is Status.FAIL
+
+
+def test_kernels_that_lose_more_than_their_graph_are_no_lowering() -> None:
+    """Native 1e-7, deployed 1e-3: where single roundings make 1e-6, the kernels did it; where 1e-4, the graph does.
+
+    Six times the single roundings against a hundred times the native error: 6e-6 and 6e-4 against 1e-5.
+    """
+    runs = {"exact": execution("exact"), "native": execution("native", 1e-7), "deployed": execution("deployed", 1e-3)}
+    lowering = climb([RungPlan("lowering", "exact", "deployed", measure="native")], runs, UNITS, Rules())[0]
+    assert lowering.status is Status.FAIL
+    for single, kernels in ((1e-6, True), (1e-4, False)):
+        assert made_by_kernels(lowering, "native", runs, [{"y": np.full(BASE.shape, single)}]) is kernels
+    assert not made_by_kernels(lowering, "native", runs, [])
 
 
 def test_a_consequence_is_no_cause_of_its_own() -> None:

@@ -5,9 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise
+from onnxeq.accumulation import terms
+from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise, SingleRounding
 from onnxeq.referee import Executor
-from onnxeq.rounding import terms
 from onnxeq.runners.referee import _movement
 
 U = 2.0**-24
@@ -52,6 +52,14 @@ def test_the_unit_is_the_size_of_a_real_accumulation(k: int, positive: bool) -> 
     unit = spread(Executor(matmul_model(k, b)), {"a": a}, RoundingNoise, amplitude=AMPLITUDE)
     measured = np.sqrt(np.mean(np.square(sequential_error(a, b))))
     assert 0.5 < np.sqrt(np.mean(np.square(unit))) / measured < 2.0
+
+
+def test_single_roundings_are_of_the_result_alone() -> None:
+    """A product of 4,096 equal terms, rounded once, is off by ``u/sqrt(3)`` of itself, however its kernel adds up."""
+    b = np.full((4096, 1), 0.3, np.float32)
+    executor, feed = Executor(matmul_model(4096, b)), {"a": np.full((1, 4096), 0.1, np.float32)}
+    single = spread(executor, feed, SingleRounding, amplitude=AMPLITUDE) / executor.run(feed)["y"]
+    assert single.item() == pytest.approx(U / 3**0.5, rel=1e-6)
 
 
 def test_a_cancelling_product_keeps_its_noise() -> None:
@@ -191,6 +199,28 @@ def _kernels() -> list[tuple[str, str, int, list[np.ndarray], dict[str, object]]
         ("instances of one element", "InstanceNormalization", 6, [normal(100, 4, 1), normal(4), normal(4)], {}),
         ("a sliding sum of squares", "LRN", 13, [normal(4, 16, 3, 3, scale=1e3) * (rng.random((1, 16, 1, 1)) < 0.5)
                                                  + normal(4, 16, 3, 3)], {"size": 1, "beta": 0.5, "bias": 2.0}),
+        ("equal terms", "ReduceSum", 13, [np.full((8, 20_000), 0.1), np.array([1])], {}),
+        ("equal terms along a strided axis", "ReduceMean", 18, [np.full((20_000, 8), 0.1), np.array([0])], {}),
+        ("a norm of equal terms", "ReduceL2", 18, [np.full((8, 20_000), 0.1), np.array([1])], {}),
+        ("squares that are lost beside their sum", "ReduceSumSquare", 18, [normal(8, 400_000), np.array([1])], {}),
+        ("a logarithm of nearly equal terms", "ReduceLogSumExp", 18,
+         [1 + 1e-5 * normal(8, 20_000), np.array([1])], {}),
+        ("a long product", "ReduceProd", 18, [1 + 0.1 * normal(64, 1000), np.array([1])], {}),
+        ("root mean squares of equal terms", "RMSNormalization", 23, [np.full((8, 20_000), 0.1), np.ones(20_000)], {}),
+        ("a p-norm of equal terms", "LpNormalization", 22, [np.full((8, 20_000), 0.1)], {"p": 1}),
+        ("a pool's norm of equal terms", "GlobalLpPool", 2, [np.full((1, 8, 150, 150), 0.1)], {}),
+        ("a wide window of equal terms", "AveragePool", 11, [np.full((1, 2, 66, 66), 0.1)], {"kernel_shape": [64, 64]}),
+        ("a running sum", "CumSum", 14, [normal(8, 20_000), np.array(1)], {}),
+        ("a running sum of equal terms", "CumSum", 14, [np.full((8, 20_000), 0.1), np.array(1)], {"reverse": 1}),
+        ("a softmax of nearly equal terms", "Softmax", 13, [rng.uniform(0.999, 1.001, (4, 50_000))], {}),
+        ("a wide image with a bias", "InstanceNormalization", 6, [normal(1, 2, 512, 512), np.ones(2), 2 * np.ones(2)],
+         {}),
+        ("groups far from zero", "GroupNormalization", 21, [100 + normal(1, 4, 64, 64), np.ones(4), np.zeros(4)],
+         {"num_groups": 2}),
+        ("an equal row by an equal column", "MatMul", 13, [np.full((4, 4096), 0.1), np.full((4096, 16), 0.3)], {}),
+        ("a depthwise window", "Conv", 11, [rng.random((1, 4, 120, 120)), rng.random((4, 1, 110, 110))], {"group": 4}),
+        ("a cubic's coefficients", "Resize", 19, [np.full((1, 1, 7, 7), 0.7), np.zeros(0), np.array([1, 1, 7.3, 7.3])],
+         {"mode": "cubic"}),
         ("a plain cell near zero", "RNN", 14, [normal(1, 200, 1), normal(1, 1, 1, scale=0.01), np.zeros((1, 1, 1))],
          {"hidden_size": 1}),
         ("gates of large terms", "LSTM", 14, [normal(4, 200, 3, scale=500.0), *cells], {"hidden_size": 3}),
@@ -223,8 +253,9 @@ def test_the_unit_covers_what_the_kernel_really_does(
 
 @pytest.mark.parametrize("mean", [0.0, 100.0])
 def test_a_mean_that_is_not_subtracted_costs_nothing(mean: float) -> None:
-    """RMSNormalization: ``u/sqrt(3) * sqrt(3 + (1 + c/3)/4)`` of the result, ``c`` the chain of two blocks of terms,
-    wherever the mean lies; a LayerNormalization of the same values loses far more.
+    """RMSNormalization: three roundings of the result, and half the relative error ``sqrt(n)/(3*4)`` of a sum of
+    ``n = 256`` positive terms in four accumulators, wherever the mean lies; a LayerNormalization of the same values
+    loses far more.
     """
     x = mean + np.random.default_rng(0).standard_normal((64, 256))
     feed = {"x": x.astype(np.float32)}
@@ -238,10 +269,37 @@ def test_a_mean_that_is_not_subtracted_costs_nothing(mean: float) -> None:
         executor = Executor(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10))
         relative = spread(executor, feed, RoundingNoise, amplitude=AMPLITUDE) / np.abs(executor.run(feed)["y"])
         units[op] = float(np.sqrt(np.median(np.square(relative)))) / U
-    expected = np.sqrt((3 + (1 + 130 / 3) / 4) / 3)
+    expected = np.sqrt(1 + (256**0.5 / (2 * 3 * 4)) ** 2)
     assert units["RMSNormalization"] == pytest.approx(expected, rel=0.1)
     if mean:
         assert units["LayerNormalization"] > 30 * units["RMSNormalization"]
+
+
+@pytest.mark.parametrize("op", ["InstanceNormalization", "LayerNormalization", "GroupNormalization"])
+def test_what_a_group_shares_does_not_average_out(op: str) -> None:
+    """The mean over 4,096 elements, normalised from far off zero and rectified, has nearly the noise of one of them.
+
+    What each rounds for itself would fall to a 64th; the error of the mean that was subtracted from all does not.
+    """
+    bias = [1.0, 1.0] if op != "LayerNormalization" else np.ones((64, 64))
+    attributes = {"GroupNormalization": {"num_groups": 2}, "LayerNormalization": {"axis": 2}}.get(op, {})
+    x = 100 + np.random.default_rng(0).standard_normal((1, 2, 64, 64))
+    units = []
+    for last in ("ReduceMean", "Identity"):
+        nodes = [
+            helper.make_node(op, ["x", "s", "b"], ["n"], **attributes),
+            helper.make_node("Relu", ["n"], ["r"]),
+            helper.make_node(last, ["r", "axes"] if last == "ReduceMean" else ["r"], ["y"]),
+        ]
+        stored = {"s": np.ones_like(bias), "b": np.asarray(bias)}
+        constants = [numpy_helper.from_array(v.astype(np.float32), k) for k, v in stored.items()]
+        constants.append(numpy_helper.from_array(np.array([2, 3]), "axes"))
+        info = helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)
+        graph = helper.make_graph(nodes, "g", [info], [onnx.ValueInfoProto(name="y")], constants)
+        executor = Executor(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+        unit = spread(executor, {"x": x.astype(np.float32)}, RoundingNoise, draws=16, amplitude=AMPLITUDE)
+        units.append(float(np.sqrt(np.mean(np.square(unit)))))
+    assert units[0] > units[1] / 8
 
 
 def test_a_pool_over_zeros_has_no_noise() -> None:

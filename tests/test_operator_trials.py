@@ -52,7 +52,7 @@ def _judge(load: Any, path: Path, factor: float, single: Any = None) -> Any:
     exact = _X.astype(np.float64) * np.float64(np.float32(factor))
     native = judge.Native([{"y": exact.astype(np.float32) if single is None else single}], [{"y": exact}])
     work = path.parent / f"work-{factor}"
-    findings, missing = judge.judge(native, path, path, [{"x": _X}], {"x": "x"}, {"y": "y"}, work)
+    findings, missing, _ = judge.judge(native, path, path, [{"x": _X}], {"x": "x"}, {"y": "y"}, work)
     return findings, missing
 
 
@@ -105,12 +105,28 @@ def test_one_discrepancy_however_often_it_shows(load: Any, monkeypatch: pytest.M
     assert "refused by the exporter: dynamo 1" in text
 
 
+def test_the_noise_is_held_against_healthy_executions(load: Any, scaled: Path) -> None:
+    """``x*0.1`` rounds once: all executions are within two units, and an error of a thousandth is thousands of them."""
+    judge, table, results = (load(f"operator_trials.{n}") for n in ("judge", "table", "results"))
+    exact = _X.astype(np.float64) * np.float64(np.float32(0.1))
+    native = judge.Native([{"y": exact.astype(np.float32)}], [{"y": exact}])
+    found = judge.judge(native, scaled, scaled, [{"x": _X}], {"x": "x"}, {"y": "y"}, scaled.parent / "work").ratios
+    assert tuple(found) == judge.RATIOS
+    assert max(found[name] for name in ("native", "plain", "optimised")) < 2
+    assert found["thousandth"] > 1000
+    rows = {"good": found, "loud": {**found, "plain": 7.0}, "blind": {"plain": 0.01, "thousandth": 1.0},
+            "coarse": {"plain": 0.5, "thousandth": 1.0}}  # fmt: skip
+    text = table.ratios([results.Result(name, "dynamo", "", ratios=r) for name, r in rows.items()])
+    marks = [line.split()[-1] for line in text.splitlines()[2:]]
+    assert marks == ["ALARM", "BLIND", "coarse"]
+
+
 def test_every_table_of_cases_can_be_read(load: Any) -> None:
     """At least 300 cases for torch, 100 for tf2onnx; labels are unique in their table; every feed can be made."""
     counts = {}
     feed = load("operator_trials.feeds").feed
     tables = ("torch_pool", "torch_elementwise", "torch_tensors", "torch_layers", "keras_layers", "keras_functions")
-    for name in (*tables, "fused_graphs"):
+    for name in (*tables, "torch_long", "fused_graphs"):
         cases = load(f"operator_cases.{name}").CASES
         labels = [case.label for case in cases]
         assert len(set(labels)) == len(labels), name

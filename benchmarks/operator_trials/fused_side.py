@@ -49,13 +49,13 @@ def try_case(case: Case) -> Iterator[Result]:
         try:
             onnx.save(build(case), str(path))
             names = {n: n for n in feeds[0]}
-            findings, missing = judge(Native((), ()), path, path, feeds, names, {}, Path(root) / "work")
+            judged = judge(Native((), ()), path, path, feeds, names, {}, Path(root) / "work")
         except Exception as error:  # a case or a program that is wrong is to be seen, and not to stop the others
             yield base.with_(harness_error=" ".join(f"{type(error).__name__}: {error}".split())[:200])
             return
-        if any(m.startswith("ort/cpu plain") for m in missing) and not findings:
-            base = base.with_(native_error=next(m for m in missing if m.startswith("ort/cpu plain")))
-        yield base.with_(findings=tuple(findings), missing=tuple(missing))
+        if any(m.startswith("ort/cpu plain") for m in judged.missing) and not judged.findings:
+            base = base.with_(native_error=next(m for m in judged.missing if m.startswith("ort/cpu plain")))
+        yield base.with_(findings=tuple(judged.findings), missing=tuple(judged.missing), ratios=judged.ratios)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -17,13 +17,14 @@ from onnxeq.arrays import dtype_name, load_feeds, save_feeds
 from onnxeq.errors import OnnxeqError
 from onnxeq.graph.inspect import load
 from onnxeq.ladder import Execution, RungPlan, Units
+from onnxeq.measure import compare
 from onnxeq.runners import ort, referee
 from onnxeq.runners.runtime import flatten
 from onnxeq.runtimes import choose_runner
 from onnxeq.types import Feed, Rung, Status
 from onnxeq.worker import Job
 
-__all__ = ["Finding", "Native", "judge"]
+__all__ = ["RATIOS", "Finding", "Judged", "Native", "judge"]
 
 COMPONENTS = {
     "native-rounding": "native",
@@ -72,11 +73,24 @@ class Finding:
         return _CAUSE[self.component]
 
 
+RATIOS = ("native", "plain", "optimised", "thousandth")
+"""Errors in the rounding noise of the file as users get it: the framework's float32, onnxruntime plain and optimised,
+and what an output that is wrong by a thousandth of itself has."""
+
+
+class Judged(NamedTuple):
+    """What breaks, what could not be run, and how far each execution is from the truth (:data:`RATIOS`)."""
+
+    findings: list[Finding]
+    missing: list[str]
+    ratios: dict[str, float]
+
+
 def judge(
     native: Native, unfolded: Path, deployed: Path, feeds: Sequence[Feed], names: Mapping[str, str],
     outputs: Mapping[str, str], folder: Path,
-) -> tuple[list[Finding], list[str]]:  # fmt: skip
-    """What breaks, and what could not be run.
+) -> Judged:  # fmt: skip
+    """What breaks, what could not be run, and by how much all are off.
 
     Args:
         native: The framework's outputs; empty for a graph that was built by hand.
@@ -107,7 +121,22 @@ def judge(
     findings = _range(findings)
     if any(f.rung == "graph" for f in findings):  # what is exported wrongly has no rounding to speak of
         findings = [f for f in findings if f.rung not in ("native-rounding", "interface")]
-    return findings, missing
+    return Judged(findings, missing, _ratios(executions, units))
+
+
+def _ratios(executions: Mapping[str, Execution], units: Units) -> dict[str, float]:
+    exact = executions["referee/f64"].trace
+    if not exact or not units.rounding:
+        return {}
+    absent = Execution("")
+    found = {
+        "native": (executions.get("native/f64", absent).trace, executions.get("native/f32", absent).trace),
+        "plain": (exact, executions["ort/cpu plain"].trace),
+        "optimised": (exact, executions["ort/cpu"].trace),
+        "thousandth": (exact, [{k: v * 1.001 if v.dtype.kind == "f" else v for k, v in f.items()} for f in exact]),
+    }
+    assert tuple(found) == RATIOS
+    return {k: compare(a, b, units.rounding, step=2.0**-24).ratio for k, (a, b) in found.items() if a and b}
 
 
 def _plans(executions: Mapping[str, Execution]) -> list[RungPlan]:

@@ -83,13 +83,13 @@ def _try_group(case: Case, group: Sequence[tuple[str, dict[str, Array]]]) -> Res
         pairs = dict(zip(deployed.output_names, single[0], strict=True))
         pairs |= dict(zip(unfolded.output_names, single[0], strict=True))
         try:
-            findings, missing = judge(
+            judged = judge(
                 Native(single, double, why_not), unfolded.path, deployed.path, feeds, names, pairs,
                 Path(root) / "work",
             )  # fmt: skip
         except Exception as error:  # a defect of this program is to be seen
             return base.with_(harness_error=_line(error))
-        return base.with_(findings=tuple(findings), missing=tuple(missing))
+        return base.with_(findings=tuple(judged.findings), missing=tuple(judged.missing), ratios=judged.ratios)
 
 
 def _line(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ class Result:
         native_error: The framework itself refused: the case is no case.
         export_error: The exporter refused.
         harness_error: This program failed.
+        ratios: Errors in rounding noise, see :data:`operator_trials.judge.RATIOS`.
     """
 
     label: str
@@ -35,6 +37,7 @@ class Result:
     native_error: str = ""
     export_error: str = ""
     harness_error: str = ""
+    ratios: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def with_(self, **changes: Any) -> Result:
         """The same with some fields set."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from operator_cases.known import ALLOWED, TRUE
 
-from operator_trials.judge import Finding
+from onnxeq.ladder import LIMITS
+from operator_trials.judge import RATIOS, Finding
 from operator_trials.results import Result
 
-__all__ = ["Discrepancy", "gather", "markdown", "text"]
+__all__ = ["Discrepancy", "gather", "markdown", "ratios", "text"]
 
 
 @dataclass(frozen=True)
@@ -110,3 +111,27 @@ def markdown(results: Sequence[Result]) -> str:
         cells = (component, label, ", ".join(d.sides), d.finding.nodes, f"{d.why} ({d.finding.what})", f"`{d.repro}`")
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
+
+
+FAINT = 0.05
+"""Of the noise, below which healthy executions that all stay there say that the unit is not theirs."""
+
+
+def ratios(results: Sequence[Result]) -> str:
+    """Every case's errors in rounding noise, and which of them say that the noise is wrong.
+
+    ``ALARM``: a healthy execution is above the limit. ``BLIND``: an error of a thousandth of the result is within the
+    limit, although all executions are far more accurate; without being far more accurate it is ``coarse``, and true.
+    """
+    limit = LIMITS["kernels"].factor
+    lines = [" ".join([f"{'case':44}{'through':12}", *(f"{name:>10}" for name in RATIOS)])]
+    for r in results:
+        if not r.ratios:
+            continue
+        healthy = [r.ratios[name] for name in RATIOS[:-1] if name in r.ratios]
+        mark = "ALARM" if max(healthy, default=0.0) > limit else ""
+        if not mark and r.ratios["thousandth"] <= limit:
+            mark = "BLIND" if 0 < max(healthy, default=0.0) < FAINT else "coarse"
+        figures = [f"{r.ratios[name]:10.3g}" if name in r.ratios else f"{'-':>10}" for name in RATIOS]
+        lines.append(" ".join([f"{r.label:44}{r.side:12}", *figures, mark]).rstrip())
+    return "\n".join(lines)

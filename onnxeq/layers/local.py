@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from onnxeq.accumulation import total
 from onnxeq.errors import OnnxeqError
 from onnxeq.layers.decisions import explained
 from onnxeq.measure import Measure, compare
@@ -201,8 +202,7 @@ def _unit(info: NodeInfo, inputs: Sequence[Value], exact: Value, position: int) 
     u = UNIT_ROUNDOFF.get(info.dtypes[position], 2.0**-24)
     try:
         with np.errstate(all="ignore"):
-            relative, absolute = size_of(info.node.op_type, info, [_numbers(v) for v in inputs], exact)
-            size = np.hypot(np.multiply(relative, exact), absolute) * u
+            size = total(size_of(info.node.op_type, info, [_numbers(v) for v in inputs], exact), exact) * u
     except (ValueError, IndexError, TypeError, AttributeError):  # a rule that does not fit this output of the node
         size = np.abs(exact) * u
     return np.nan_to_num(np.broadcast_to(size, exact.shape), nan=0.0, posinf=0.0)

@@ -16,7 +16,7 @@ from onnxeq.graph.inspect import load
 from onnxeq.graph.same_values import values_to_take_over
 from onnxeq.inputs import adapt
 from onnxeq.measure import participation
-from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise
+from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise, SingleRounding
 from onnxeq.reduced import Reduced
 from onnxeq.referee import Executor, Hook
 from onnxeq.referee.elements import lift
@@ -41,7 +41,7 @@ _DISCRETE_DRAWS = 4
 def run(job: Job) -> dict[str, Any]:
     """Runs ``job.inputs['model']`` in float64 on every feed.
 
-    Writes ``out/trace``; with ``rounding`` and ``floor`` set, ``out/rounding`` and ``out/floor``: for each
+    Writes ``out/trace``; with ``rounding``, ``single`` and ``floor`` set, ``out/rounding`` and so on: for each
     output element the root mean square of its movement under the draws (float outputs), or the share of
     draws in which it changed (others); with ``reduced``, a list of types, the same for each of them
     (:mod:`onnxeq.reduced`). With ``job.inputs['normalized']`` also ``out/normalized``, the trace of that model,
@@ -72,6 +72,8 @@ def run(job: Job) -> dict[str, Any]:
     feeds = feeds[: len(trace)]
     if params.get("rounding"):
         _spread(job, "rounding", executor, feeds, trace, RoundingNoise, AMPLITUDE)
+    if params.get("single"):
+        _spread(job, "single", executor, feeds, trace, SingleRounding, AMPLITUDE)
     if params.get("floor"):
         floor = partial(ConstantFloor, stored=bool(params.get("stored")))
         _spread(job, "floor", executor, feeds, trace, floor, 1.0)
