@@ -119,6 +119,13 @@ class ArtifactRuns:
         measured = replace(self, outcomes={**self.outcomes, "referee/f64": _outcome(asked)})
         return replace(units, reduced=measured.units().reduced)
 
+    def own_floor(self, jobs: Jobs, native: Sequence[str]) -> tuple[Feed, ...]:
+        """The constant floor when the constants ``native`` stay as they are; empty when it could not be measured."""
+        params = {**self.question.params, "native": sorted(native)}
+        asked = jobs.start(replace(self.question, label="own floor", params=params, threads=0))
+        measured = replace(self, outcomes={**self.outcomes, "referee/f64": _outcome(asked)})
+        return measured._trace("referee/f64", "own")
+
     def correctly_rounded(self, jobs: Jobs) -> tuple[Feed, ...]:
         """What the outputs' noise were if each kernel rounded its result once; empty when it could not be measured."""
         params = {**self.question.params, "single": True}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from onnxeq import anchoring, attribution, fingerprint, ladder
-from onnxeq.attribution import shapes, stability
+from onnxeq.attribution import shapes, stability, unrounded
 from onnxeq.evidence import Evidence
 from onnxeq.interface import check_interface, silent_outputs
 from onnxeq.jobs import Jobs
@@ -34,6 +34,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
     steady = stability.settle(jobs, found, rungs, units)
     sized = shapes.settle(jobs, found, rungs) if stop is None else shapes.stopped(whole, stop)
     found, rungs = attribution.weights.with_ledger(jobs, found, [*steady.rungs, *sized.rungs], units, rules)
+    rungs = unrounded.sharpened(jobs, found, rungs, units, rules)
     if any(r.status is Status.FAIL and not r.reason and r.name not in ("stability", "ledger") for r in rungs):
         if any(r.status is Status.FAIL and r.name in ("kernels", "optimizer", "provider") for r in rungs):
             jobs.expect([("isolate", 0)])

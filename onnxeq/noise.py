@@ -12,7 +12,7 @@ converter had to round a constant that the native program holds exactly (a folde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -31,6 +31,7 @@ __all__ = [
     "AMPLITUDE",
     "UNIT_ROUNDOFF",
     "ConstantFloor",
+    "OwnFloor",
     "RoundingNoise",
     "SingleRounding",
 ]
@@ -79,6 +80,36 @@ class ConstantFloor:
     def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
         """Leaves intermediates alone."""
         return outputs
+
+
+class OwnFloor(ConstantFloor):
+    """The constant floor of what an exporter has added: constants that are the native ones bit by bit stay.
+
+    What the graph computes of constants alone moves as well: the native program may have computed it beforehand, and
+    held it in a float32 number.
+
+    Args:
+        seed: Of the draw.
+        native: Names of the constants that stay.
+    """
+
+    def __init__(self, seed: int, native: Collection[str]) -> None:
+        super().__init__(seed)
+        self._native = frozenset(native)
+
+    def constant(self, name: str, value: Real, dtype: str) -> Real:
+        """The constant, moved by ``u`` of float32 unless it is a native one."""
+        return value if name in self._native else super().constant(name, value, dtype)
+
+    def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
+        """Moves what was computed of constants."""
+        if not info.constant or info.exact or not is_rounded(info):
+            return outputs
+        real = [isinstance(v, np.ndarray) and v.dtype == np.float64 for v in outputs]
+        return [
+            super(OwnFloor, self).constant("", v, "float32") if r and isinstance(v, np.ndarray) else v
+            for v, r in zip(outputs, real, strict=True)
+        ]
 
 
 class RoundingNoise:

@@ -18,14 +18,14 @@ from onnxeq.attribution import shapes
 from onnxeq.errors import OnnxeqError
 from onnxeq.evidence import Evidence
 from onnxeq.graph.files import read
-from onnxeq.jobs import Jobs, JobSpec
+from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.ladder import LIMITS, Units
 from onnxeq.measure import compare
 from onnxeq.referee.plan import node_label
 from onnxeq.sides import reads_of, store_feeds
 from onnxeq.types import Cause, CauseKind, ExportForm, Feed, Where
 
-__all__ = ["locate", "locate_interface"]
+__all__ = ["locate", "locate_interface", "proven"]
 
 _MOST_CAUSES = 12
 _PERVASIVE = 20
@@ -45,21 +45,39 @@ def locate(jobs: Jobs, found: Evidence, cause: Cause, units: Units) -> tuple[Cau
     """The faults behind a broken ``graph`` or ``weights`` rung; the cause as it was if none could be named."""
     try:
         references, exact, parameters = _references(found, cause)
-        if not references:
-            return (cause,)
-        asked = _asked(jobs, found.runs, references, exact, units.floor, parameters)
-        done = jobs.start(asked).result()
+        done = _held_against(jobs, found, references, exact, units, parameters)
     except OnnxeqError as error:
         return (replace(cause, evidence=f"{cause.evidence}; the place was not found: {error.line()}"),)
-    rows: Sequence[Mapping[str, Any]] = done.data["findings"]
-    if not rows or done.data["departures"] >= _PERVASIVE:
+    if done is None:
         return (cause,)
+    rows: Sequence[Mapping[str, Any]] = done.data["findings"]
     effects = _effects(done.out / "effects")
     index = int(done.data["feed"])
     told = [_cause(cause, row, effects[i], index, exact, units) for i, row in enumerate(rows)]
     limit = LIMITS["graph"].factor
     told.sort(key=lambda c: -c.ratio)
     return tuple([c for c in told if c.ratio > limit] or told[:1])[:_MOST_CAUSES]
+
+
+def proven(jobs: Jobs, found: Evidence, cause: Cause, units: Units) -> int:
+    """How many differences between an artifact and its reference are proven: taken back, a value is the reference's."""
+    try:
+        references, exact, parameters = _references(found, cause)
+        done = _held_against(jobs, found, references, exact, units, parameters)
+    except OnnxeqError:
+        return 0
+    return 0 if done is None else sum(bool(row["proven"]) for row in done.data["findings"])
+
+
+def _held_against(
+    jobs: Jobs, found: Evidence, references: Sequence[_Reference], exact: Sequence[Feed], units: Units,
+    parameters: Sequence[str],
+) -> JobResult | None:  # fmt: skip
+    """The finished comparison; ``None`` where there is no reference, or it is another model throughout, or the same."""
+    if not references:
+        return None
+    done = jobs.start(_asked(jobs, found.runs, references, exact, units.floor, parameters)).result()
+    return None if not done.data["findings"] or done.data["departures"] >= _PERVASIVE else done
 
 
 def _cause(cause: Cause, row: Mapping[str, Any], effect: Feed, feed: int, exact: Sequence[Feed], units: Units) -> Cause:

@@ -85,6 +85,7 @@ class Alignment:
     outputs: Mapping[str, str] = field(default_factory=dict)
     pool: Pool = field(default_factory=lambda: Pool({}))
     weights: Pool = field(default_factory=lambda: Pool({}))
+    twins: dict[int, frozenset[str]] = field(default_factory=dict)
     exact: frozenset[Digest] = frozenset()
     free_layout: bool = False
 

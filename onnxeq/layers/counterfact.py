@@ -14,6 +14,7 @@ from onnxeq.layers.alignment import Alignment, Departure
 from onnxeq.layers.differences import Edit, EditKind, Groups, edits, twice, widened
 from onnxeq.layers.likeness import LIMIT, arrange, distance
 from onnxeq.layers.program import reads_of
+from onnxeq.referee.frames import Kind
 from onnxeq.types import Array
 
 __all__ = ["Explanation", "explain"]
@@ -47,6 +48,8 @@ def explain(found: Alignment, departure: Departure, groups: Groups) -> Explanati
     )
     if departure.counterpart is None or not candidates:
         return Explanation((), departure.units, False)
+    inner = [e for e in candidates if e.kind is EditKind.OPERAND and _made_within(found, groups, e)]
+    candidates = [e for e in candidates if e not in inner] or inner
     tried = [(edit, _left(found, departure, edit.nodes, [edit])) for edit in candidates]
     for edit, left in tried:
         if left <= LIMIT and edit.kind is not EditKind.NODE:
@@ -60,6 +63,15 @@ def explain(found: Alignment, departure: Departure, groups: Groups) -> Explanati
     nearest = min(tried, key=lambda row: row[1])
     helped = nearest[1] < departure.units
     return Explanation((nearest[0],) if helped else (), min(nearest[1], departure.units), False)
+
+
+def _made_within(found: Alignment, groups: Groups, edit: Edit) -> bool:
+    """Whether an operand that is another value is made by the group itself: what is wrong is then its maker.
+
+    A mask or an index, which each exporter makes its own way, is looked into by itself.
+    """
+    makers = found.artifact.makers
+    return all(makers.get(n) in groups.mine and found.values[n].kind is Kind.DATA for n in edit.mine)
 
 
 def _deeper(found: Alignment, departure: Departure, groups: Groups, edit: Edit) -> Explanation | None:

@@ -295,7 +295,9 @@ def _corrected(found: Alignment, departure: Departure | None, entry: Entry) -> E
 
 def _change(found: Alignment, name: str, values: Mapping[str, Entry]) -> Array:
     """How far an output moves from the reference's."""
-    now, usual = values[name].value, found.values[name].value
+    now, usual = values[name].value, found.values[name].value if name in found.values else None
+    if usual is None:
+        return np.full((1,), np.inf)
     if not isinstance(now, np.ndarray) or now.shape != np.shape(usual) or now.dtype.kind not in "fiub":
         return np.full(np.shape(usual) or (1,), np.inf)
     with np.errstate(invalid="ignore"):

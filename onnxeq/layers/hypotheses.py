@@ -14,10 +14,11 @@ from onnxeq.layers.alignment import Alignment, Counterpart, Departure, State
 from onnxeq.layers.likeness import arrange, distance, layouts, resemblance
 from onnxeq.layers.program import Program
 from onnxeq.layers.settling import copied, downstream, settle, steers
+from onnxeq.layers.twins import twins
 from onnxeq.referee.frames import Entry, Kind
 from onnxeq.types import Array
 
-__all__ = ["frontier", "hypothesis", "weighty"]
+__all__ = ["frontier", "hypothesis"]
 
 
 def frontier(found: Alignment) -> list[str]:
@@ -29,6 +30,7 @@ def frontier(found: Alignment) -> list[str]:
             if found.states.get(name) is not State.OPEN:
                 continue
             behind = [n for p in program.readers.get(name, ()) for n in program.nodes[p].output if n]
+            behind = [n for n in behind if n not in found.values or found.values[n].kind is Kind.DATA]  # no sizes
             if any(found.states.get(n) is State.SAME or n in explained for n in behind):
                 explained.add(name)
             elif found.by_name and any(found.states.get(n) is State.WRONG for n in behind):
@@ -91,8 +93,8 @@ def _ranked(found: Alignment, position: int, name: str, own: Array | None) -> li
     operator = found.artifact.nodes[position].op_type
     shared = {found.counterparts[n].name for n in found.artifact.reads(position) if n in found.counterparts}
     taken = Counter(c.name for n, c in found.counterparts.items() if found.states.get(n) is State.SAME)
-    twins = _of_these_weights(found, position)
-    near = _behind(reference, shared) | shared | twins
+    same = twins(found, position)
+    near = _behind(reference, shared) | shared | same
     if own is not None and own.dtype.kind == "f":
         near |= {n for n in found.pool.near(own, 0.05) if n not in taken}
     seen = {c.layout.axes for c in found.counterparts.values() if c.layout is not None}
@@ -105,7 +107,7 @@ def _ranked(found: Alignment, position: int, name: str, own: Array | None) -> li
         merit = 0.0
         if maker is not None:
             merit += 0.5 * (maker.op_type == operator) + 0.5 * bool(shared & set(maker.input))
-        merit += _SURE * (other in twins and maker is not None and maker.op_type == operator)
+        merit += _SURE * (other in same and maker is not None and maker.op_type == operator)
         merit -= 0.3 * (other in taken)
         if own is not None:
             merit += resemblance(own, entry.value) - 0.2 * (entry.value.shape != own.shape)
@@ -116,33 +118,6 @@ def _ranked(found: Alignment, position: int, name: str, own: Array | None) -> li
         )
         rows += [(Counterpart(other, layout), merit - 0.1 * (layout is not None)) for layout in options or [None]]
     return sorted(rows, key=lambda row: -row[1])
-
-
-_WEIGHTY = 8
-"""Elements from which on a constant is a weight that tells which node it belongs to."""
-
-
-def weighty(value: object) -> bool:
-    """Whether a value is so large a float array."""
-    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size >= _WEIGHTY
-
-
-_SAME_WEIGHTS = 1e-5
-"""Relative difference of moments up to which weights are the same: exporters fold them each in its own way."""
-
-
-def _of_these_weights(found: Alignment, position: int) -> set[str]:
-    """Values that the reference makes with the weights that a node of the artifact reads."""
-    reference = found.reference
-    made: list[set[str]] = []
-    for name in found.artifact.reads(position):
-        value = found.values[name].value if name in found.artifact.constant and name in found.values else None
-        if not isinstance(value, np.ndarray) or not weighty(value):
-            continue
-        alike = found.weights.near(value, _SAME_WEIGHTS)
-        readers = {p for other in alike for p in reference.readers.get(other, ())}
-        made.append({o for p in readers for o in reference.nodes[p].output if o and o not in reference.constant})
-    return set.intersection(*made) if made else set()
 
 
 def _behind(program: Program, names: set[str]) -> set[str]:

@@ -11,6 +11,7 @@ from onnxeq.errors import OnnxeqError
 from onnxeq.layers.alignment import Alignment, Counterpart, Departure, State
 from onnxeq.layers.likeness import LIMIT, arrange, digest, distance, layouts
 from onnxeq.layers.program import Program
+from onnxeq.layers.twins import twins
 from onnxeq.noise import ConstantFloor
 from onnxeq.perturbation import Signs
 from onnxeq.referee.frames import Entry, Kind
@@ -70,11 +71,16 @@ def steers(found: Alignment, name: str) -> bool:
 
 
 def _expected(found: Alignment, name: str) -> Counterpart | None:
-    """What belongs in a place by its name alone: in the reference, or as one of the outputs."""
+    """What belongs in a place by its name alone: in the reference, or as one of the outputs.
+
+    A name is not believed where the weights are another node's: exporters number their nodes, each run its own way.
+    """
     if name in found.outputs and found.outputs[name] in found.theirs:
         return Counterpart(found.outputs[name])
     if found.by_name and name in found.theirs and name not in found.reference.constant:
-        return Counterpart(name)
+        known = twins(found, found.artifact.makers[name]) if name in found.artifact.makers else frozenset()
+        if not known or name in known:
+            return Counterpart(name)
     return None
 
 
@@ -100,9 +106,35 @@ def settle(found: Alignment, position: int, name: str, entry: Entry) -> None:
         found.departures.append(Departure(name, position, expected, value, units, slack=slack))
         correct(found, name, expected)
         return
+    certain = None if expected is not None else _same_but_for_settings(found, position, name)
+    if certain is not None:
+        units = distance(value, found.theirs[certain.name].value, slack)
+        found.departures.append(Departure(name, position, certain, value, units, slack=slack))
+        correct(found, name, certain)
+        return
     found.states[name] = State.OPEN
     if slack is not None:
         found.slacks[name] = slack
+
+
+def _same_but_for_settings(found: Alignment, position: int, name: str) -> Counterpart | None:
+    """The reference's result of the same operator with the same weights on the same operands, where there is one.
+
+    What such a node gives is this value, whatever follows agrees with: a faint fault may be lost behind it.
+    """
+    node, index = found.artifact.nodes[position], list(found.artifact.nodes[position].output).index(name)
+    operands = found.artifact.operands(position)
+    if not all(found.states.get(n) is State.SAME and found.counterparts[n].layout is None for n in operands):
+        return None
+    wanted = {found.counterparts[n].name for n in operands}
+    fitting = []
+    for other in twins(found, position):
+        maker = found.reference.makers[other]
+        theirs = found.reference.nodes[maker]
+        same = theirs.op_type == node.op_type and set(found.reference.operands(maker)) == wanted
+        if same and list(theirs.output).index(other) == index and other in found.theirs:
+            fitting.append(other)
+    return Counterpart(fitting[0]) if len(fitting) == 1 else None
 
 
 def _all_settled(found: Alignment, position: int) -> bool:

@@ -17,10 +17,11 @@ from dataclasses import replace
 import numpy as np
 
 from onnxeq.layers.alignment import Alignment, Counterpart, State, shares_names
-from onnxeq.layers.hypotheses import frontier, hypothesis, weighty
+from onnxeq.layers.hypotheses import frontier, hypothesis
 from onnxeq.layers.likeness import Pool, digest
 from onnxeq.layers.program import Program
 from onnxeq.layers.settling import copied, correct, downstream, walk
+from onnxeq.layers.twins import weighty
 from onnxeq.referee.frames import Entry
 
 __all__ = ["align"]

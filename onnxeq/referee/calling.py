@@ -21,11 +21,12 @@ def watched(
     dtypes: tuple[str, ...],
     exact: bool,
     composite: bool,
+    constant: bool = False,
 ) -> list[Value]:
     """The outputs after the hook, if there is one, has seen or replaced them."""
     if frame.run.hook is None:
         return outputs
-    info = NodeInfo(step.node, step.opset, exact, dtypes, frame.path, composite, input_dtypes)
+    info = NodeInfo(step.node, step.opset, exact, dtypes, frame.path, composite, input_dtypes, constant)
     replaced = list(frame.run.hook.node(info, inputs, outputs))
     if len(replaced) != len(outputs):
         raise CannotRun(f"the hook gave {len(replaced)} outputs for node {step.label}, not {len(outputs)}")

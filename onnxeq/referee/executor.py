@@ -266,7 +266,8 @@ class Executor:
         settled = [settle(step, kind, v, d, e) for v, d, e in zip(results, declared, exacts, strict=True)]
         exact = kind is not Kind.DATA and all(e.exact is not None and is_discrete(step, e) for e in settled)
         results = [entry.value for entry in settled]
-        results = watched(frame, step, values, dtypes, results, declared, exact, bool(step.plans))
+        constant = kind is not Kind.DATA
+        results = watched(frame, step, values, dtypes, results, declared, exact, bool(step.plans), constant)
         return [dataclasses.replace(e, value=v) for e, v in zip(settled, results, strict=True)]
 
     def _graph_runner(

@@ -55,6 +55,7 @@ class NodeInfo:
         composite: Whether the hook has already seen the nodes inside it (sub-graphs, model functions), so
             that this node itself computed nothing.
         input_dtypes: Declared element type of each input.
+        constant: Whether it follows from shapes and constants alone.
     """
 
     node: onnx.NodeProto
@@ -64,6 +65,7 @@ class NodeInfo:
     path: tuple[str, ...]
     composite: bool = False
     input_dtypes: tuple[str, ...] = ()
+    constant: bool = False
 
 
 class Hook(Protocol):

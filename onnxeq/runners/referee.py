@@ -16,7 +16,7 @@ from onnxeq.graph.inspect import load
 from onnxeq.graph.same_values import values_to_take_over
 from onnxeq.inputs import adapt
 from onnxeq.measure import participation
-from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise, SingleRounding
+from onnxeq.noise import AMPLITUDE, ConstantFloor, OwnFloor, RoundingNoise, SingleRounding
 from onnxeq.reduced import Reduced
 from onnxeq.referee import Executor, Hook
 from onnxeq.referee.elements import lift
@@ -44,7 +44,8 @@ def run(job: Job) -> dict[str, Any]:
     Writes ``out/trace``; with ``rounding``, ``single`` and ``floor`` set, ``out/rounding`` and so on: for each
     output element the root mean square of its movement under the draws (float outputs), or the share of
     draws in which it changed (others); with ``reduced``, a list of types, the same for each of them
-    (:mod:`onnxeq.reduced`). With ``job.inputs['normalized']`` also ``out/normalized``, the trace of that model,
+    (:mod:`onnxeq.reduced`), and with ``native``, a list of constants, ``out/own``, the floor in which those stay.
+    With ``job.inputs['normalized']`` also ``out/normalized``, the trace of that model,
     in which only what differs is computed again. ``stopped`` says why the trace ends before the feeds do.
 
     Raises:
@@ -77,6 +78,8 @@ def run(job: Job) -> dict[str, Any]:
     if params.get("floor"):
         floor = partial(ConstantFloor, stored=bool(params.get("stored")))
         _spread(job, "floor", executor, feeds, trace, floor, 1.0)
+    if "native" in params:
+        _spread(job, "own", executor, feeds, trace, partial(OwnFloor, native=frozenset(params["native"])), 1.0)
     for kind in params.get("reduced", ()):
         _spread(job, kind, executor, feeds, trace, partial(_rounded_to, kind), 1.0, draws=1)
     return {**result, "stopped": stopped, "live": _live_outputs(model)}
