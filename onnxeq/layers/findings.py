@@ -11,6 +11,7 @@ import onnx
 from onnxeq.errors import OnnxeqError
 from onnxeq.layers.alignment import Alignment, Departure, State
 from onnxeq.layers.counterfact import Explanation, explain
+from onnxeq.layers.crossed import crossing
 from onnxeq.layers.differences import Edit, EditKind, attributes_apart, groups_of
 from onnxeq.layers.likeness import arrange
 from onnxeq.layers.program import Program, label, native_name
@@ -49,15 +50,35 @@ def findings(found: Alignment, parameters: Collection[str] = ()) -> tuple[Findin
         parameters: Names of the reference's initializers that are a framework's parameters; without any, what looks
             like one is taken for one.
     """
-    rows: list[Finding] = []
+    told: list[list[Finding]] = []
+    alone: list[Edit | None] = []
     for departure in found.departures:
         explanation = explain(found, departure, groups_of(found, departure))
         effect = _effect(found, departure)
-        told = [_told(found, departure, edit, explanation, parameters) for edit in explanation.edits]
-        if not told:
-            told = [_unexplained(found, departure)]
-        rows += [replace(one, effect=effect) for one in told]
+        rows = [_told(found, departure, edit, explanation, parameters) for edit in explanation.edits]
+        told.append([replace(one, effect=effect) for one in rows or [_unexplained(found, departure)]])
+        alone.append(explanation.edits[0] if explanation.proven and len(explanation.edits) == 1 else None)
+    while (pair := crossing(found, alone)) is not None:
+        first, second, fork = pair
+        told[first] = [_forked(found, told[first][0], told[second][0], fork)]
+        told[second], alone[first], alone[second] = [], None, None
+    rows = [row for part in told for row in part]
     return _merged([*rows, *_exchanged(found)])
+
+
+def _forked(found: Alignment, one: Finding, two: Finding, fork: int) -> Finding:
+    """Both as one: the results of a node were exchanged."""
+    where = _at(one.where, found.artifact.nodes[fork])
+    text = f"its results are exchanged: {one.text}; {two.text}"
+    return Finding(
+        one.cause, where, f"node {where.node} ({where.op_type}): {text}", True, _added(one.effect, two.effect)
+    )
+
+
+def _added(one: Mapping[str, Array], two: Mapping[str, Array]) -> dict[str, Array]:
+    return {
+        n: one[n] + two[n] if n in one and n in two else one.get(n, two.get(n, np.zeros(()))) for n in {**one, **two}
+    }
 
 
 def _merged(rows: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -66,11 +87,7 @@ def _merged(rows: Sequence[Finding]) -> tuple[Finding, ...]:
     for row in rows:
         key = (row.cause, replace(row.where, value="") if row.where.initializer else row.where)
         if key in kept:
-            first = kept[key]
-            effect = dict(first.effect)
-            for name, change in row.effect.items():
-                effect[name] = effect[name] + change if name in effect else change
-            kept[key] = replace(first, effect=effect)
+            kept[key] = replace(kept[key], effect=_added(kept[key].effect, row.effect))
         else:
             kept[key] = row
     return tuple(kept.values())
@@ -198,6 +215,8 @@ def _is_parameter(reference: Program, name: str, edit: Edit, parameters: Collect
     node = reference.nodes[edit.other] if edit.other is not None else None
     if node is not None and edit.name in _PARAMETER_INPUTS.get(node.op_type, ()):
         return True  # folded or renamed by the exporter
+    if node is not None and node.op_type == "MatMul" and _is_matrix(edit.arrays):
+        return True  # transposed by it
     if parameters and roots:
         return False
     quantised = node is not None and node.op_type == "DequantizeLinear" and edit.name == "x"

@@ -37,6 +37,8 @@ def align(
     inputs: Mapping[str, Entry],
     input_pairs: Mapping[str, str],
     output_pairs: Mapping[str, str],
+    *,
+    names: bool = True,
 ) -> Alignment:
     """Walks the artifact beside the reference.
 
@@ -47,6 +49,7 @@ def align(
         inputs: The artifact's inputs in the same run.
         input_pairs: Artifact's input -> the reference's.
         output_pairs: Artifact's output -> the reference's.
+        names: Whether names may tell which value is which, where the two graphs share them.
     """
     arrays = {
         name: entry.value
@@ -55,7 +58,7 @@ def align(
     }
     weights = {n: theirs[n].value for n in reference.constant if n in theirs and weighty(theirs[n].value)}
     fresh = Alignment(
-        artifact, reference, theirs, dict(artifact.stored) | dict(inputs), shares_names(artifact, reference),
+        artifact, reference, theirs, dict(artifact.stored) | dict(inputs), names and shares_names(artifact, reference),
         outputs=output_pairs, pool=Pool(arrays), weights=Pool(weights),
         exact=frozenset(digest(theirs[n].value) for n in reference.constant if n in theirs),
     )  # fmt: skip

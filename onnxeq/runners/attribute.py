@@ -83,9 +83,14 @@ def _held_against(
     input_pairs = {mine.get(name, name): named["names"].get(name, name) for name in feed}
     by_source = {source: name for name, source in named["outputs"].items()}
     output_pairs = {name: by_source[s] for name, s in params["outputs"].items() if s in by_source}
-    aligned = align(artifact, reference, theirs, inputs, input_pairs, output_pairs)
-    job.step("explain what departs")
-    rows = findings(aligned, frozenset(params["parameters"]))
+    tried = []
+    for names in (True, False):
+        aligned = align(artifact, reference, theirs, inputs, input_pairs, output_pairs, names=names)
+        job.step("explain what departs")
+        tried.append((findings(aligned, frozenset(params["parameters"])), aligned))
+        if not aligned.by_name or (len(tried[0][0]) <= 1 and all(row.proven for row in tried[0][0])):
+            break  # else names may mean other things in the two files
+    rows, aligned = min(tried, key=lambda pair: (sum(not row.proven for row in pair[0]), len(pair[0])))
     effects = [{params["outputs"].get(n, n): v for n, v in row.effect.items()} for row in rows]
     save_feeds(job.out / "effects", effects)
     return {"findings": [_record(row) for row in rows], "departures": len(aligned.departures)}

@@ -88,7 +88,8 @@ def _left_over(book: Book, stored: Stored) -> _Found | None:
     fitting = layouts(tuple(book.native[names[0]].shape), stored.shape)
     found = [_Found(names[0], f, *_compare(stored.array, expected_of(book, stored, names[0], f)[0]), Basis.NONE)
              for f in fitting]  # fmt: skip
-    return max(found, key=lambda f: f.rank)
+    telling = [f for f in found if _telling(describe(stored.array, expected_of(book, stored, names[0], f.layout)[0]))]
+    return max(telling or found, key=lambda f: f.rank)
 
 
 def _options(book: Book, stored: Stored) -> Iterator[_Found]:

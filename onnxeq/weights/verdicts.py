@@ -122,7 +122,10 @@ def _family(recipe: str) -> str:
 
 
 _NEIGHBOURS = (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5)
-"""Units in the last place that a factor may be off: see :data:`ROOT`."""
+"""Units in the last place of a factor that are tried."""
+
+_FACTOR = ROOT + 2.0
+"""Half units in the last place that a factor may be off: its root, its product with gamma, its own rounding."""
 
 
 def consensus(actual: Array, rows: Array, factor: NDArray[np.float64]) -> tuple[Array, NDArray[np.float32]]:
@@ -147,6 +150,8 @@ def consensus(actual: Array, rows: Array, factor: NDArray[np.float64]) -> tuple[
     left = np.arange(len(rows))
     for away in _NEIGHBOURS:
         tried = (start[left] + np.float32(away) * step[left]).astype(np.float32)
+        far = np.abs(tried - factor[left]) > _FACTOR * 2.0**-24 * np.abs(factor[left])
+        tried = np.where(far, start[left], tried)
         made = single[left] * tried[:, None]
         equal = (bits(made.astype(actual.dtype)) == bits(np.ascontiguousarray(actual[left]))).sum(axis=1)
         better = equal > best[left]
