@@ -4,9 +4,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.parser import parse_model
 
 from onnxeq.accumulation import terms
-from onnxeq.noise import AMPLITUDE, ConstantFloor, RoundingNoise, SingleRounding
+from onnxeq.noise import AMPLITUDE, ConstantFloor, OwnFloor, RoundingNoise, SingleRounding
 from onnxeq.referee import Executor
 from onnxeq.runners.referee import _movement
 
@@ -325,3 +326,19 @@ def test_a_draw_that_leaves_the_numbers_is_not_taken_for_stillness() -> None:
     assert squares.tolist() == [0.25, 0.125, 0.0]
     assert np.isinf(_movement(np.zeros(2), np.full(2, np.nan), 1.0)).all()
     assert _movement(np.array([np.inf, 1.0]), np.array([np.inf, 1.0]), 1.0).tolist() == [0.0, 0.0]
+
+
+def test_the_own_floor_moves_what_the_exporter_has_added() -> None:
+    """A native weight stays; a constant of the exporter's and what it computes of constants move by half an ulp."""
+    model = parse_model("""<ir_version: 9, opset_import: ["": 17]>
+    g (float[3] x) => (float[3] a, float[3] b, float[3] c)
+        <float[3] w = {0.1, 0.2, 0.3}, float[3] k = {0.1, 0.7, 0.3}> {
+        a = Mul(x, w)  b = Mul(x, k)  r = Sqrt(w)  c = Mul(x, r)
+    }""")
+    executor = Executor(model)
+    feed = {"x": np.float32([1, 2, 3])}
+    exact = executor.run(feed)
+    moved = executor.run(feed, hook=OwnFloor(0, native=["w"]))
+    share = {n: np.abs(moved[n] / exact[n] - 1) for n in "abc"}
+    assert (share["a"] == 0).all()
+    np.testing.assert_allclose(np.concatenate([share["b"], share["c"]]), 2.0**-24, rtol=1e-6)

@@ -338,3 +338,69 @@ def test_a_node_that_fails_moves_the_outputs_beyond_measure(walk: Walk, conv_net
     assert found.where.node == "conv2"
     assert found.effect
     assert all(np.isinf(change).all() for change in found.effect.values())
+
+
+def _halves(exchanged: bool) -> onnx.ModelProto:
+    """``a . u - b . v`` of the halves of a product, each turned on the way."""
+    first, second = ("h1", "h0") if exchanged else ("h0", "h1")
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"], name="product"),
+        helper.make_node("Split", ["p"], [first, second], name="halves", axis=1),
+        helper.make_node("Transpose", ["h0"], ["t0"], name="turn0", perm=[1, 0]),
+        helper.make_node("Transpose", ["h1"], ["t1"], name="turn1", perm=[1, 0]),
+        helper.make_node("MatMul", ["t0", "u"], ["a"], name="one"),
+        helper.make_node("MatMul", ["t1", "v"], ["b"], name="two"),
+        helper.make_node("Sub", ["a", "b"], ["y"], name="join"),
+    ]
+    rng = np.random.default_rng(6)
+    shapes = {"w": (5, 8), "u": (3, 6), "v": (3, 6)}
+    weights = {k: rng.standard_normal(shape).astype(np.float32) for k, shape in shapes.items()}
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", 1, [3, 5])], [helper.make_tensor_value_info("y", 1, [4, 6])],
+        [numpy_helper.from_array(v, k) for k, v in weights.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+
+def test_exchanged_results_are_one_fault_at_the_node_that_makes_them(walk: Walk) -> None:
+    """Both halves are values of the reference, each where the other belongs: the split is named, once."""
+    broken = renamed(_halves(exchanged=True))
+    (found,) = findings(walk(broken, _halves(exchanged=False)))
+    assert found.where.node == broken.graph.node[1].name
+    assert found.text.count("with that taken back") == 2
+
+
+def test_names_that_were_counted_up_differently_are_not_believed(walk: Walk, conv_net: MakeConvNet) -> None:
+    """Two convolutions under each other's names: the weights tell which is which, and nothing is found."""
+    model = conv_net()
+    first, second = _node(model, "conv1").output[0], _node(model, "conv2").output[0]
+    other = {first: second, second: first}
+    for node in model.graph.node:
+        node.input[:] = [other.get(n, n) for n in node.input]
+        node.output[:] = [other.get(n, n) for n in node.output]
+    aligned = walk(model, conv_net())
+    assert aligned.by_name
+    assert findings(aligned) == ()
+
+
+def test_a_faint_fault_is_not_lost_behind_an_agreement(walk: Walk) -> None:
+    """An epsilon one tenth larger, before a saturated function: the same weights on the same input must agree."""
+
+    def net(epsilon: float) -> onnx.ModelProto:
+        rng = np.random.default_rng(7)
+        nodes = [
+            helper.make_node("LayerNormalization", ["x", "s", "b"], ["n"], name="norm", epsilon=epsilon),
+            helper.make_node("Sign", ["n"], ["sign"], name="sign"),
+            helper.make_node("Mul", ["n", "sign"], ["y"], name="size"),
+        ]
+        stored = {k: rng.uniform(0.5, 2, 16).astype(np.float32) for k in ("s", "b")}
+        graph = helper.make_graph(
+            nodes, "g", [helper.make_tensor_value_info("x", 1, [3, 16])],
+            [helper.make_tensor_value_info("y", 1, [3, 16])],
+            [numpy_helper.from_array(v, k) for k, v in stored.items()],
+        )  # fmt: skip
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+    (found,) = findings(walk(renamed(net(1.1e-5)), net(1e-5)))
+    assert (found.where.op_type, found.proven) == ("LayerNormalization", True)
+    assert "epsilon is 1.1e-05" in found.text

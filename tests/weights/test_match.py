@@ -309,3 +309,14 @@ def test_a_ledger_that_broke_is_missed(error: OnnxeqError, broke: bool) -> None:
     done: Future[JobResult] = Future()
     done.set_exception(error)
     assert weighed(done).broke is broke
+
+
+def test_permuted_rows_of_the_last_open_matrix_are_told_in_its_own_layout(nets: Any) -> None:
+    """A square matrix that is stored transposed: of both layouts the one counts in which the damage has a form."""
+    native = nets.native(2)
+    order = np.random.default_rng(8).permutation(16)
+    stored = {"m": np.ascontiguousarray(native["fc.weight"].T[order])}
+    model = nets.model_of([helper.make_node("MatMul", ["x", "m"], ["y"], name="fc")], stored, ["N", 16], "y")
+    found = only(match({"fc.weight": native["fc.weight"]}, model))
+    assert found.sure
+    assert "permuted" in found.evidence
