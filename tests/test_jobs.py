@@ -197,7 +197,7 @@ def test_the_more_urgent_goes_first(fresh_cache: Path, conv_file: Path) -> None:
 
     job = JobSpec("normalize", "first", {"opset": None}, {"model": conv_file})
     with Jobs(parallel=1, listener=listen) as jobs:
-        asked = [jobs.start(job)]
+        asked = [jobs.start(job, urgency=3)]  # at work at once, or the most urgent of those that wait
         for label, urgency in (("last", 0), ("third", 1), ("second", 2), ("after the third", 1)):
             asked.append(jobs.start(replace(job, label=label), urgency=urgency))
         for each in asked:
