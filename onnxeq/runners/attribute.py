@@ -90,7 +90,7 @@ def _held_against(
         tried.append((findings(aligned, frozenset(params["parameters"])), aligned))
         if not aligned.by_name or (len(tried[0][0]) <= 1 and all(row.proven for row in tried[0][0])):
             break  # else names may mean other things in the two files
-    rows, aligned = min(tried, key=lambda pair: (sum(not row.proven for row in pair[0]), len(pair[0])))
+    rows, aligned = min(tried, key=lambda pair: (sum(not row.proven for row in pair[0]), len(pair[0]), -pair[1].share))
     effects = [{params["outputs"].get(n, n): v for n, v in row.effect.items()} for row in rows]
     save_feeds(job.out / "effects", effects)
     return {"findings": [_record(row) for row in rows], "departures": len(aligned.departures)}
