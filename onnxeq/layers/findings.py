@@ -52,7 +52,7 @@ def findings(found: Alignment, parameters: Collection[str] = ()) -> tuple[Findin
     """
     told: list[list[Finding]] = []
     alone: list[Edit | None] = []
-    for departure in found.departures:
+    for departure in _in_their_own_right(found):
         explanation = explain(found, departure, groups_of(found, departure))
         effect = _effect(found, departure)
         rows = [_told(found, departure, edit, explanation, parameters) for edit in explanation.edits]
@@ -64,6 +64,20 @@ def findings(found: Alignment, parameters: Collection[str] = ()) -> tuple[Findin
         told[second], alone[first], alone[second] = [], None, None
     rows = [row for part in told for row in part]
     return _merged([*rows, *_exchanged(found)])
+
+
+def _in_their_own_right(found: Alignment) -> list[Departure]:
+    """The departures, without nodes that fail on a value that was put in the place of one of another shape."""
+    misshapen = {
+        d.position for d in found.departures
+        if d.own is not None and d.counterpart is not None and d.own.shape != found.values[d.value].value.shape
+    }  # fmt: skip
+
+    def consequence(departure: Departure) -> bool:
+        before = set(found.artifact.ancestors(departure.value)) - {departure.position}
+        return bool(departure.problem and misshapen & before)
+
+    return [d for d in found.departures if not consequence(d)]
 
 
 def _forked(found: Alignment, one: Finding, two: Finding, fork: int) -> Finding:
