@@ -98,6 +98,8 @@ def _cause(cause: Cause, row: Mapping[str, Any], effect: Feed, feed: int, exact:
             moved, ratio, output = size, own, name
     where = Where(**row["where"])
     alone = f"; alone it moves output '{output}' by {moved:.3g} ({ratio:.3g}x its unit)" if output else ""
+    if output and not np.isfinite(ratio):
+        alone = f"; behind it output '{output}' cannot be compared"
     return Cause(CauseKind(row["cause"]), cause.rung, ratio, where, f"{row['text']}{alone}")
 
 

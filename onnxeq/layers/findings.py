@@ -287,7 +287,7 @@ def _effect(found: Alignment, departure: Departure) -> dict[str, Array]:
     Other departures on the way are corrected by what they are off at the reference's operands.
     """
     program = found.artifact
-    if departure.own is None:
+    if departure.own is None or departure.own.shape != np.shape(found.values[departure.value].value):
         return _immeasurable(found, departure.position)
     other = {d.value: d for d in found.departures if d.value != departure.value}
     values = dict(found.values)
@@ -308,8 +308,9 @@ def _effect(found: Alignment, departure: Departure) -> dict[str, Array]:
 
 def _immeasurable(found: Alignment, position: int) -> dict[str, Array]:
     """The change of the outputs behind a node that cannot be computed."""
-    behind = [n for n in found.artifact.outputs if position in found.artifact.ancestors(n) and n in found.values]
-    return {n: np.full(np.shape(found.values[n].value) or (1,), np.inf) for n in behind}
+    behind = [n for n in found.artifact.outputs if position in found.artifact.ancestors(n)]
+    shapes = {n: np.shape(found.values[n].value) for n in behind if n in found.values}
+    return {n: np.full(shapes.get(n) or (1,), np.inf) for n in behind}
 
 
 def _corrected(found: Alignment, departure: Departure | None, entry: Entry) -> Entry:
