@@ -325,3 +325,30 @@ def test_changed_external_data_is_another_model(tmp_path: Path, conv_net: MakeCo
     data[:100] *= 3
     data.tofile(tmp_path / "m.data")
     assert onnxeq.check(tmp_path / "good.onnx", tmp_path / "m.onnx").verdict is Verdict.DIVERGENT
+
+
+def test_a_number_of_the_computation_is_the_graph_s_and_a_matrix_the_weights(tmp_path: Path) -> None:
+    """Between two ONNX files every constant is in the ledger; a power is no weight."""
+
+    def net(name: str, power: float, factor: float) -> Path:
+        rng = np.random.default_rng(0)
+        weight = rng.standard_normal((4, 4)).astype(np.float32)
+        weight[1] *= np.float32(factor)
+        nodes = [
+            helper.make_node("MatMul", ["x", "w"], ["h"], name="product"),
+            helper.make_node("Abs", ["h"], ["a"], name="size"),
+            helper.make_node("Pow", ["a", "p"], ["y"], name="power"),
+        ]
+        stored = {"w": weight, "p": np.float32(power)}
+        graph = helper.make_graph(
+            nodes, "g", [helper.make_tensor_value_info("x", 1, ["N", 4])],
+            [helper.make_tensor_value_info("y", 1, ["N", 4])],
+            [numpy_helper.from_array(np.asarray(v), k) for k, v in stored.items()],
+        )  # fmt: skip
+        path = tmp_path / name
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+        return path
+
+    right = net("right.onnx", 2.0, 1.0)
+    causes = onnxeq.check(right, net("wrong.onnx", 2.01, 1.01)).causes
+    assert {(c.where.node, c.cause.value) for c in causes} == {("power", "graph"), ("product", "weights")}

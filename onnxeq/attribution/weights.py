@@ -184,7 +184,30 @@ def locate(_jobs: Jobs, found: Evidence, cause: Cause, _units: Units) -> tuple[C
     entries = weighing.faults(weighed.ledger, ladder.Rules(), confirmed=_confirmed(found))
     if cause.rung == "weights":
         return () if entries else (cause,)
-    return tuple(cause_of(entry, weighed.back.get(entry.initializer), cause.rung) for entry in entries)
+    told = [cause_of(entry, weighed.back.get(entry.initializer), cause.rung) for entry in entries]
+    if found.source_runs is not None:  # an ONNX file's constants are not all weights
+        numbers = _numbers(found)
+        told = [replace(c, cause=CauseKind.GRAPH) if c.where.initializer in numbers else c for c in told]
+    return tuple(told)
+
+
+_ARITHMETIC = frozenset(
+    "Add Sub Mul Div Pow Min Max Clip Mod Where Equal Less Greater LessOrEqual GreaterOrEqual".split()
+)
+
+
+def _numbers(found: Evidence) -> frozenset[str]:
+    """Constants of one element that the artifact only computes with: a scale, a power, a limit."""
+    from onnxeq.graph.files import read
+    from onnxeq.graph.tensors import all_graphs
+
+    graphs = list(all_graphs(read(found.artifact.path).graph))
+    single = {t.name for g in graphs for t in g.initializer if math.prod(t.dims) == 1}
+    single |= {n.output[0] for g in graphs for n in g.node if n.op_type == "Constant"
+               for a in n.attribute if not a.HasField("t") or math.prod(a.t.dims) == 1}  # fmt: skip
+    return frozenset(
+        name for name in single if all(n.op_type in _ARITHMETIC for g in graphs for n in g.node if name in n.input)
+    )
 
 
 def _confirmed(found: Evidence) -> bool:
