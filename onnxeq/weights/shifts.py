@@ -19,7 +19,7 @@ from onnxeq.weights.folding import EPSILONS, fit_norm
 from onnxeq.weights.inventory import LINEAR, Stored
 from onnxeq.weights.recipes import Norm, factors, folded_shifts, shift_magnitude
 from onnxeq.weights.types import Relation
-from onnxeq.weights.verdicts import Fold, judge
+from onnxeq.weights.verdicts import Fold, judge, trembles
 
 __all__ = ["biases", "match_shifts"]
 
@@ -119,7 +119,7 @@ def _beside(book: Book, stored: Stored, folded: Folded, recipe: str) -> None:
         said = f"holds what belongs to {other}{where}{shared}, not what {best.natives[0]} gives"
         book.held.update(n for n in (other,) if n in book.native)
     book.miss(stored, best.natives, Relation.FOLDED, best.text, best.fold.expected, wrong=best.fold.wrong, said=said,
-              sure=other is not None or best.fold.wrong.mean() <= _NEAR)  # fmt: skip
+              sure=other is not None or best.fold.wrong.mean() <= _NEAR or _trembles(stored, best))  # fmt: skip
 
 
 def _belongs(stored: Stored, owner: _Owner) -> bool:
@@ -129,6 +129,10 @@ def _belongs(stored: Stored, owner: _Owner) -> bool:
     actual, expected = (x.reshape(-1).astype(np.float64) for x in (stored.array, owner.fold.expected))
     more = actual - expected
     return bool(np.ptp(more) > 1e-5 * np.abs(more).max())  # x + 3 behind it, say, was folded as well
+
+
+def _trembles(stored: Stored, owner: _Owner) -> bool:
+    return trembles(stored.array.reshape(-1), owner.fold.expected)
 
 
 def _weight_of(book: Book, folded: Folded) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnxeq.types import Array
 from onnxeq.weights.digest import bits
 
-__all__ = ["Fold", "consensus", "judge"]
+__all__ = ["Fold", "consensus", "judge", "trembles"]
 
 STEPS = 8.0
 """Half units in the last place of the terms' magnitude that a float32 fold may be away, besides the stored value's own
@@ -163,6 +163,30 @@ def consensus(actual: Array, rows: Array, factor: NDArray[np.float64]) -> tuple[
         if not len(left):
             break
     return product, chosen
+
+
+_LITTLE = 2.0**-8
+"""Relative: what an element may be off and still be the same number; rounding to bfloat16 makes half of that."""
+
+_OWN = 0.25
+"""Spread of the elements' differences, relative to the largest, from which on they have none in common. Elements that
+are off by so many ulp each spread by about 0.5, since an ulp is between 2^-24 and 2^-23 of its number."""
+
+_FEWEST = 4
+"""Elements that can show it."""
+
+
+def trembles(actual: Array, expected: Array) -> bool:
+    """Whether all elements are off by a little, and each by its own.
+
+    A constant that was merged with something is off by far more, or by one factor or addend throughout.
+    """
+    a, b = (x.astype(np.float64).reshape(-1) for x in (actual, expected))
+    off = a - b
+    if a.size < _FEWEST or not (np.isfinite(off).all() and (np.abs(off) <= _LITTLE * np.abs(b)).all() and off.any()):
+        return False
+    factor = off[b != 0] / b[b != 0]
+    return bool(min(np.ptp(off) / np.abs(off).max(), np.ptp(factor) / np.abs(factor).max()) > _OWN)
 
 
 def _ordered(recipes: Iterable[tuple[str, Array]], first: str) -> Iterator[tuple[str, Array]]:

@@ -258,8 +258,9 @@ def test_a_bias_that_trembles_is_sure_and_one_that_was_merged_is_not(nets: Any) 
     changes = {"ulp": _trembling(bias, 8), "factor": bias * np.float32(0.99999), "addend": bias + np.float32(1e-3)}
     sure = {}
     for name, value in changes.items():
-        model = nets.folded(native, lambda w, value=value: w.__setitem__("fc.bias", value))
-        sure[name] = [e.sure for e in match(native, model).faults if e.initializer == "fc.bias"]
+        new = {"fc.bias": "merged"}
+        model = nets.folded(native, lambda w, value=value: w.__setitem__("fc.bias", value), rename=new)
+        sure[name] = [e.sure for e in match(native, model).faults if e.initializer == "merged"]
     assert sure["ulp"] == [True]
     assert True not in sure["factor"] + sure["addend"]
 
@@ -320,3 +321,17 @@ def test_permuted_rows_of_the_last_open_matrix_are_told_in_its_own_layout(nets: 
     found = only(match({"fc.weight": native["fc.weight"]}, model))
     assert found.sure
     assert "permuted" in found.evidence
+
+
+def test_a_named_bias_with_an_addend_and_a_folded_one_that_trembles_are_sure(nets: Any) -> None:
+    """Outputs need not show them (a normalisation may follow): names and the elements' own differences tell enough."""
+    native = nets.native(5)
+
+    def edit(w: Weights) -> None:
+        w["fc.bias"] += np.float32(1e-3)
+        w["conv1.bias"] = _trembling(w["conv1.bias"], 100)
+
+    found = {e.initializer: e for e in match(native, nets.folded(native, edit)).faults}
+    assert set(found) == {"fc.bias", "conv1.bias"}
+    assert all(e.sure for e in found.values())
+    assert "is shifted by 0.00" in found["fc.bias"].evidence
