@@ -130,6 +130,8 @@ def _reading(book: Book) -> None:
             continue
         if any(_lives_elsewhere(book, stored, n) for n in entry.natives):
             continue
+        if all(r.op_type in ("Shape", "Size") for r in stored.readers):
+            continue  # no branch that computes with it: its size is asked for, and not even that is used
         reader = stored.readers[0]
         said = (
             f"initializer '{stored.name}' of {entry.natives[0]} is read by {reader.op_type} {reader.node} only, which"

@@ -335,3 +335,17 @@ def test_a_named_bias_with_an_addend_and_a_folded_one_that_trembles_are_sure(net
     assert set(found) == {"fc.bias", "conv1.bias"}
     assert all(e.sure for e in found.values())
     assert "is shifted by 0.00" in found["fc.bias"].evidence
+
+
+def test_a_weight_of_which_only_the_size_is_asked_for_is_no_lost_branch(nets: Any) -> None:
+    """Exporters leave such nodes behind; one that computes with the weight and reaches no output is told."""
+    native = nets.native(6)
+    for kind, faults in (("Shape", []), ("Relu", ["spare"])):
+        stored = {"fc.weight": native["fc.weight"], "spare": native["head.weight"]}
+        nodes = [
+            helper.make_node("Gemm", ["x", "fc.weight"], ["y"], name="fc", transB=1),
+            helper.make_node(kind, ["spare"], ["unused"], name="left"),
+        ]
+        model = nets.model_of(nodes, stored, ["N", 16], "y")
+        source = {k: native[k] for k in ("fc.weight", "head.weight")}
+        assert [e.initializer for e in match(source, model).faults] == faults
