@@ -109,13 +109,19 @@ class ArtifactRuns:
             {kind: unit for kind in KINDS if (unit := self._trace("referee/f64", kind))},
         )
 
-    def reduced_units(self, jobs: Jobs) -> Units:
-        """The units, with those of every reduced precision, which are measured now if they were not."""
+    def start_reduced(self, jobs: Jobs) -> Future[JobResult] | None:
+        """Begins to measure what every reduced precision does; ``None`` where that is known, or cannot be."""
         units = self.units()
         if units.missing or set(units.reduced) == set(KINDS):
-            return units
+            return None
         params = {**self.question.params, "reduced": list(KINDS)}
-        asked = jobs.start(replace(self.question, label="precision", params=params, threads=0))
+        return jobs.start(replace(self.question, label="precision", params=params, threads=0))
+
+    def reduced_units(self, asked: Future[JobResult] | None) -> Units:
+        """The units, with those of every reduced precision, that :meth:`start_reduced` has begun to measure."""
+        units = self.units()
+        if asked is None:
+            return units
         measured = replace(self, outcomes={**self.outcomes, "referee/f64": _outcome(asked)})
         return replace(units, reduced=measured.units().reduced)
 

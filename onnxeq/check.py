@@ -32,7 +32,7 @@ from onnxeq.ladder import Execution, RungPlan
 from onnxeq.ledger import weights_only as ledger_of_weights
 from onnxeq.providers import Provider, choose_providers
 from onnxeq.runtimes import Runtime, choose_runner
-from onnxeq.sides import Artifact, NativeSide, Request
+from onnxeq.sides import BOTH_FORMS, Artifact, NativeSide, Request
 from onnxeq.sizes import free_axes, other_sizes
 from onnxeq.types import ExportForm, Feed, ModelRef, Report, TensorSpec
 from onnxeq.zoo import converter_for
@@ -150,7 +150,7 @@ def _from_framework(
     inputs = _paired(native.inputs, artifact, names)
     pairs, plain_pairs, notes = judged.pair(outputs)
     runs = started.finish(pairs, plain_pairs)
-    again = None if brought is None else lambda: _ledger(native, artifact.path, native.exported((_UNFOLDED,))[0].path)
+    again = None if brought is None else lambda: _ledger(native, artifact.path, native.exported(BOTH_FORMS)[1].path)
     weighed = weighing.weighed(weigh(), again)
     executions = _native_executions(ran) | runs.executions()
     plain_run = executions.get("referee/f64 unfolded")
@@ -181,9 +181,6 @@ def _from_framework(
         ledger=weighed,
         sizes=None if brought is None else _other_sizes(jobs, request, native.feeds, inputs),
     )
-
-
-_UNFOLDED = ExportForm.UNFOLDED
 
 
 def _ledger(native: NativeSide, artifact: Path, reference: Path | None) -> Future[JobResult]:

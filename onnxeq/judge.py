@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,12 +34,15 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
     rungs = _with_sums_excused(jobs, found, rungs)
     steady = stability.settle(jobs, found, rungs, units)
     sized = shapes.settle(jobs, found, rungs) if stop is None else shapes.stopped(whole, stop)
-    found, rungs = attribution.weights.with_ledger(jobs, found, [*steady.rungs, *sized.rungs], units, rules)
+    rungs = [*steady.rungs, *sized.rungs]
+    # Measured beside the export that the ledger may ask for: both take seconds, and most faults want both.
+    asked = found.runs.start_reduced(jobs) if _unexplained(rungs) else None
+    found, rungs = attribution.weights.with_ledger(jobs, found, rungs, units, rules)
     rungs = unrounded.sharpened(jobs, found, rungs, units, rules)
-    if any(r.status is Status.FAIL and not r.reason and r.name not in ("stability", "ledger") for r in rungs):
+    if _unexplained(rungs):
         if any(r.status is Status.FAIL and r.name in ("kernels", "optimizer", "provider") for r in rungs):
             jobs.expect([("isolate", 0)])
-        units = found.runs.reduced_units(jobs)
+        units = found.runs.reduced_units(asked or found.runs.start_reduced(jobs))
     reference = found.executions[found.reference].trace
     as_deployed = found.runs.runtime.deployed
     deployed = found.executions[as_deployed].trace or found.executions[found.runs.runtime.plain].trace
@@ -100,6 +104,11 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
 
 _LEDGER = RungPlan("ledger", "native weights", "initializers", asked=False)
 """Native weights that cannot be had leave the verdict to the outputs; a ledger that broke does not."""
+
+
+def _unexplained(rungs: Sequence[Rung]) -> bool:
+    """Whether a rung broke by an error whose size may tell of a reduced precision."""
+    return any(r.status is Status.FAIL and not r.reason and r.name not in ("stability", "ledger") for r in rungs)
 
 
 def _with_sums_excused(jobs: Jobs, found: Evidence, rungs: list[Rung]) -> list[Rung]:

@@ -119,6 +119,10 @@ class Artifact:
     info: ModelInfo
 
 
+BOTH_FORMS = (ExportForm.DEPLOYED, ExportForm.UNFOLDED)
+"""What an artifact that was brought is held against: asked for in one go, since capturing the model takes longest."""
+
+
 @dataclass(frozen=True)
 class NativeSide:
     """A framework's model, loaded and exported, and how it is to be run.

@@ -22,7 +22,7 @@ from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.ladder import LIMITS, Units
 from onnxeq.measure import compare
 from onnxeq.referee.plan import node_label
-from onnxeq.sides import reads_of, store_feeds
+from onnxeq.sides import BOTH_FORMS, reads_of, store_feeds
 from onnxeq.types import Cause, CauseKind, ExportForm, Feed, Where
 
 __all__ = ["locate", "locate_interface", "proven"]
@@ -121,7 +121,7 @@ def _references(found: Evidence, cause: Cause) -> tuple[list[_Reference], Sequen
     if native is None or (cause.rung == "graph" and not brought):
         return [], (), ()
     exports = [native.export(ExportForm.UNFOLDED)] if not brought else [
-        *native.exported((ExportForm.DEPLOYED, ExportForm.UNFOLDED))
+        *native.exported(BOTH_FORMS)
     ]  # fmt: skip
     exact = found.executions["native/f64"].trace
     outputs = list(exact[0]) if exact else []
