@@ -80,7 +80,7 @@ def _not_a_model(path: Path, data: bytes) -> UnusableModel:
     except UnicodeDecodeError:
         text = ""
     if text and all(c.isprintable() or c in "\r\n\t" for c in text):
-        return UnusableModel(f"{path}: is text, not an ONNX file")
+        return UnusableModel(f"{path}: is text, not an ONNX file", hint=_AGAIN)
     return UnusableModel(f"{path}: holds no ONNX model (truncated, or another kind of file)", hint=_AGAIN)
 
 
