@@ -24,10 +24,14 @@ __all__ = [
     "Export",
     "ExportForm",
     "Feed",
+    "Layer",
+    "LayerError",
     "ModelRef",
     "OutputSummary",
     "Precision",
+    "PairedBy",
     "Report",
+    "Role",
     "Rung",
     "Signature",
     "Status",
@@ -271,6 +275,91 @@ class Coverage:
     weights_total: int
 
 
+class PairedBy(enum.StrEnum):
+    """How it is known that a value of one execution is a value of the other, the surest first."""
+
+    STRUCTURE = "structure"
+    """Computed from paired values by the same operators with the same attributes and constants."""
+    NAME = "name"
+    """Both sides call it the same, or the exporter notes what it was, and nothing speaks against it."""
+    VALUE = "value"
+    """The numbers are the same, and no other value of that kind has them."""
+    CONTEXT = "context"
+    """What it is made from, or what is made from it, is paired, and nothing else fits between."""
+
+
+class Role(enum.StrEnum):
+    """What a layer does to the error."""
+
+    CREATES = "creates"
+    """Its own error, with nothing passed on to it, is more than rounding."""
+    AMPLIFIES = "amplifies"
+    """It makes a passed-on error much larger, relative to its values, and adds none of its own."""
+    PASSES = "passes"
+    """What comes out differs by more than rounding, because what came in does."""
+    QUIET = "quiet"
+    """What comes out differs by rounding only."""
+    UNKNOWN = "unknown"
+    """Its value exists on one side only, or could not be computed."""
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """An error of one value, in its own unit and in noise units; see :func:`onnxeq.measure.compare`."""
+
+    max_abs: float
+    noise: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One value that two executions have in common, with the node that makes it.
+
+    Attributes:
+        index: Position of the node in the order of the judged graph.
+        node: Its label there.
+        op_type: Its operator.
+        value: The value's name there.
+        native: The source's layer, ``layer1.0.conv2``; empty where it has none.
+        source_value: The value's name on the source's side; empty when it has none there.
+        region: Labels of further nodes that were judged together with it, since the values between exist on one side
+            only: a folded BatchNormalization, a fused kernel.
+        paired_by: How the two were found to be the same; ``None`` when they were not.
+        confidence: From 0 to 1, that they are.
+        dtype: numpy's name of the element type.
+        shape: Of the value.
+        propagated: How far the two sides are apart as they ran, in the noise that rounding has made up to here.
+        local: How far the target's layer, fed with the source's inputs, is from the source's result, in the rounding
+            noise of this layer alone.
+        source_ratio: Part of the local error that is the source's: its result against the judged graph in float64 on
+            the source's inputs.
+        target_ratio: The same of the target, on the target's inputs.
+        role: What the layer does to the error.
+        condition: By how much the relative error grows from the worst input to the result; NaN when nothing came in.
+        note: What else a reader must know (a flip beside a tie, a value on one side only).
+    """
+
+    index: int
+    node: str
+    op_type: str
+    value: str
+    native: str
+    source_value: str
+    region: tuple[str, ...]
+    paired_by: PairedBy | None
+    confidence: float
+    dtype: str
+    shape: tuple[int, ...]
+    propagated: LayerError
+    local: LayerError
+    source_ratio: float
+    target_ratio: float
+    role: Role
+    condition: float
+    note: str = ""
+
+
 @dataclass(frozen=True)
 class Report:
     """The verdict of one check, with its evidence. Rendering is elsewhere (``onnxeq.report``).
@@ -286,6 +375,7 @@ class Report:
         coverage: How much was looked at.
         notes: What a reader must know besides (a baked-in batch, outputs paired by value).
         timings: Wall seconds and peak bytes of each job.
+        layers: What :func:`onnxeq.diff` found, layer by layer, in the order of the judged graph.
         ledger: The counts of the weights ledger, and its entries that are not plainly right.
     """
 
@@ -299,7 +389,7 @@ class Report:
     coverage: Coverage
     notes: tuple[str, ...] = ()
     timings: tuple[Mapping[str, Any], ...] = ()
-    layers: tuple[Mapping[str, Any], ...] = field(default=())
+    layers: tuple[Layer, ...] = ()
     ledger: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -30,7 +30,7 @@ def to_document(report: Report) -> dict[str, Any]:
     document["coverage"] = dataclasses.asdict(report.coverage)
     document["notes"] = list(report.notes)
     document["timings"] = [dict(row) for row in report.timings]
-    document["layers"] = [dict(row) for row in report.layers]
+    document["layers"] = [dataclasses.asdict(layer) for layer in report.layers]
     document["ledger"] = dict(report.ledger)
     plain: dict[str, Any] = _plain(document)
     return plain
