@@ -18,7 +18,7 @@ import numpy as np
 
 from onnxeq.types import Array, Feed
 
-__all__ = ["dtype_name", "dtype_of", "feeds_digest", "load_feeds", "save_feeds"]
+__all__ = ["dtype_name", "dtype_of", "feeds_digest", "load_array", "load_feeds", "save_array", "save_feeds"]
 
 _INDEX = "index.json"
 _RAW = {1: np.uint8, 2: np.uint16}
@@ -37,6 +37,26 @@ def dtype_name(array: Array) -> str:
     return "string" if array.dtype.kind in "OUST" else array.dtype.name
 
 
+def save_array(path: Path, array: Array) -> str:
+    """Writes one ``.npy`` and says the logical element type, which :func:`load_array` must be told."""
+    value = np.asarray(array)
+    kind = dtype_name(value)
+    if kind == "string":
+        value = value.astype(np.str_)
+    elif value.dtype.kind == "V" or kind not in np.sctypeDict:
+        value = value.view(_RAW[value.dtype.itemsize])
+    np.save(path, value, allow_pickle=False)
+    return kind
+
+
+def load_array(path: Path, kind: str) -> Array:
+    """The array that :func:`save_array` wrote, read now."""
+    value: Array = np.load(path, allow_pickle=False)
+    if kind == "string":
+        return value.astype(object)
+    return value if value.dtype.name == kind else value.view(dtype_of(kind))
+
+
 def save_feeds(folder: Path, feeds: Sequence[Feed]) -> None:
     """Writes ``feeds`` into ``folder``; the index comes last."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,13 +64,7 @@ def save_feeds(folder: Path, feeds: Sequence[Feed]) -> None:
     for i, feed in enumerate(feeds):
         rows = []
         for j, (name, array) in enumerate(feed.items()):
-            value = np.asarray(array)
-            kind = dtype_name(value)
-            if kind == "string":
-                value = value.astype(np.str_)
-            elif value.dtype.kind == "V" or kind not in np.sctypeDict:
-                value = value.view(_RAW[value.dtype.itemsize])
-            np.save(folder / f"{i}-{j}.npy", value, allow_pickle=False)
+            kind = save_array(folder / f"{i}-{j}.npy", array)
             rows.append({"name": name, "dtype": kind, "file": f"{i}-{j}.npy"})
         index.append(rows)
     (folder / _INDEX).write_text(json.dumps(index))
@@ -62,13 +76,7 @@ def load_feeds(folder: Path) -> list[dict[str, Array]]:
     for rows in json.loads((folder / _INDEX).read_text()):
         feed: dict[str, Array] = {}
         for row in rows:
-            value = np.load(folder / row["file"], allow_pickle=False)
-            kind = row["dtype"]
-            if kind == "string":
-                value = value.astype(object)
-            elif value.dtype.name != kind:
-                value = value.view(dtype_of(kind))
-            feed[row["name"]] = value
+            feed[row["name"]] = load_array(folder / row["file"], row["dtype"])
         feeds.append(feed)
     return feeds
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxeq.arrays import dtype_name, dtype_of
+from onnxeq.arrays import dtype_name, load_array, save_array
 from onnxeq.protocols import NativeValue
 from onnxeq.types import Array
 
@@ -60,8 +60,7 @@ class NativeValues:
             KeyError: There is none of that name.
         """
         row = self.rows[name]
-        value: Array = np.load(self.folder / row.file, allow_pickle=False)
-        return value if value.dtype.name == row.dtype else value.view(dtype_of(row.dtype))
+        return load_array(self.folder / row.file, row.dtype)
 
 
 def store(folder: Path, values: Iterable[NativeValue]) -> int:
@@ -69,12 +68,10 @@ def store(folder: Path, values: Iterable[NativeValue]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for place, value in enumerate(values):
-        array, kind = np.asarray(value.array), dtype_name(np.asarray(value.array))
-        if kind == "string":
+        array = np.asarray(value.array)
+        if dtype_name(array) == "string":
             continue  # text is nothing to compute with
-        if array.dtype.kind == "V" or kind not in np.sctypeDict:
-            array = array.view({1: np.uint8, 2: np.uint16}[array.dtype.itemsize])
-        np.save(folder / f"{place}.npy", array, allow_pickle=False)
+        kind = save_array(folder / f"{place}.npy", array)
         row = StoredValue(
             value.name,
             value.op,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from onnxeq.referee import Executor, NodeInfo, Value
     from onnxeq.types import Feed
 
-__all__ = ["SUSPECT", "LocalError", "local_errors"]
+__all__ = ["SUSPECT", "LocalError", "local_errors", "unit_of"]
 
 Real: TypeAlias = "NDArray[np.float64]"
 
@@ -140,7 +140,7 @@ class _Forced:
                     self._computed.add(name)
                 continue
             if direct and info.node.op_type not in _RECURRENT:
-                unit = _unit(info, inputs, outputs[position], position)
+                unit = unit_of(info, inputs, outputs[position], position)
                 self.found.append(_judge(name, position, info, inputs, outputs[position], self._theirs[name], unit))
             else:
                 kept = () if info.composite else tuple(inputs)
@@ -193,23 +193,30 @@ def _movement(exact: Value, moved: Value) -> Any:
         return np.nan_to_num(np.square((moved - exact) / AMPLITUDE), posinf=0.0)
 
 
-def _unit(info: NodeInfo, inputs: Sequence[Value], exact: Value, position: int) -> Value:
+def unit_of(info: NodeInfo, inputs: Sequence[Value], exact: Value, position: int) -> Value:
     """The rounding noise of one operator's result; zero where nothing rounds."""
     if not isinstance(exact, np.ndarray):
         return None
     if exact.dtype != np.float64 or not is_rounded(info) or not exact.size:
         return np.zeros(exact.shape)
     u = UNIT_ROUNDOFF.get(info.dtypes[position], 2.0**-24)
+    size = _size(info, inputs, exact)
+    if not np.isfinite(size).all():  # what came in broken must not spoil the unit of everything else
+        size = np.nan_to_num(_size(info, [_numbers(v) for v in inputs], exact), nan=0.0, posinf=0.0)
+    return np.broadcast_to(size * u, exact.shape)
+
+
+def _size(info: NodeInfo, inputs: Sequence[Value], exact: Real) -> Real:
+    """The same in units of the type's roundoff."""
     try:
         with np.errstate(all="ignore"):
-            size = total(size_of(info.node.op_type, info, [_numbers(v) for v in inputs], exact), exact) * u
+            return total(size_of(info.node.op_type, info, inputs, exact), exact)
     except (ValueError, IndexError, TypeError, AttributeError):  # a rule that does not fit this output of the node
-        size = np.abs(exact) * u
-    return np.nan_to_num(np.broadcast_to(size, exact.shape), nan=0.0, posinf=0.0)
+        return np.abs(exact)
 
 
 def _numbers(value: Value) -> Value:
-    """An operand with zeros where it is no number: what came in broken must not spoil the unit of everything else."""
+    """An operand with zeros where it is no number."""
     if not _is_real(value) or np.isfinite(value).all():
         return value
     return np.where(np.isfinite(value), value, 0.0)

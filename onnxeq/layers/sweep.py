@@ -1,0 +1,358 @@
+"""Two executions held against each other node by node, in one pass: what each layer adds, and what it is handed.
+
+The judged graph runs once in float64, fed with the *source's* values: after each node the source's own value takes the
+place of what was computed, wherever it is known. Beside it run, node by node, the same graph fed with the *target's*
+values, and a copy that rounding has moved. So three things are known of every value:
+
+- how far the two executions are apart as they ran, in the noise that rounding has made up to there (*propagated*);
+- how far each is from what the node makes of its own inputs, in the rounding noise of this node (*local*): what came in
+  is on both sides;
+- by how much the node alone makes a relative error grow (its *condition*).
+
+What lies between two known values is judged as one *region*: a folded BatchNormalization on the source's side, a fused
+kernel on the target's. A value is forgotten right after its last reader, so the pass needs no more memory than a run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import numpy as np
+
+from onnxeq.errors import OnnxeqError
+from onnxeq.layers.decisions import JUMPS, explained
+from onnxeq.layers.gauge import Gauged, gauge, spread
+from onnxeq.layers.local import SUSPECT, unit_of
+from onnxeq.measure import Measure
+from onnxeq.noise import UNIT_ROUNDOFF, RoundingNoise
+from onnxeq.referee.again import compute_again
+from onnxeq.referee.elements import lift
+from onnxeq.referee.plan import captured_by, node_label
+from onnxeq.rounding import is_rounded
+
+if TYPE_CHECKING:
+    import onnx
+    from numpy.typing import NDArray
+
+    from onnxeq.referee import Executor, NodeInfo, Value
+    from onnxeq.types import Array, Feed
+
+__all__ = ["Found", "Values", "sweep"]
+
+Real: TypeAlias = "NDArray[np.float64]"
+
+_DISCRETE_DRAWS = 3
+"""Copies that rounding moves where results may jump: an element near a tie flips in about half of them. Elsewhere one
+is enough, since a unit is taken over many elements."""
+
+
+class Values(Protocol):
+    """The values of an execution under the names of the judged graph, read one at a time."""
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is one."""
+
+    def array(self, name: str) -> Array:
+        """The value."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the pass has seen at one value.
+
+    Attributes:
+        value: Its name in the judged graph.
+        node: The node that makes it.
+        dtype: Its declared element type.
+        shape: Its shape.
+        known: Whether the source and whether the target has it.
+        propagated: The target's against the source's; see :class:`onnxeq.measure.Measure`.
+        local: The target's layer on the source's inputs, against the source's.
+        source: The source's against the graph on the source's inputs.
+        target: The target's against the graph on the target's inputs.
+        regions: Nodes that were judged together with it, on the source's and on the target's side.
+        condition: Relative error of the result by that of the worst input; NaN when nothing came in.
+        note: A flip beside a tie, a value that could not be computed.
+    """
+
+    value: str
+    node: onnx.NodeProto
+    dtype: str
+    shape: tuple[int, ...]
+    known: tuple[bool, bool]
+    propagated: Measure
+    local: Measure
+    source: Measure
+    target: Measure
+    regions: tuple[tuple[str, ...], tuple[str, ...]]
+    condition: float
+    note: str = ""
+
+
+def sweep(
+    executor: Executor, graph: onnx.GraphProto, feed: Feed, source: Values, target: Values, seed: int
+) -> list[Found]:
+    """Every value that either side has, in the order in which the graph computes them.
+
+    Args:
+        executor: The referee of the judged graph.
+        graph: The judged graph.
+        feed: Its inputs.
+        source: The values of the execution that is taken as given.
+        target: Those of the one that is judged.
+        seed: Of the draws.
+
+    Raises:
+        onnxeq.errors.OnnxeqError: The graph fails on these inputs.
+    """
+    hook = _Sweep(graph, source, target, seed)
+    executor.run(feed, hook=hook)
+    return hook.found
+
+
+@dataclass
+class _Chain:
+    """A run of the graph on one side's values.
+
+    Attributes:
+        values: Value by name, as long as somebody reads it; the main run keeps its own.
+        moved: Draws of a value that was computed inside of a region.
+        region: Labels of the nodes inside of the region that such a value belongs to.
+    """
+
+    values: dict[str, Value] = field(default_factory=dict)
+    moved: dict[str, list[Value]] = field(default_factory=dict)
+    region: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def forget(self, name: str) -> None:
+        for held in (self.values, self.moved, self.region):
+            held.pop(name, None)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One side at one value.
+
+    Attributes:
+        exact: What the node makes of the side's inputs; ``None`` where the referee cannot tell.
+        held: What the side has; ``None`` where it has none.
+        unit: The rounding noise of what lies between the value and the nearest known ones.
+        region: The nodes there besides its own.
+    """
+
+    exact: Value
+    held: Value
+    unit: Value = None
+    region: tuple[str, ...] = ()
+
+
+class _Sweep:
+    """The hook that does it; see the module."""
+
+    def __init__(self, graph: onnx.GraphProto, source: Values, target: Values, seed: int) -> None:
+        self._given = (source, target)
+        self._chains = (_Chain(), _Chain())
+        draws = _DISCRETE_DRAWS if any(_jumps(node) for node in graph.node) else 1
+        self._noise = [RoundingNoise(seed * 1000 + draw) for draw in range(draws)]
+        self._drift: dict[str, list[Value]] = {}  # moved by rounding from the start on, anchored at the source's values
+        self._relative: dict[str, float] = {}
+        self._readers = _reader_counts(graph)
+        self.found: list[Found] = []
+
+    def constant(self, _name: str, value: Real, _dtype: str) -> Real:
+        return value
+
+    def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
+        if info.path:
+            return outputs
+        reads = {n for n in (*info.node.input, *captured_by(info.node)) if n}
+        theirs = [self._chains[1].values.get(n, v) for n, v in zip(info.node.input, inputs, strict=False)]
+        made = outputs if _same(theirs, inputs) else None if info.composite else _computed(info, theirs)
+        drifted = [self._drifted(info, draw, inputs, outputs) for draw in range(len(self._noise))]
+        given = list(outputs)
+        for position, name in enumerate(info.node.output):
+            if not name or position >= len(outputs):
+                continue
+            exact = outputs[position], None if made is None or position >= len(made) else made[position]
+            held = [lift(side.array(name)) if name in side else None for side in self._given]
+            ours = self._side(0, info, inputs, position, exact[0], held[0])
+            other = self._side(1, info, theirs, position, exact[1], held[1])
+            given[position] = outputs[position]
+            if ours.held is not None and np.shape(ours.held) == np.shape(outputs[position]):
+                given[position] = ours.held
+            drift = [_shifted(given[position], outputs[position], d[position]) for d in drifted]
+            if ours.held is not None or other.held is not None:
+                self._note(info, position, (list(inputs), theirs), (ours, other), drift)
+            self._drift[name] = drift
+        for name in reads:
+            self._readers[name] -= 1
+            if self._readers[name] <= 0:
+                for chain in self._chains:
+                    chain.forget(name)
+                self._drift.pop(name, None)
+        return given
+
+    def _drifted(self, info: NodeInfo, draw: int, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
+        """The node's results for inputs that rounding has moved from the start on, and its own rounding."""
+        given = [self._drift[n][draw] if n in self._drift else v for n, v in zip(info.node.input, inputs, strict=False)]
+        moved = outputs if _same(given, inputs) or info.composite else _computed(info, given)
+        return self._rounded(draw, info, given, outputs if moved is None else moved, outputs)
+
+    def _rounded(
+        self, draw: int, info: NodeInfo, inputs: Sequence[Value], outputs: Sequence[Value], shared: Sequence[Value]
+    ) -> list[Value]:
+        """Results moved by the node's own rounding; those that are somebody else's are copied first."""
+        if not is_rounded(info):
+            return list(outputs)
+        copies = [v.copy() if isinstance(v, np.ndarray) and any(v is o for o in shared) else v for v in outputs]
+        return self._noise[draw].node(info, inputs, copies)
+
+    def _side(
+        self, index: int, info: NodeInfo, inputs: Sequence[Value], position: int, exact: Value, held: Value
+    ) -> _Side:
+        """What is known of a value on one side; remembers for its readers what they go on with."""
+        chain, name = self._chains[index], info.node.output[position]
+        if index == 1:
+            chain.values[name] = exact if held is None else held
+        if exact is None:
+            return _Side(exact, held)
+        inside = [n for n in info.node.input if n in chain.moved]
+        region = tuple(dict.fromkeys(r for n in inside for r in chain.region[n]))
+        if held is not None and not inside and not _needs_draws(info):
+            return _Side(exact, held, unit_of(info, inputs, exact, position) if is_rounded(info) else None)
+        variants = []
+        for draw in range(len(self._noise)):
+            given = [chain.moved[n][draw] if n in inside else v for n, v in zip(info.node.input, inputs, strict=False)]
+            moved = _computed(info, given) if inside and not info.composite else None
+            results: list[Value] = [None] * len(info.node.output)
+            results[position] = exact if moved is None else moved[position]
+            variants.append(self._rounded(draw, info, given, results, [exact])[position])
+        if held is None:
+            chain.moved[name], chain.region[name] = variants, (*region, node_label(info.node))
+            return _Side(exact, None, None, region)
+        return _Side(exact, held, spread(exact, variants), region)
+
+    def _note(
+        self, info: NodeInfo, position: int, inputs: tuple[Sequence[Value], Sequence[Value]],
+        sides: tuple[_Side, _Side], drift: Sequence[Value],
+    ) -> None:  # fmt: skip
+        """Judges one value."""
+        step = UNIT_ROUNDOFF.get(info.dtypes[position] if position < len(info.dtypes) else "", 2.0**-24)
+        ours, theirs = sides
+        propagated, local = Gauged(), Measure()
+        both = ours.held is not None and theirs.held is not None
+        if both:
+            propagated = gauge(ours.held, theirs.held, None, step, draws=drift)
+            local = _combined(ours, theirs, step)
+        alone = [Measure(), Measure()]
+        if not both or local.ratio > _LOOKED_AT or local.problem:
+            alone = [_judged(info, i, position, side, step) for i, side in zip(inputs, sides, strict=True)]
+            local = _told_apart(local, alone, both=both)
+        name = info.node.output[position]
+        held = ours.held if ours.held is not None else theirs.held
+        note = next((m.note for m in (local, *alone, propagated.measure) if m.note), "")
+        known = (ours.held is not None, theirs.held is not None)
+        self.found.append(
+            Found(
+                name,
+                info.node,
+                info.dtypes[position] if position < len(info.dtypes) else "",
+                tuple(int(d) for d in np.shape(held)),
+                known,
+                propagated.measure,
+                local,
+                alone[0],
+                alone[1],
+                (ours.region, theirs.region),
+                self._condition(info, name, propagated),
+                note,
+            )
+        )
+
+    def _condition(self, info: NodeInfo, name: str, found: Gauged) -> float:
+        """Relative error of the result by that of the worst input; also notes it for those who read the result."""
+        came = max((self._relative.get(n, 0.0) for n in info.node.input), default=0.0)
+        if not (math.isfinite(found.error) and found.scale > 0):
+            self._relative[name] = came
+            return math.nan
+        own = self._relative[name] = found.error / found.scale
+        return own / came if came > 0 else math.nan
+
+
+_LOOKED_AT = 1.0
+"""Local error from which on the two sides are looked at one by one."""
+
+
+def _jumps(node: onnx.NodeProto) -> bool:
+    return node.op_type in JUMPS - {"MaxPool", "Cast", "CastLike"}
+
+
+def _reader_counts(graph: onnx.GraphProto) -> dict[str, int]:
+    """How many nodes read each value; one more for the outputs, which stay."""
+    counts: dict[str, int] = {}
+    for node in graph.node:
+        for name in {n for n in (*node.input, *captured_by(node)) if n}:
+            counts[name] = counts.get(name, 0) + 1
+    for output in graph.output:
+        counts[output.name] = counts.get(output.name, 0) + 1
+    return counts
+
+
+def _same(a: Sequence[Value], b: Sequence[Value]) -> bool:
+    return all(one is other for one, other in zip(a, b, strict=True))
+
+
+def _computed(info: NodeInfo, inputs: Sequence[Value]) -> list[Value] | None:
+    try:
+        with np.errstate(all="ignore"):
+            return compute_again(info, inputs)
+    except (OnnxeqError, ValueError, IndexError, TypeError):
+        return None
+
+
+def _needs_draws(info: NodeInfo) -> bool:
+    return info.composite or info.node.op_type in ("LSTM", "GRU", "RNN")
+
+
+def _shifted(settled: Value, exact: Value, moved: Value) -> Value:
+    """What rounding has moved, put onto the value that the run goes on with."""
+    real = isinstance(settled, np.ndarray) and settled.dtype == np.float64 and isinstance(exact, np.ndarray)
+    if settled is exact or not real or np.shape(moved) != np.shape(settled):
+        return moved
+    with np.errstate(all="ignore"):
+        fresh = isinstance(moved, np.ndarray) and moved.base is None and moved.flags.writeable and moved is not exact
+        shifted = np.subtract(moved, exact, out=moved if fresh else None)
+        shifted += settled
+    return shifted
+
+
+def _combined(ours: _Side, theirs: _Side, step: float) -> Measure:
+    """The target's own error put onto what is exact for the source, against the source's."""
+    if ours.exact is None or theirs.exact is None:
+        return Measure(problem="not computed")
+    units = [u for u in (ours.unit, theirs.unit) if u is not None]
+    unit = units[0] if len(units) == 1 or (units and np.shape(units[0]) != np.shape(units[1])) else None
+    if len(units) == 2 and unit is None:
+        unit = units[0] if not ours.region and not theirs.region else np.maximum(*units)
+    return gauge(ours.held, theirs.held, unit, step, exact=(ours.exact, theirs.exact)).measure
+
+
+def _judged(info: NodeInfo, inputs: Sequence[Value], position: int, side: _Side, step: float) -> Measure:
+    """One side against what the node makes of its own inputs."""
+    if side.exact is None or side.held is None:
+        return Measure()
+    found = gauge(side.exact, side.held, side.unit, step).measure
+    if found.ratio > SUSPECT and not side.region and explained(info, inputs, position, side.held):
+        return Measure(found.max_abs, found.noise, 0.0, note="beside a tie")
+    return found
+
+
+def _told_apart(local: Measure, alone: Sequence[Measure], *, both: bool) -> Measure:
+    """The local error where only one side can be judged, or a decision beside a tie is no error."""
+    worse = max(alone, key=lambda m: m.ratio)
+    if not both or local.problem or any(m.note for m in alone):
+        return worse
+    return local
