@@ -7,7 +7,7 @@ is an ONNX file, or an unfolded export whose constants are the native tensors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -34,12 +34,14 @@ class Facts:
         bias_of: A weight's bias.
         norm_of: The BatchNormalization that follows a weight's operator, by the native weight's name.
         live: Native tensors that the source's outputs depend on; ``None`` when nobody knows.
+        eps_of: A variance's epsilon, where a graph adds it and takes the root.
     """
 
     norms: tuple[Norm, ...] = ()
     bias_of: Mapping[str, str] = field(default_factory=dict)
     norm_of: Mapping[str, str] = field(default_factory=dict)
     live: frozenset[str] | None = None
+    eps_of: Mapping[str, float] = field(default_factory=dict)
 
 
 def prefix(name: str) -> str:
@@ -120,7 +122,20 @@ def from_graph(graph: Inventory, owner: Mapping[str, str], native: Mapping[str, 
         if follower is not None and (norm := names.get(owner.get(follower.input[3], ""))):
             norm_of[weight] = norm
     live = frozenset(owner[s.name] for s in graph.stored.values() if s.live and s.name in owner)
-    return Facts(tuple(norms), bias_of, norm_of, live)
+    return Facts(tuple(norms), bias_of, norm_of, live, _added_to_variances(graph, owner))
+
+
+def _added_to_variances(graph: Inventory, owner: Mapping[str, str]) -> dict[str, float]:
+    """Native tensor -> the number that is added to it under a root: a BatchNormalization in its parts."""
+    found = {}
+    for index, node in enumerate(graph.nodes):
+        if node.op_type != "Add" or not any(graph.nodes[i].op_type == "Sqrt" for i in graph.behind(index)):
+            continue
+        for name, other in (tuple(node.input), tuple(reversed(node.input))):
+            native, number = owner.get(_root(graph, name), ""), graph.stored.get(other)
+            if native and number is not None and number.size == 1:
+                found[native] = float(number.array.reshape(-1)[0])
+    return found
 
 
 def _weight(graph: Inventory, node: onnx.NodeProto, owner: Mapping[str, str]) -> str:
@@ -166,5 +181,9 @@ def _followers(graph: Inventory, index: int, owner: Mapping[str, str]) -> tuple[
 def joined(first: Facts, second: Facts) -> Facts:
     """What either knows; the second, a graph, is trusted more."""
     known = {n.natives for n in second.norms}
-    norms = (*second.norms, *(n for n in first.norms if n.natives not in known))
-    return Facts(norms, {**first.bias_of, **second.bias_of}, {**first.norm_of, **second.norm_of}, second.live)
+    eps = second.eps_of
+    named = (replace(n, eps=eps.get(n.natives[-1], n.eps)) for n in first.norms if n.natives not in known)
+    return Facts(
+        (*second.norms, *named), {**first.bias_of, **second.bias_of}, {**first.norm_of, **second.norm_of},
+        second.live, eps,
+    )  # fmt: skip

@@ -17,7 +17,7 @@ from onnxeq.weights.inventory import Stored
 from onnxeq.weights.layouts import Layout, layouts
 from onnxeq.weights.recipes import Norm, factors, folded_weights
 from onnxeq.weights.types import Relation
-from onnxeq.weights.verdicts import consensus, judge
+from onnxeq.weights.verdicts import ROOT, consensus, judge
 from onnxeq.weights.words import describe
 
 __all__ = ["EPSILONS", "fit_norm", "match_folded", "plausible_factor"]
@@ -34,6 +34,10 @@ _CLOSE = 2e-6
 
 _SETTLED = 2.0**-23
 """Median deviation of the factors below which there is nothing to improve."""
+
+_NEAR = (ROOT + 2) * 2.0**-24
+"""Deviation of a factor that its rounding explains. An epsilon shows where the variance is small, so that it may be
+told by a single channel: 1.001e-5 from 1e-5 by one of 256, which was 10 * 2^-24 off (Keras DenseNet121)."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def _factors(rows: Array, native: Array) -> NDArray[np.float64]:
 
 def fit_norm(factor: NDArray[np.float64], norms: Sequence[Norm], preferred: str = "") -> tuple[Norm, float] | None:
     """The BatchNormalization, with its epsilon, whose ``gamma / sqrt(var + eps)`` most of the factors are."""
-    best: tuple[float, float, Norm, float] | None = None
+    best: tuple[tuple[float, float, float], float, Norm, float] | None = None
     for norm in sorted((n for n in norms if n.gamma.size == factor.size), key=lambda n: n.name != preferred):
         gamma, var = norm.gamma.astype(np.float64), norm.var.astype(np.float64)
         usable = np.isfinite(factor) & (factor != 0) & (gamma != 0)
@@ -149,12 +153,13 @@ def fit_norm(factor: NDArray[np.float64], norms: Sequence[Norm], preferred: str 
             with np.errstate(all="ignore"):
                 off = np.abs(norm.scale(eps)[usable] / factor[usable] - 1)
             share, middle = float((off <= _CLOSE).mean()), float(np.median(off))
-            rank = (share, -max(middle, _SETTLED))  # a usual epsilon is preferred to one that was solved for
-            if best is None or rank > (best[0], -max(best[1], _SETTLED)):
-                best = (share, middle, norm, eps)
-        if best is not None and best[0] == 1.0 and best[1] < _SETTLED:
+            # A usual epsilon is preferred to one that was solved for.
+            rank = (share, -max(middle, _SETTLED), float((off <= _NEAR).mean()))
+            if best is None or rank > best[0]:
+                best = (rank, middle, norm, eps)
+        if best is not None and best[0][0] == 1.0 and best[1] < _SETTLED:
             break
-    return (best[2], best[3]) if best is not None and best[0] > 0.5 else None
+    return (best[2], best[3]) if best is not None and best[0][0] > 0.5 else None
 
 
 def _round_numbers(solved: float) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnxeq.types import Array
 from onnxeq.weights.digest import bits
 
-__all__ = ["Fold", "consensus", "judge", "trembles"]
+__all__ = ["ROOT", "Fold", "consensus", "judge", "trembles"]
 
 STEPS = 8.0
 """Half units in the last place of the terms' magnitude that a float32 fold may be away, besides the stored value's own

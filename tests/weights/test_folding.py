@@ -12,6 +12,9 @@ from onnx import helper
 
 from onnxeq.graph.normalize import normalize
 from onnxeq.weights import match
+from onnxeq.weights.facts import from_graph, from_names, joined
+from onnxeq.weights.folding import fit_norm
+from onnxeq.weights.inventory import inventory
 from onnxeq.weights.recipes import Norm, factors, folded_shifts, folded_weights
 from onnxeq.weights.verdicts import judge
 
@@ -112,3 +115,44 @@ def test_a_grouped_transposed_convolution_is_unfolded(nets: Any) -> None:
     found = match(native, nets.model_of([node], stored, ["N", 4, 5, 5], "y"))
     assert not found.faults
     assert found.natives_accounted == 5
+
+
+@pytest.mark.parametrize("damaged", [None, 7])
+def test_an_unusual_epsilon_is_told_by_one_small_variance(damaged: int | None) -> None:
+    """1.001e-5 for 1e-5 shows in the one channel of variance 0.01 alone, and a wrong factor hides nothing."""
+    rng = np.random.default_rng(3)
+    var = np.exp(rng.uniform(0, 2, 256)).astype(np.float32)
+    var[19] = 0.0096
+    norm = Norm("bn", ("g", "b", "m", "v"), np.ones(256, np.float32), np.zeros(256), np.zeros(256), var, None)
+    factor = norm.scale(1.001e-5)
+    if damaged is not None:
+        factor[damaged] *= 1.01
+    found = fit_norm(factor, [norm])
+    assert found is not None
+    assert found[1] == 1.001e-5
+    usual = fit_norm(norm.scale(1e-5), [norm])
+    assert usual is not None
+    assert usual[1] == 1e-5
+
+
+def test_an_epsilon_that_the_graph_adds_is_believed() -> None:
+    """In ``Reciprocal(Sqrt(Reshape(var) + eps))`` the number is the epsilon of that variance's BatchNormalization."""
+    from onnx import TensorProto, numpy_helper
+
+    def stored(name: str, value: Any) -> Any:
+        return numpy_helper.from_array(np.asarray(value), name)
+
+    nodes = [
+        helper.make_node("Reshape", ["var", "shape"], ["r"]),
+        helper.make_node("Add", ["r", "eps"], ["a"]),
+        helper.make_node("Sqrt", ["a"], ["s"]),
+        helper.make_node("Mul", ["x", "s"], ["y"]),
+    ]
+    tensors = [stored("var", np.ones(4, np.float32)), stored("shape", np.int64([1, 4])),
+               stored("eps", np.float32(1.001e-5))]  # fmt: skip
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 4]) for n in "xy")
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], tensors))
+    names = ("bn/gamma", "bn/beta", "bn/moving_mean", "bn/moving_variance")
+    native = {name: np.ones(4, np.float32) for name in names}
+    facts = joined(from_names(native), from_graph(inventory(model), {"var": names[3]}, native))
+    assert [n.eps for n in facts.norms] == [pytest.approx(1.001e-5, rel=1e-7)]
