@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from onnxeq.referee import Executor, NodeInfo, Value
     from onnxeq.types import Array, Feed
 
-__all__ = ["Found", "Values", "sweep"]
+__all__ = ["EXACT", "Found", "Values", "sweep"]
 
 Real: TypeAlias = "NDArray[np.float64]"
 
@@ -55,8 +55,21 @@ class Values(Protocol):
     def __contains__(self, name: object) -> bool:
         """Whether there is one."""
 
-    def array(self, name: str) -> Array:
-        """The value."""
+    def array(self, name: str, like: Value) -> Array:
+        """The value, lying as ``like``, what the graph makes in its place."""
+
+
+class _Exact:
+    """The referee itself as a side: it has what it computes."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def array(self, name: str, like: Value) -> Array:
+        raise KeyError(name)
+
+
+EXACT: Values = _Exact()
 
 
 @dataclass(frozen=True)
@@ -101,8 +114,8 @@ def sweep(
         executor: The referee of the judged graph.
         graph: The judged graph.
         feed: Its inputs.
-        source: The values of the execution that is taken as given.
-        target: Those of the one that is judged.
+        source: The values of the execution that is taken as given; :data:`EXACT` for the referee's own.
+        target: Those of the one that is judged, likewise.
         seed: Of the draws.
 
     Raises:
@@ -177,7 +190,7 @@ class _Sweep:
             if not name or position >= len(outputs):
                 continue
             exact = outputs[position], None if made is None or position >= len(made) else made[position]
-            held = [lift(side.array(name)) if name in side else None for side in self._given]
+            held = [_held(side, name, own) for side, own in zip(self._given, exact, strict=True)]
             ours = self._side(0, info, inputs, position, exact[0], held[0])
             other = self._side(1, info, theirs, position, exact[1], held[1])
             given[position] = outputs[position]
@@ -299,6 +312,13 @@ def _reader_counts(graph: onnx.GraphProto) -> dict[str, int]:
     for output in graph.output:
         counts[output.name] = counts.get(output.name, 0) + 1
     return counts
+
+
+def _held(side: Values, name: str, exact: Value) -> Value:
+    if side is EXACT:
+        return exact
+    held: Value = lift(side.array(name, exact)) if name in side else None
+    return held
 
 
 def _same(a: Sequence[Value], b: Sequence[Value]) -> bool:

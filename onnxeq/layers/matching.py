@@ -1,0 +1,190 @@
+"""Which value of the judged graph is which of the source's: by structure and names first, by content where those fail.
+
+A framework's values are called as in its own unfolded export, the *bridge*: that their exporter names them makes the
+first step sure, and the second is between two graphs. An exporter that keeps no names is bridged by the numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import onnx
+
+from onnxeq.errors import OnnxeqError
+from onnxeq.layers.alignment import State
+from onnxeq.layers.expansion import expanded
+from onnxeq.layers.likeness import Layout, arrange
+from onnxeq.layers.pairing import pair_graphs
+from onnxeq.layers.program import take_apart
+from onnxeq.layers.walk import align
+from onnxeq.native_values import NativeValues, StoredValue
+from onnxeq.traces import Trace
+from onnxeq.types import Array, Feed, PairedBy
+
+if TYPE_CHECKING:
+    from onnxeq.referee import Value
+
+__all__ = ["Bridge", "Known", "Matched", "Renamed", "by_name", "through", "with_layers"]
+
+Known: TypeAlias = Trace | NativeValues
+"""The source's values on disk."""
+
+ENOUGH = 0.97
+"""Share of the source's values from which on the graphs alone have told enough; else both are run and compared."""
+
+_DOUBTFUL = 0.8
+"""Confidence in a value that belongs into a place by what follows from it, and is not what it should be."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A value of the source for one of the judged graph.
+
+    Attributes:
+        source: Its name on the source's side.
+        by: How that was told.
+        confidence: From 0 to 1.
+        layouts: How it lies in the judged graph: applied one after the other.
+        native: The source's layer.
+    """
+
+    source: str
+    by: PairedBy
+    confidence: float
+    layouts: tuple[Layout, ...] = ()
+    native: str = ""
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A graph whose values bear the source's names.
+
+    Attributes:
+        model: The graph.
+        folder: Of its external data.
+        inputs: Judged graph's input -> the bridge's.
+        outputs: Judged graph's output -> the bridge's.
+        feed: The bridge's inputs in the run that is looked at, to compare contents with.
+    """
+
+    model: onnx.ModelProto
+    folder: Path
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    feed: Feed
+
+
+def by_name(known: Known, model: onnx.ModelProto, *, same: bool) -> dict[str, Matched]:
+    """The source's values are called as the graph's.
+
+    Args:
+        known: The source's values.
+        model: The judged graph.
+        same: Whether it is the very graph that made them, so that a name cannot mean something else.
+    """
+    by, sure = (PairedBy.STRUCTURE, 1.0) if same else (PairedBy.NAME, 0.9)
+    names = (name for node in model.graph.node for name in node.output if name)
+    return {name: Matched(name, by, sure) for name in names if name in known}
+
+
+def through(known: Known, model: onnx.ModelProto, folder: Path, bridge: Bridge, *, content: bool) -> dict[str, Matched]:
+    """The source's values are called as a bridge's.
+
+    Args:
+        known: The source's values.
+        model: The judged graph.
+        folder: Of its external data.
+        bridge: The graph that made them, or its framework's export.
+        content: Whether both graphs may be run to compare what they compute, which holds all their values in memory.
+    """
+    pairs = pair_graphs(bridge.model, model, bridge.inputs, bridge.outputs, source_dir=bridge.folder, target_dir=folder)
+    found = {n: Matched(p.source, p.by, p.confidence) for n, p in pairs.items() if p.source in known}
+    if content and len({m.source for m in found.values()}) < ENOUGH * _comparable(known, bridge.model):
+        taken = {m.source for m in found.values()}
+        for name, matched in _by_content(model, folder, bridge):
+            if name not in found and matched.source in known and matched.source not in taken:
+                found[name] = matched
+    return found
+
+
+def _comparable(known: Known, model: onnx.ModelProto) -> int:
+    """How many of the source's values the bridge's nodes make."""
+    return sum(1 for node in model.graph.node for name in node.output if name in known and node.op_type != "Constant")
+
+
+def _by_content(model: onnx.ModelProto, folder: Path, bridge: Bridge) -> Iterator[tuple[str, Matched]]:
+    """Pairs that a walk of both graphs side by side finds, see :mod:`onnxeq.layers.walk`."""
+    try:
+        artifact, reference = take_apart(model, folder), take_apart(bridge.model, bridge.folder)
+        theirs = reference.run(bridge.feed)
+        finer = expanded(reference, artifact, theirs)
+        if finer is not reference:
+            theirs = finer.run(bridge.feed)
+        back = {there: here for here, there in bridge.inputs.items()}
+        inputs = artifact.entries_of(
+            {back.get(n, n): v for n, v in bridge.feed.items() if back.get(n, n) in artifact.inputs}
+        )
+        aligned = align(artifact, finer, theirs, inputs, bridge.inputs, bridge.outputs)
+    except OnnxeqError:
+        return
+    by = PairedBy.NAME if aligned.by_name else PairedBy.VALUE
+    for name, counterpart in aligned.counterparts.items():
+        if name in artifact.makers:
+            wrong = aligned.states.get(name) is State.WRONG
+            layouts = (counterpart.layout,) if counterpart.layout is not None else ()
+            sure = _DOUBTFUL if wrong else 0.95
+            yield name, Matched(counterpart.name, PairedBy.CONTEXT if wrong else by, sure, layouts)
+
+
+def with_layers(found: Mapping[str, Matched], values: NativeValues) -> dict[str, Matched]:
+    """The same with the layer that each value belongs to."""
+    return {n: replace(m, native=values.rows[m.source].native or values.rows[m.source].op) for n, m in found.items()}
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """The source's values under the names of the judged graph, each as it lies there."""
+
+    known: Known
+    matched: Mapping[str, Matched]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.matched
+
+    def array(self, name: str, like: Value) -> Array:
+        """The value; of two ways to lie that fit the one in which it is more like."""
+        found = self.matched[name]
+        held = self.known.array(found.source)
+        ways = [held]
+        if isinstance(self.known, NativeValues) and _may_be_last(self.known.rows[found.source], held):
+            ways.append(np.moveaxis(held, -1, 1))
+        laid = [functools.reduce(arrange, found.layouts, way) for way in ways if _fits(way, found.layouts)]
+        fitting = [way for way in laid if np.shape(way) == np.shape(like)]
+        return min(fitting, key=lambda way: _gap(way, like)) if len(fitting) > 1 else (fitting or laid or ways)[0]
+
+
+def _fits(value: Array, layouts: Sequence[Layout]) -> bool:
+    """Whether a layout was made for a value of this shape."""
+    return not layouts or value.size == math.prod(layouts[0].before)
+
+
+_LAST = ("NHWC", "NDHWC", "NWC")
+_ALWAYS_LAST = frozenset({"ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "LRN"})
+"""TensorFlow operators whose layout is no argument."""
+
+
+def _may_be_last(row: StoredValue, value: Array) -> bool:
+    """Whether a framework's value may have its channels last where ONNX has them first."""
+    told = str(row.arguments.get("data_format", "")).strip("'") in _LAST
+    return value.ndim >= 3 and (told or row.op in _ALWAYS_LAST)
+
+
+def _gap(a: Array, b: Value) -> float:
+    with np.errstate(all="ignore"):
+        return float(np.nansum(np.abs(a.astype(np.float64) - np.asarray(b, dtype=np.float64))))

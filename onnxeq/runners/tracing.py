@@ -1,0 +1,210 @@
+"""The inner values of an execution on disk: a job that runs a model and writes what it computes on the way.
+
+A runtime is asked for its own values without being disturbed: an optimised graph is saved by the runtime and run
+literally, with further outputs, some at a time, so that they are never all in memory. In each of these runs the model's
+own outputs are compared bit by bit with those of the run as deployed. Values that change them are left out and named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnxeq.arrays import save_feeds
+from onnxeq.errors import CannotRun
+from onnxeq.graph.inspect import load
+from onnxeq.inputs import adapt
+from onnxeq.layers.extents import extents_of
+from onnxeq.layers.hidden import hiding
+from onnxeq.layers.observed import Observed, observed
+from onnxeq.layers.probes import Extent, GraphIndex, Prober
+from onnxeq.protocols import Runner, Session, SessionOptions
+from onnxeq.referee import Executor
+from onnxeq.runners.runtime import feeds_of, flatten, options_of, outputs_of, runner_of
+from onnxeq.traces import TraceWriter
+from onnxeq.types import Array, Feed
+from onnxeq.worker import Job
+
+__all__ = ["referee", "run"]
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A runtime with the graph that is run for its values.
+
+    Attributes:
+        runner: The runtime.
+        model: The graph, with its data.
+        options: How it is opened.
+        values: Its values that are values of the model, in order.
+        extents: Their types and sizes.
+        prober: Writes copies with further outputs.
+    """
+
+    runner: Runner
+    model: onnx.ModelProto
+    options: SessionOptions
+    values: tuple[Observed, ...]
+    extents: Mapping[str, Extent]
+    prober: Prober
+
+    def open(self, values: Sequence[Observed]) -> Session:
+        """A session that gives these values as well."""
+        names = [v.name for v in values]
+        with contextlib.suppress(CannotRun):
+            return self.runner.open(self.prober.write(names, self.extents), self.options)
+        return self.runner.open(self.prober.write(names, self.extents, typed=False), self.options)
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Writes ``out/trace-N`` for feed N, under the names of ``job.inputs['model']``, and ``out/outputs``.
+
+    Parameters: ``names``, ``runner``, ``optimize``, ``provider``, ``tf32`` as for :mod:`onnxeq.runners.runtime`, and
+    ``memory``, the bytes of inner values that one run may give.
+
+    Returns:
+        ``values``: how many were written; ``total``: how many the graph that ran makes; ``literal``: whether it was run
+        as it is, because the runtime does not say what it makes of it; ``changed``: outputs that had other bits while
+        inner values were asked for; ``hidden``: values that were left out because they change them; ``versions``.
+
+    Raises:
+        CannotRun: The runtime refuses the model.
+    """
+    runner, options = runner_of(job), options_of(job.params)
+    feeds = feeds_of(job)
+    job.step("run as deployed")
+    session = runner.open(job.inputs["model"], options)
+    deployed = [outputs_of(session, feed) for feed in feeds]
+    del session
+    save_feeds(job.out / "outputs", deployed)
+    job.step("load")
+    subject, literal = _subject(job, runner, options, feeds)
+    changed: set[str] = set()
+    left_out: list[Observed] = []
+    for number, feed in enumerate(feeds):
+        job.step("inner values" + (f" on feed {number + 1} of {len(feeds)}" if len(feeds) > 1 else ""))
+        folder, most = job.out / f"trace-{number}", int(job.params["memory"])
+        differing = _write(subject, feed, deployed[number], folder, most)
+        if differing and not left_out:
+            job.step("values that must not be asked for")
+            left_out = _disturbing(subject, feed, deployed[number])
+            subject = replace(subject, values=tuple(v for v in subject.values if v not in left_out))
+            shutil.rmtree(folder)
+            differing = _write(subject, feed, deployed[number], folder, most)
+        changed.update(differing)
+    return {
+        "values": len(subject.values),
+        "total": sum(1 for node in subject.model.graph.node for name in node.output if name),
+        "literal": literal,
+        "changed": sorted(changed),
+        "hidden": [v.value for v in left_out],
+        "versions": dict(runner.versions()),
+    }
+
+
+def _subject(job: Job, runner: Runner, options: SessionOptions, feeds: Sequence[Feed]) -> tuple[_Subject, bool]:
+    """What is run for its values: the optimised graph where the runtime gives it away, else the model itself."""
+    model = load(job.inputs["model"])
+    ran, literal = model, not options.optimize
+    if options.optimize and hasattr(runner, "save_optimized"):
+        path = job.out / "optimized.onnx"
+        with contextlib.suppress(CannotRun):
+            runner.save_optimized(job.inputs["model"], options, path)
+            ran, options = onnx.load(path), replace(options, optimize=False)
+    found = tuple(observed(model, ran))
+    extents = extents_of(model, feeds)
+    sizes = {v.name: extents[v.value] for v in found}
+    return _Subject(runner, ran, options, found, sizes, Prober(ran, job.out / "probed")), literal
+
+
+def _parts(values: Sequence[Observed], extents: Mapping[str, Extent], most: int) -> Iterator[list[Observed]]:
+    """The values in order, at most so many bytes at a time."""
+    part: list[Observed] = []
+    size = 0
+    for value in values:
+        own = extents[value.name].nbytes
+        if part and size + own > most:
+            yield part
+            part, size = [], 0
+        part.append(value)
+        size += own
+    if part:
+        yield part
+
+
+def _write(subject: _Subject, feed: Feed, deployed: Feed, folder: Path, most: int) -> list[str]:
+    """Writes the values; gives the outputs that had other bits meanwhile."""
+    changed: set[str] = set()
+    own = list(subject.prober.outputs)
+    with TraceWriter(folder) as writer:
+        for part in _parts(subject.values, subject.extents, most):
+            values = dict(subject.open(part).run(feed))
+            outputs = flatten(own, [values[name] for name in own])
+            changed |= {name for name, value in outputs.items() if not _equal(value, deployed.get(name))}
+            for value in part:
+                array = values.pop(value.name, None)
+                if array is not None and not isinstance(array, list):
+                    writer.add(value.value, value.plain(np.asarray(array)))
+    return sorted(changed)
+
+
+def _disturbing(subject: _Subject, feed: Feed, deployed: Feed) -> list[Observed]:
+    """The values that change the outputs when they are asked for."""
+    by_name = {v.name: v for v in subject.values}
+    own = list(subject.prober.outputs)
+
+    def hides(names: Sequence[str]) -> bool:
+        values = subject.open([by_name[n] for n in names]).run(feed)
+        outputs = flatten(own, [values[name] for name in own])
+        return any(not _equal(value, deployed.get(name)) for name, value in outputs.items())
+
+    return [by_name[n] for n in hiding([v.name for v in subject.values if v.value not in own], hides)]
+
+
+def _equal(a: Array, b: Array | None) -> bool:
+    return b is not None and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == np.asarray(b).tobytes()
+
+
+class _Tap:
+    """A hook of the referee that writes every value of the main graph."""
+
+    def __init__(self, writer: TraceWriter) -> None:
+        self._writer = writer
+
+    def constant(self, _name: str, value: Any, _dtype: str) -> Any:
+        return value
+
+    def node(self, info: Any, _inputs: Sequence[Any], outputs: list[Any]) -> list[Any]:
+        if not info.path:
+            for name, value in zip(info.node.output, outputs, strict=False):
+                if name and isinstance(value, np.ndarray):
+                    self._writer.add(name, value)
+        return outputs
+
+
+def referee(job: Job) -> dict[str, Any]:
+    """The same of the referee, in float64. Parameter: ``names``.
+
+    Raises:
+        onnxeq.errors.OnnxeqError: It lacks an operator, or the graph fails.
+    """
+    job.step("load")
+    model = load(job.inputs["model"])
+    executor = Executor(model, base_dir=job.inputs["model"].parent)
+    dtypes = {s.name: s.dtype for s in executor.inputs}
+    outputs = []
+    for number, feed in enumerate(feeds_of(job)):
+        job.step("inner values")
+        with TraceWriter(job.out / f"trace-{number}") as writer:
+            values = executor.run(adapt(feed, dtypes), hook=_Tap(writer))
+        outputs.append(flatten(list(values), list(values.values())))
+    save_feeds(job.out / "outputs", outputs)
+    total = len(GraphIndex(model).makers)
+    return {"values": total, "total": total, "literal": True, "changed": [], "hidden": [], "versions": {}}
