@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
-from onnxeq.errors import UsageError
 from onnxeq.report.advice import next_steps
 from onnxeq.report.document import to_json
+from onnxeq.report.output import check_path, replace
 from onnxeq.types import Report, Status, Verdict
 
 __all__ = ["FORMATS", "check_name", "write"]
@@ -21,17 +21,12 @@ def check_name(path: Path) -> None:
     Raises:
         UsageError: An unknown suffix, or no such folder.
     """
-    if path.suffix not in FORMATS:
-        raise UsageError(f"--report {path}: unknown kind '{path.suffix}'", hint=f"choose one of {', '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise UsageError(f"--report {path}: there is no folder {path.parent}", hint="create it first")
+    check_path(path, FORMATS, "--report")
 
 
 def write(report: Report, path: Path) -> None:
     """Writes the report in the form that the suffix names."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(FORMATS[path.suffix](report), encoding="utf-8")
-    part.replace(path)
+    replace(path, FORMATS[path.suffix](report).encode())
 
 
 def _lines(report: Report) -> list[str]:

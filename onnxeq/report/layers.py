@@ -25,6 +25,7 @@ _MOST_AMPLIFYING = 4
 _MOST_CAUSES = 2
 _MOST_NOTES = 2
 _MOST_RUNGS = 2
+_LONGEST_OPERATOR = 12
 
 _VERDICT = {
     Verdict.EQUIVALENT: "bold green",
@@ -75,7 +76,7 @@ class _Screen:
             yield _table(rows, facts.limit_of(self.report), width, glyphs, fold=self.every)
             left = facts.tally(self.report.layers, [layer for layer, _ in rows])
             if left:
-                yield _one(f"  not shown: {left} (--all lists every layer)", width, glyphs, "dim")
+                yield _one(f"  the others (--all): {left}", width, glyphs, "dim")
         yield from after
 
 
@@ -176,9 +177,11 @@ def _table(rows: Sequence[tuple[Layer, bool]], limit: float, width: int, glyphs:
 
 
 def _node(layer: Layer, width: int, glyphs: Glyphs) -> str:
-    """The node's name, shortened, and its operator, which is cut as the last."""
-    operator = f" ({facts.shorten(glyphs.safe(layer.op_type), 12, glyphs.gap)})" if layer.op_type else ""
+    """The node's name and its operator, both shortened where there is no room for them."""
+    operator = glyphs.safe(f" ({layer.op_type})") if layer.op_type else ""
     name = glyphs.safe(layer.node)
+    if len(name + operator) > width and operator:
+        operator = f" ({facts.shorten(operator[2:-1], _LONGEST_OPERATOR, glyphs.gap)})"
     if width - len(operator) < min(len(name), 8):
         return facts.shorten(name + operator, width, glyphs.gap)
     return facts.shorten(name, width - len(operator), glyphs.gap) + operator
