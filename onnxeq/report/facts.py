@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from onnxeq.types import Layer, PairedBy, Report, Role, Rung, Status, Verdict
 
 __all__ = [
-    "amplifying", "by", "compared", "creating", "headline", "limit_of", "nearest", "pairing", "plural", "remark", "row",
-    "short", "shorten", "tally",
+    "COLUMNS", "amplifying", "by", "compared", "creating", "headline", "limit_of", "nearest", "pairing", "plural", "remark", "row",
+    "short", "shorten", "tally", "telling",
 ]  # fmt: skip
 
 _OVER = (Role.CREATES, Role.AMPLIFIES, Role.PASSES)
@@ -61,9 +61,15 @@ def amplifying(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     return tuple(sorted((x for x in layers if x.role is Role.AMPLIFIES), key=lambda x: (-_known(x.condition), x.index)))
 
 
+def telling(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The layers that a reader wants to see first: those that create or amplify error, else the nearest to it."""
+    return (creating(layers) or nearest(layers)) + amplifying(layers)
+
+
 def nearest(layers: Sequence[Layer], count: int = 5) -> tuple[Layer, ...]:
-    """The layers whose own error comes closest to the limit."""
-    return tuple(sorted((x for x in layers if not math.isnan(x.local.ratio)), key=_worst))[:count]
+    """The layers that neither create nor amplify error whose own error comes closest to the limit."""
+    others = [x for x in layers if x.role not in (Role.CREATES, Role.AMPLIFIES) and not math.isnan(x.local.ratio)]
+    return tuple(sorted(others, key=_worst))[:count]
 
 
 def by(layer: Layer, limit: float) -> str:
@@ -88,6 +94,10 @@ def remark(layer: Layer, most: int = 3) -> str:
     more = f" and {len(layer.region) - most} more" if len(layer.region) > most else ""
     members = f"+ {', '.join(layer.region[:most])}{more}" if layer.region else ""
     return "; ".join(part for part in (members, layer.note) if part)
+
+
+COLUMNS = ("#", "node", "native layer", "propagated", "local", "role", "by", "note")
+"""The header of a table of :func:`row`."""
 
 
 def row(layer: Layer, limit: float) -> tuple[str, str, str, str, str, str, str, str]:

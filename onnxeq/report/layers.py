@@ -34,7 +34,6 @@ _VERDICT = {
 }
 _ROLE = {Role.CREATES: "bold red", Role.AMPLIFIES: "yellow", Role.UNKNOWN: "dim"}
 
-_COLUMNS = ("#", "node", "native layer", "propagated", "local", "role", "by", "note")
 _NUMBERS = ("#", "propagated", "local")
 _NAMES = ("node", "native layer", "note")
 """The columns that are shortened where the line is too short for them."""
@@ -132,9 +131,7 @@ def _rows(layers: Sequence[Layer], room: int, every: bool) -> list[tuple[Layer, 
     found = facts.creating(layers)[: max(min(_MOST_CREATING, room - min(len(amplifying), 2)), 1)]
     amplifying = amplifying[: max(min(_MOST_AMPLIFYING, room - len(found)), 0)]
     if not found:
-        amplifying_too = {layer.index for layer in amplifying}
-        closest = [x for x in facts.nearest(layers) if x.index not in amplifying_too]
-        return [(layer, True) for layer in [*closest, *amplifying]]
+        return [(layer, True) for layer in [*facts.nearest(layers), *amplifying]]
     place = {layer.index: i for i, layer in enumerate(layers)}
     listed = {layer.index for layer in [*found, *amplifying]}
     spare = room - len(listed)
@@ -152,8 +149,8 @@ def _rows(layers: Sequence[Layer], room: int, every: bool) -> list[tuple[Layer, 
 
 def _table(rows: Sequence[tuple[Layer, bool]], limit: float, width: int, glyphs: Glyphs, *, fold: bool) -> Table:
     cells = [[glyphs.safe(cell) for cell in facts.row(layer, limit)] for layer, _ in rows]
-    needs = {name: max([len(row[i]) for row in cells], default=0) for i, name in enumerate(_COLUMNS)}
-    shown = [name for name in _COLUMNS if needs[name]]
+    needs = {name: max([len(row[i]) for row in cells], default=0) for i, name in enumerate(facts.COLUMNS)}
+    shown = [name for name in facts.COLUMNS if needs[name]]
     needs = {name: max(needs[name], len(name)) for name in shown}
     names = {name: needs[name] for name in shown if name in _NAMES}
     fixed = sum(needs[name] for name in shown if name not in names) + len(shown) - 1
@@ -166,7 +163,7 @@ def _table(rows: Sequence[tuple[Layer, bool]], limit: float, width: int, glyphs:
             overflow="fold" if keep else "crop",
         )  # fmt: skip
     for (layer, own), row in zip(rows, cells, strict=True):
-        texts = dict(zip(_COLUMNS, row, strict=True))
+        texts = dict(zip(facts.COLUMNS, row, strict=True))
         texts["node"] = _node(layer, widths["node"], glyphs)
         for name in ("native layer", *(() if fold else ("note",))):
             texts[name] = facts.shorten(texts[name], widths.get(name, 0), glyphs.gap)

@@ -193,7 +193,7 @@ def _curves(axes: Axes, layers: Sequence[Layer], scale: _Scale) -> None:
     )  # fmt: skip
     endless = [(i, r) for i, pair in enumerate(zip(propagated, local, strict=True)) for r in pair if r == math.inf]
     points(
-        sorted(set(endless)), s=80, facecolors="none", edgecolors="black", marker="^", linewidths=1,
+        sorted(set(endless)), s=130, facecolors="none", edgecolors="black", marker="^", linewidths=1,
         label="infinite: no rounding does it", zorder=6,
     )  # fmt: skip
 
@@ -254,10 +254,17 @@ def _title(figure: Figure, report: Report, width: float, height: float) -> None:
     rung = next((r for r in report.rungs if r.limit > 0 and r.status is not Status.NOT_RUN), None)
     between = f": {rung.source} > {rung.target}" if rung else ""
     more = len(creating(report.layers)) - _MOST_LABELS
-    said = headline(report) + (f"; the worst {_MOST_LABELS} are named" if more > 0 else "")
+    named = f"; the worst {_MOST_LABELS} are named" if more > 0 else ""
     at = 0.25 / width
-    figure.text(at, 1 - 0.24 / height, f"{report.verdict.value}: {said}", weight="bold", va="center", parse_math=False)
     figure.text(
-        at, 1 - 0.46 / height, f"{source} and {target or 'its own export'}{between}", fontsize=8, color="#555555",
+        at,
+        1 - 0.24 / height,
+        f"{report.verdict.value}: {headline(report)}",
+        weight="bold",
+        va="center",
+        parse_math=False,
+    )
+    figure.text(
+        at, 1 - 0.46 / height, f"{source} and {target or 'its own export'}{between}{named}", fontsize=8, color="#555555",
         va="center", parse_math=False,
     )  # fmt: skip
