@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from onnxeq.types import Layer, PairedBy, Report, Role, Rung, Status, Verdict
 
 __all__ = [
-    "COLUMNS", "amplifying", "by", "compared", "creating", "headline", "limit_of", "nearest", "pairing", "plural", "remark", "row",
-    "short", "shorten", "tally", "telling",
+    "COLUMNS", "amplifying", "by", "compared", "creating", "headline", "limit_of", "nearest", "pairing", "plural",
+    "remark", "row", "short", "shorten", "size", "tally", "telling",
 ]  # fmt: skip
 
 _OVER = (Role.CREATES, Role.AMPLIFIES, Role.PASSES)
@@ -114,18 +114,22 @@ def row(layer: Layer, limit: float) -> tuple[str, str, str, str, str, str, str, 
     )
 
 
-def headline(report: Report, most: int = 60) -> str:
-    """How many layers create error and the worst of them, its name in at most ``most`` characters; or why none."""
+def size(layer: Layer, limit: float) -> str:
+    """A layer's own error, measured against allowed."""
+    if math.isinf(layer.local.ratio):
+        return "beyond any rounding"
+    return f"{short(layer.local.ratio)}x noise" + ("" if math.isnan(limit) else f", {limit:g}x allowed")
+
+
+def headline(report: Report, most: int = 1000, gap: str = "…") -> str:
+    """How many layers create error and the worst of them, named in at most ``most`` characters; or why none does."""
     layers, limit = report.layers, limit_of(report)
     found = creating(layers)
     if found:
         worst = found[0]
-        name = f"{shorten(worst.node, max(most - len(worst.op_type) - 3, 8))} ({worst.op_type})"
-        size = f"{short(worst.local.ratio)}x noise" + ("" if math.isnan(limit) else f", {limit:g}x allowed")
-        if math.isinf(worst.local.ratio):
-            size = "beyond any rounding"
+        name = f"{shorten(worst.node, max(most - len(worst.op_type) - 3, 8), gap)} ({worst.op_type})"
         which = ", the worst" if len(found) > 1 else ":"
-        return f"{plural(len(found), 'layer', 'creates')} error{which} {name}, {size}"
+        return f"{plural(len(found), 'layer', 'creates')} error{which} {name}, {size(worst, limit)}"
     counts = Counter(layer.role for layer in layers)
     unknown = counts[Role.UNKNOWN]
     if unknown == len(layers):

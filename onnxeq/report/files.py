@@ -6,7 +6,6 @@ A report with layers shows those first that create error; JSON and HTML hold all
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as Xml
@@ -157,10 +156,9 @@ def _junit(report: Report) -> str:
 def _blame(report: Report, layer: Layer) -> str:
     """Why a layer fails: measured against allowed, whose error it is, and the cause that names its node."""
     limit = facts.limit_of(report)
-    allowed = "" if math.isnan(limit) else f" ({limit:g}x allowed)"
     side = facts.by(layer, limit)
     parts = [
-        f"creates error: {facts.short(layer.local.ratio)}x its rounding noise{allowed}",
+        f"creates error, {facts.size(layer, limit)}",
         f"by {'both sides' if side == 'both' else f'the {side}'}" if side else "",
         facts.remark(layer),
         next((c.evidence for c in report.causes if c.where.node == layer.node), ""),

@@ -82,10 +82,10 @@ class _Screen:
 def _above(report: Report, width: int, glyphs: Glyphs) -> list[Text]:
     """Headline, what was compared, why, and the curve."""
     verdict = report.verdict.value
-    said = facts.headline(report, 1000)
+    said = facts.headline(report)
     spare = width - len(verdict) - 2 - len(said)
     if spare < 0 and (found := facts.creating(report.layers)):
-        said = facts.headline(report, len(found[0].node) + len(found[0].op_type) + 3 + spare)
+        said = facts.headline(report, len(found[0].node) + len(found[0].op_type) + 3 + spare, glyphs.gap)
     lines = [Text.assemble((verdict, _VERDICT[report.verdict]), f"  {glyphs.safe(said)}", no_wrap=True)]
     source, target = report.source.get("ref", ""), report.target.get("ref", "")
     coverage = report.coverage
@@ -132,17 +132,18 @@ def _rows(layers: Sequence[Layer], room: int, every: bool) -> list[tuple[Layer, 
     amplifying = amplifying[: max(min(_MOST_AMPLIFYING, room - len(found)), 0)]
     if not found:
         return [(layer, True) for layer in [*facts.nearest(layers), *amplifying]]
-    place = {layer.index: i for i, layer in enumerate(layers)}
-    listed = {layer.index for layer in [*found, *amplifying]}
+    # By identity: two values of one node share its index.
+    place = {id(layer): i for i, layer in enumerate(layers)}
+    listed = {id(layer) for layer in [*found, *amplifying]}
     spare = room - len(listed)
     rows: list[tuple[Layer, bool]] = []
     for layer in found:
-        at = place[layer.index]
-        before, after = ([x for x in layers[max(i, 0) : i + 1] if x.index not in listed] for i in (at - 1, at + 1))
+        at = place[id(layer)]
+        before, after = ([x for x in layers[max(i, 0) : i + 1] if id(x) not in listed] for i in (at - 1, at + 1))
         if len(before) + len(after) > spare:
             before, after, spare = [], [], 0
         spare -= len(before) + len(after)
-        listed |= {x.index for x in [*before, *after]}
+        listed |= {id(x) for x in [*before, *after]}
         rows += [*((x, False) for x in before), (layer, True), *((x, False) for x in after)]
     return rows + [(layer, True) for layer in amplifying]
 

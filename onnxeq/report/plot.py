@@ -110,9 +110,9 @@ def _figure(report: Report) -> Figure:
     from matplotlib.figure import Figure
 
     layers = report.layers
-    labelled = sorted(creating(layers)[:_MOST_LABELS], key=lambda x: x.index)
-    place = {layer.index: at for at, layer in enumerate(layers)}
-    lines = _label_lines([place[x.index] / max(len(layers) - 1, 1) for x in labelled], [_label(x) for x in labelled])
+    place = {id(layer): at for at, layer in enumerate(layers)}  # two values of one node share its index
+    labelled = sorted(creating(layers)[:_MOST_LABELS], key=lambda x: place[id(x)])
+    lines = _label_lines([place[id(x)] / max(len(layers) - 1, 1) for x in labelled], [_label(x) for x in labelled])
     names = _axis_names(layers)
     top = 0.75 + _LINE * (max(lines, default=-1) + 1)
     bottom = 0.35 + max([len(name) * _CHARACTER * math.sin(_TURNED) for name in names], default=0.25)
@@ -125,7 +125,7 @@ def _figure(report: Report) -> Figure:
     _frame(axes, report, scale, names)
     _curves(axes, layers, scale)
     for layer, line in zip(labelled, lines, strict=True):
-        _name(axes, place[layer.index], scale.height(layer.local.ratio), _label(layer), line)
+        _name(axes, place[id(layer)], scale.height(layer.local.ratio), _label(layer), line)
     _title(figure, report, width, height)
     _legend(axes, limit_of(report), scale)
     return figure
@@ -259,12 +259,10 @@ def _title(figure: Figure, report: Report, width: float, height: float) -> None:
     figure.text(
         at,
         1 - 0.24 / height,
-        f"{report.verdict.value}: {headline(report)}",
+        f"{report.verdict.value}: {headline(report, 60)}",
         weight="bold",
         va="center",
         parse_math=False,
     )
-    figure.text(
-        at, 1 - 0.46 / height, f"{source} and {target or 'its own export'}{between}{named}", fontsize=8, color="#555555",
-        va="center", parse_math=False,
-    )  # fmt: skip
+    subject = f"{source} and {target or 'its own export'}{between}{named}"
+    figure.text(at, 1 - 0.46 / height, subject, fontsize=8, color="#555555", va="center", parse_math=False)
