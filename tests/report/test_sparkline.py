@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -13,12 +13,14 @@ from onnxeq.types import Role, Status
 
 from .conftest import MakeLayer, MakeReport
 
+Draw = Callable[..., list[str]]
+
 LEFT = 12
 """Characters before the curve."""
 
 
 @pytest.fixture
-def drawn(layer: MakeLayer, report: MakeReport) -> object:
+def drawn(layer: MakeLayer, report: MakeReport) -> Draw:
     """Draws propagated ratios, with creating layers at given places."""
 
     def draw(ratios: Sequence[float], bad: Sequence[int] = (), width: int = 100, plain: bool = False) -> list[str]:
@@ -40,7 +42,7 @@ def _limit_line(lines: Sequence[str]) -> int:
     return 8 * (3 - at)
 
 
-def test_columns_are_over_the_limit_exactly_where_ratios_are(drawn) -> None:  # type: ignore[no-untyped-def]
+def test_columns_are_over_the_limit_exactly_where_ratios_are(drawn: Draw) -> None:
     """The line of the limit parts the columns as the limit parts the ratios, also right beside it."""
     ratios = [0.01, 5.999, 6.0, 6.001, 50.0, 1e4, math.inf]
     lines = drawn(ratios)
@@ -49,14 +51,14 @@ def test_columns_are_over_the_limit_exactly_where_ratios_are(drawn) -> None:  # 
     assert heights == sorted(heights)
 
 
-def test_equal_factors_are_equal_heights(drawn) -> None:  # type: ignore[no-untyped-def]
+def test_equal_factors_are_equal_heights(drawn: Draw) -> None:
     """The axis is logarithmic: a factor of ten is as high above as below the limit, to one eighth."""
     heights = _heights(drawn([0.6 * 10**k for k in range(5)]))[::4]
     steps = [b - a for a, b in itertools.pairwise(heights)]
     assert max(steps) - min(steps) <= 1
 
 
-def test_zero_is_empty_and_what_is_not_known_is_marked(drawn) -> None:  # type: ignore[no-untyped-def]
+def test_zero_is_empty_and_what_is_not_known_is_marked(drawn: Draw) -> None:
     """Nothing stands over a value without difference, a dot at the foot of one that was not compared."""
     lines = drawn([0.0, math.nan, 1.0])
     assert _heights(lines)[0] == 0
@@ -65,7 +67,7 @@ def test_zero_is_empty_and_what_is_not_known_is_marked(drawn) -> None:  # type: 
     assert f"{UNICODE.unknown} unknown" in lines[-1]
 
 
-def test_the_infinite_reaches_the_top_with_a_sign(drawn) -> None:  # type: ignore[no-untyped-def]
+def test_the_infinite_reaches_the_top_with_a_sign(drawn: Draw) -> None:
     """An infinite ratio fills its column, has the sign on top, and the caption explains it."""
     lines = drawn([1.0, math.inf])
     assert lines[0][LEFT + 4] == UNICODE.endless
@@ -74,7 +76,7 @@ def test_the_infinite_reaches_the_top_with_a_sign(drawn) -> None:  # type: ignor
 
 
 @pytest.mark.parametrize("count", [1, 7, 88, 89, 1000, 5000])
-def test_a_creating_layer_has_a_caret_below_its_column(drawn, count: int) -> None:  # type: ignore[no-untyped-def]
+def test_a_creating_layer_has_a_caret_below_its_column(drawn: Draw, count: int) -> None:
     """Whatever the number of layers, the caret of layer ``i`` stands ``i/n`` along the curve, and there is one."""
     bad = count * 2 // 3
     lines = drawn([1.0] * bad + [100.0] * (count - bad), (bad,))
@@ -87,19 +89,19 @@ def test_a_creating_layer_has_a_caret_below_its_column(drawn, count: int) -> Non
     assert all(h <= _limit_line(lines) for h in heights[: carets.index("^")])
 
 
-def test_a_peak_among_many_layers_is_not_lost(drawn) -> None:  # type: ignore[no-untyped-def]
+def test_a_peak_among_many_layers_is_not_lost(drawn: Draw) -> None:
     """A column shows the largest of its layers: one of a thousand over the limit is seen."""
     lines = drawn([1.0] * 500 + [1e4] + [1.0] * 499)
     assert sum(h > _limit_line(lines) for h in _heights(lines)) == 1
 
 
 @pytest.mark.parametrize("width", [30, 80, 100, 200])
-def test_no_line_is_longer_than_the_width(drawn, width: int) -> None:  # type: ignore[no-untyped-def]
+def test_no_line_is_longer_than_the_width(drawn: Draw, width: int) -> None:
     """The curve takes the width that there is and no more."""
     assert max(map(len, drawn([1.0, math.inf, math.nan] * 400, (5,), width))) <= width
 
 
-def test_in_ascii_everything_is_ascii(drawn) -> None:  # type: ignore[no-untyped-def]
+def test_in_ascii_everything_is_ascii(drawn: Draw) -> None:
     """Steps, signs and caption need nothing else."""
     lines = drawn([0.0, 0.1, 5.0, 7.0, 300.0, math.inf, math.nan], (3,), plain=True)
     assert all(line.isascii() for line in lines)
