@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnxeq.types import Report, Status, Verdict
+from onnxeq.types import Report, Role, Status, Verdict
 
 __all__ = ["next_steps"]
 
@@ -12,7 +12,7 @@ def next_steps(report: Report) -> tuple[str, ...]:
     if report.verdict is Verdict.EQUIVALENT:
         return ()
     source = str(report.source.get("ref", "SOURCE"))
-    steps = []
+    steps = _of_layers(report, source)
     if report.verdict is Verdict.INCONCLUSIVE:
         reasons = [r.reason for r in report.rungs if r.status is Status.NOT_RUN]
         if any("failed on inputs" in reason or "fails on this model" in reason for reason in reasons):
@@ -59,3 +59,11 @@ def next_steps(report: Report) -> tuple[str, ...]:
             "this is a fault of onnxeq's normaliser: report it with the model; the verdict on the artifact stands"
         )
     return tuple(steps[:3])
+
+
+def _of_layers(report: Report, source: str) -> list[str]:
+    """What :func:`onnxeq.diff` can do besides with the layers that create error."""
+    if not any(layer.role is Role.CREATES for layer in report.layers):
+        return []
+    command = " ".join(["onnxeq diff", source, *filter(None, [str(report.target.get("ref") or "")])])
+    return [f"run such a layer alone: {command} --repro DIR; --plot FILE.svg draws all of them"]
