@@ -22,6 +22,7 @@ __all__ = ["check", "convert", "ledger", "normalize"]
 _HOMES = {
     "check": "onnxeq.check",
     "convert": "onnxeq.convert",
+    "diff": "onnxeq.diff",
     "ledger": "onnxeq.ledger",
     "normalize": "onnxeq.convert",
 }

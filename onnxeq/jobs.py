@@ -136,6 +136,13 @@ class Jobs:
         """How many threads a job may use when as many as can run side by side."""
         return max(1, (os.cpu_count() or 1) // self.parallel)
 
+    @functools.cached_property
+    def scratch(self) -> Path:
+        """A folder for what is needed while these jobs run, and goes with them."""
+        folder = self.root / "jobs" / f"scratch.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+        folder.mkdir()
+        return folder
+
     def __enter__(self) -> Jobs:
         return self
 
@@ -148,6 +155,8 @@ class Jobs:
         for lane in self._lanes:
             lane.close()
         self._workers.close()
+        if "scratch" in self.__dict__:
+            shutil.rmtree(self.scratch, ignore_errors=True)
         if self._wrote:
             prune(self.root)
 

@@ -18,7 +18,7 @@ from onnxeq.sides import Artifact
 from onnxeq.types import Coverage, Report, Rung, Status
 from onnxeq.weights.document import summary
 
-__all__ = ["conclude"]
+__all__ = ["conclude", "describe"]
 
 
 def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
@@ -78,7 +78,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
     return Report(
         verdict=ladder.verdict(rungs, (*found.plans, replace(_LEDGER, asked=broke)), doubts),
         source={"ref": found.ref.text, "kind": found.ref.zoo, **found.provenance},
-        target=_describe(found.artifact, found.target_ref),
+        target=describe(found.artifact, found.target_ref),
         environment={
             "versions": fingerprint.versions(),
             "machine": fingerprint.machine(),
@@ -148,7 +148,8 @@ def _cannot_run(found: Evidence) -> str:
     return ""
 
 
-def _describe(artifact: Artifact, name: str) -> dict[str, Any]:
+def describe(artifact: Artifact, name: str) -> dict[str, Any]:
+    """What a report says of the artifact that was judged; ``name`` is the reader's for it."""
     info = artifact.info
     return {
         "ref": name,

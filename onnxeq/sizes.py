@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from onnxeq.errors import UsageError
 from onnxeq.inputs import generate
 from onnxeq.types import Array, Dim, Feed, TensorSpec, ValueRange
 
-__all__ = ["free_axes", "other_sizes"]
+__all__ = ["free_axes", "other_sizes", "parse_bytes"]
 
 _IMAGE = 56
 """Sizes from which on a free axis of a float tensor of rank 4 is taken for the height or width of an image."""
@@ -81,3 +83,19 @@ def _range(spec: TensorSpec, feeds: Sequence[Feed]) -> ValueRange | None:
     if spec.range is not None or not values or values[0].dtype.kind not in "iu":
         return spec.range
     return ValueRange(float(min(np.min(v) for v in values)), float(max(np.max(v) for v in values)) + 1)
+
+
+_UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def parse_bytes(text: int | str) -> int:
+    """A number of bytes: ``1GiB``, ``512MiB``, ``500MB``, ``1073741824``.
+
+    Raises:
+        UsageError: It is none.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
+    unit = _UNITS.get(found[2].upper()) if found else None
+    if found is None or unit is None or float(found[1]) * unit < 1:
+        raise UsageError(f"'{text}' is no amount of memory", hint="write --memory 1GiB, say")
+    return int(float(found[1]) * unit)

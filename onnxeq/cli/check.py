@@ -10,9 +10,9 @@ from onnxeq import errors
 from onnxeq.cli import options as o
 from onnxeq.types import Report, Verdict
 
-__all__ = ["check"]
+__all__ = ["STATUS", "check"]
 
-_STATUS = {
+STATUS = {
     Verdict.EQUIVALENT: errors.EXIT_EQUIVALENT,
     Verdict.DIVERGENT: errors.EXIT_DIVERGENT,
     Verdict.INCONCLUSIVE: errors.EXIT_UNDECIDED,
@@ -78,7 +78,7 @@ def check(
         show(found, Console(highlight=False))
     if report is not None:
         write(found, report)
-    raise typer.Exit(_STATUS[found.verdict])
+    raise typer.Exit(STATUS[found.verdict])
 
 
 def _batches(text: str) -> list[int]:

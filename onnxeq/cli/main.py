@@ -12,7 +12,7 @@ import traceback
 import typer
 
 from onnxeq import errors
-from onnxeq.cli import check, convert, doctor, ledger, zoo
+from onnxeq.cli import check, convert, diff, doctor, ledger, zoo
 
 __all__ = ["app", "main"]
 
@@ -27,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("check")(check.check)
+app.command("diff")(diff.diff)
 app.command("convert")(convert.convert)
 app.command("normalize")(convert.normalize)
 app.command("ledger")(ledger.ledger)

@@ -66,6 +66,7 @@ class _Exact:
         return True
 
     def array(self, name: str, like: Value) -> Array:
+        del like
         raise KeyError(name)
 
 

@@ -32,7 +32,14 @@ from onnxeq.traces import TraceWriter
 from onnxeq.types import Array, Feed
 from onnxeq.worker import Job
 
-__all__ = ["referee", "run"]
+__all__ = ["referee", "run", "warm_up"]
+
+
+def warm_up() -> None:
+    """Has the runtime imported while the process waits for a job."""
+    from onnxeq.runners import ort
+
+    ort.warm_up()
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,8 @@ class _Subject:
 def run(job: Job) -> dict[str, Any]:
     """Writes ``out/trace-N`` for feed N, under the names of ``job.inputs['model']``, and ``out/outputs``.
 
-    Parameters: ``names``, ``runner``, ``optimize``, ``provider``, ``tf32`` as for :mod:`onnxeq.runners.runtime`, and
-    ``memory``, the bytes of inner values that one run may give.
+    Parameters: ``names``, ``runner``, ``optimize``, ``provider``, ``tf32`` as for :mod:`onnxeq.runners.runtime`,
+    ``threads``, and ``memory``, the bytes of inner values that one run may give.
 
     Returns:
         ``values``: how many were written; ``total``: how many the graph that ran makes; ``literal``: whether it was run
@@ -77,7 +84,7 @@ def run(job: Job) -> dict[str, Any]:
     Raises:
         CannotRun: The runtime refuses the model.
     """
-    runner, options = runner_of(job), options_of(job.params)
+    runner, options = runner_of(job), replace(options_of(job.params), threads=int(job.params.get("threads", 0)))
     feeds = feeds_of(job)
     job.step("run as deployed")
     session = runner.open(job.inputs["model"], options)

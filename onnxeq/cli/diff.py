@@ -1,0 +1,88 @@
+"""``onnxeq diff``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxeq.cli import options as o
+from onnxeq.types import Report
+
+__all__ = ["diff"]
+
+
+def diff(
+    source: Annotated[str, typer.Argument(help="zoo:name[@weights], a model file, or file.py:factory.")],
+    target: Annotated[
+        str | None, typer.Argument(help="The ONNX file to judge; without one SOURCE is exported.")
+    ] = None,
+    rung: Annotated[
+        str, typer.Option(help="Compare the two executions of a rung: kernels, optimizer, provider, graph, ...")
+    ] = "",
+    inputs: o.Inputs = [],  # noqa: B006 - typer copies defaults
+    shape: o.Shape = [],  # noqa: B006
+    batch: Annotated[int, typer.Option(min=1, help="Batch size, where the batch may vary.")] = 1,
+    seed: o.Seed = 0,
+    runner: o.Runner = "",
+    opset: o.Opset = None,
+    exporter: o.Exporter = "",
+    memory: Annotated[str, typer.Option(help="What inner values may take at a time, e.g. 512MiB.")] = "1GiB",
+    load_trace: Annotated[
+        Path | None,
+        typer.Option(help="Hold the target against a saved trace, Polygraphy's outputs (.json) or a test_data_set_N."),
+    ] = None,
+    save_trace: Annotated[Path | None, typer.Option(help="Keep the target's inner values in this new folder.")] = None,
+    repro: Annotated[
+        Path | None, typer.Option(help="Write a stand-alone repro of each layer that creates error into this folder.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw error along depth: FILE.svg or FILE.png.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="List every layer.")] = False,
+    timeout: o.Timeout = None,
+    trust: o.Trust = False,
+    no_cache: o.NoCache = False,
+    json: o.Json = False,
+    report: o.ReportFile = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Say layer by layer where SOURCE and its ONNX form part: which layers create error, which only hand it on."""
+    from onnxeq.cache import cache_root
+    from onnxeq.processes import start_early
+    from onnxeq.zoo import converter_for, parse
+
+    ref = parse(source)
+    if (converter := converter_for(ref)) != "onnx":
+        start_early(cache_root() / "jobs", "native", *(() if converter == "factory" else (converter, ref.zoo)))
+
+    from rich.console import Console
+
+    from onnxeq import inputs as inputs_
+    from onnxeq.cli.check import STATUS
+    from onnxeq.diff import diff as run_diff
+    from onnxeq.report import plot as plot_
+    from onnxeq.report import to_json
+    from onnxeq.report.files import check_name, write
+    from onnxeq.report.layers import show
+    from onnxeq.report.progress import JobProgress
+
+    if report is not None:
+        check_name(report)
+    if plot is not None:
+        plot_.check_name(plot)
+    with JobProgress(Console(stderr=True), quiet=quiet) as progress:
+        found: Report = run_diff(
+            source, target, inputs=inputs, shapes=inputs_.parse_shape(shape), batch=batch, seed=seed, rung=rung,
+            runner=runner or None, opset=opset, exporter=exporter, memory=memory, load_trace=load_trace,
+            save_trace=save_trace, repro=repro, timeout_s=timeout, trust=trust, use_cache=not no_cache,
+            listener=progress,
+        )  # fmt: skip
+    if json:
+        typer.echo(to_json(found))
+    else:
+        show(found, Console(highlight=False), every=every)
+    if report is not None:
+        write(found, report)
+    if plot is not None:
+        plot_.write_plot(found, plot)
+    raise typer.Exit(STATUS[found.verdict])

@@ -1,0 +1,231 @@
+"""``onnxeq diff``, the straight line: run both sides with their inner values, pair them, say which layers create error.
+
+1. Two executions are chosen: the source as its users run it against onnxruntime as deployed, or the two of a rung.
+2. Each is run once, its inner values written to disk as they come.
+3. One pass over the judged graph holds them against each other (:mod:`onnxeq.layers.sweep`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from onnxeq import executions, fingerprint, layer_report, saved_traces
+from onnxeq.arrays import load_feeds
+from onnxeq.errors import UsageError
+from onnxeq.executions import Graph, Models, Side
+from onnxeq.inputs import batch_size
+from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
+from onnxeq.judge import describe
+from onnxeq.runtimes import Runtime, choose_runner
+from onnxeq.saved_traces import Saved
+from onnxeq.sides import Request, reads_of
+from onnxeq.sizes import parse_bytes
+from onnxeq.types import Coverage, Feed, Report
+
+__all__ = ["diff"]
+
+
+def diff(
+    source: object,
+    target: object | None = None,
+    *,
+    inputs: Sequence[str | os.PathLike[str] | Feed] = (),
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    batch: int = 1,
+    seed: int = 0,
+    rung: str = "",
+    runner: str | None = None,
+    opset: int | None = None,
+    exporter: str = "",
+    memory: int | str = "1GiB",
+    load_trace: str | os.PathLike[str] | None = None,
+    save_trace: str | os.PathLike[str] | None = None,
+    repro: str | os.PathLike[str] | None = None,
+    timeout_s: float | None = None,
+    trust: bool = False,
+    use_cache: bool = True,
+    listener: Listener | None = None,
+) -> Report:
+    """Says layer by layer where two executions of a model part, and where an error is only handed on.
+
+    Args:
+        source: As in :func:`onnxeq.check`.
+        target: The artifact to judge, as in :func:`onnxeq.check`.
+        inputs: Feeds, as in :func:`onnxeq.check`; the first is used.
+        shapes: As in :func:`onnxeq.check`.
+        batch: Size of the batch axis where it may vary.
+        seed: Seed of generated inputs and of a factory's random weights.
+        rung: Compare the two executions of this rung of the ladder (``optimizer``, ``kernels``, ...); by default the
+            source as its users run it and the artifact as deployed.
+        runner: The runtime that is judged in the place of onnxruntime.
+        opset: Opset of the export.
+        exporter: Which of the framework's exporters to use.
+        memory: Bytes (or ``1GiB``, ``512MiB``) that inner values may take at a time.
+        load_trace: A saved trace, a file of Polygraphy's outputs, or an ONNX ``test_data_set_N`` folder, which stands
+            in the source's place.
+        save_trace: A folder for the target's trace.
+        repro: A folder for a stand-alone repro of each layer that creates error.
+        timeout_s: Limit for each job in seconds.
+        trust: Whether code stored in model files may run.
+        use_cache: Whether results of earlier identical jobs are reused.
+        listener: Told each job's label and step.
+
+    Raises:
+        onnxeq.errors.UsageError: Something the caller can mend.
+        onnxeq.errors.CannotRun: A side could not be run.
+    """
+    request = Request.of(inputs, shapes, batches=(batch,), seed=seed, opset=opset, trust=trust, exporter=exporter)
+    most, runtime = parse_bytes(memory), choose_runner(runner)
+    if save_trace is not None:
+        saved_traces.check_target(Path(save_trace))
+    with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:
+        saved = None if load_trace is None else saved_traces.open_saved(Path(load_trace), jobs.scratch)
+        if saved is not None and saved.feed and not request.feeds:
+            request = replace(request, feeds=(saved.feed,))
+        models = executions.models_of(jobs, source, target, request)
+        compared = _compared(jobs, models, rung, runtime, most, saved)
+        if save_trace is not None:
+            _save(Path(save_trace), models, compared)
+        return _report(models, compared)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """What was run, and what was found."""
+
+    name: str
+    source: Side
+    target: Side
+    job: JobResult
+    runs: tuple[JobResult, ...]
+
+
+def _compared(jobs: Jobs, models: Models, rung: str, runtime: Runtime, most: int, saved: Saved | None) -> _Compared:
+    one, other = executions.choose(models, rung, runtime)
+    target = executions.start(jobs, models, other, runtime, most // _SHARE)
+    if saved is None:
+        source = executions.start(jobs, models, one, runtime, most // _SHARE)
+    else:
+        graph = Graph(saved.folder, {}, {})
+        source = Side(saved.name, graph, None, "saved")
+    params: dict[str, Any] = {"names": dict(target.graph.names), "feed": 0, "seed": 0, "content": True}
+    files = {**reads_of(target.graph.path), "feeds": models.feeds}
+    runs = [
+        *_described("source", source, target.graph, params, files, saved, models),
+        *_described("target", target, target.graph, params, files, None, models),
+    ]
+    job = jobs.start(JobSpec("diff", "diff", params, files)).result()
+    return _Compared(rung or "diff", source, target, job, tuple(runs))
+
+
+_SHARE = 4
+"""Of the memory that is allowed, the part that a runtime may give back at a time: it holds its own besides, and the
+pass that follows holds the widest layer in float64 several times."""
+
+
+def _described(
+    side: str, held: Side, judged: Graph, params: dict[str, Any], files: dict[str, Path], saved: Saved | None,
+    models: Models,
+) -> list[JobResult]:  # fmt: skip
+    """Waits for a side and tells the job where its values are and what they are called."""
+    if held.kind == "saved" and saved is not None:
+        files[side] = saved.folder
+        params[side] = "same" if saved.model == models.artifact.info.sha256 else "names"
+        return []
+    if held.traced is None:
+        params[side] = "itself"
+        return []
+    done = [held.traced.result()]
+    native = held.kind == "native"
+    files[side] = done[0].out / ("layers" if native else "trace-0")
+    params[side] = "native" if native else "same" if held.graph is judged else "graph"
+    if params[side] != "same":
+        files |= {f"{side}_{key}": path for key, path in reads_of(held.graph.path).items()}
+        back = {theirs: mine for mine, theirs in held.graph.outputs.items()}
+        params[f"{side}_inputs"] = {judged.names[n]: held.graph.names[n] for n in judged.names if n in held.graph.names}
+        params[f"{side}_outputs"] = {mine: back[n] for mine, n in judged.outputs.items() if n in back}
+    if held.exact is not None:
+        done.append(held.exact.result())
+        files[f"{side}_exact"] = done[1].out / "layers"
+    return done
+
+
+def _report(models: Models, found: _Compared) -> Report:
+    layers = layer_report.read_layers(found.job.out / "layers.json")
+    outputs = [o.name for o in models.artifact.info.outputs] if found.target.graph is models.judged else [
+        layer.value for layer in layers[-1:]
+    ]  # fmt: skip
+    rung = layer_report.rung_of(found.name, found.source.name, found.target.name, layers, outputs)
+    data = found.job.data
+    compared = sum(layer.value in outputs and not math.isnan(layer.propagated.ratio) for layer in layers)
+    return Report(
+        verdict=layer_report.verdict_of(layers, rung),
+        source={"ref": models.ref.text, "kind": models.ref.zoo, **models.provenance},
+        target=describe(models.artifact, models.target_ref),
+        environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},
+        causes=layer_report.causes_of(layers, rung, {}),
+        rungs=(rung,),
+        outputs=(),
+        coverage=Coverage(
+            outputs_compared=compared,
+            outputs_total=len(outputs),
+            inputs_tried=sum(batch_size(feed) for feed in load_feeds(models.feeds)),
+            nodes_compared=int(data["compared"]),
+            nodes_total=models.artifact.info.nodes,
+            weights_accounted=0,
+            weights_total=0,
+        ),
+        notes=(*models.notes, *_notes(found)),
+        timings=tuple(
+            {"job": label, "seconds": round(job.seconds, 3), "peak_bytes": job.peak_bytes, "cached": job.cached}
+            for label, job in _labelled(found)
+        ),
+        layers=layers,
+    )
+
+
+def _labelled(found: _Compared) -> list[tuple[str, JobResult]]:
+    return [*((f"trace {i + 1}", run) for i, run in enumerate(found.runs)), ("diff", found.job)]
+
+
+def _notes(found: _Compared) -> list[str]:
+    """What the runs had to say: how many of the source's values were found, and whether asking changed anything."""
+    data = found.job.data
+    notes = []
+    if data["of"]:
+        by = ", ".join(f"{count} by {how}" for how, count in sorted(data["by"].items(), key=lambda row: -row[1]))
+        notes.append(f"{data['paired']} of {data['of']} values of {found.source.name} found in the graph ({by})")
+    for side in (found.source, found.target):
+        if side.kind != "runtime" or side.traced is None:
+            continue
+        ran = side.traced.result().data
+        if ran["changed"]:
+            names = ", ".join(ran["changed"])
+            said = f"asking for inner values changes the bits of {names}; judge those layers with care"
+            notes.append(f"{side.name}: {said}")
+        elif ran["hidden"]:
+            names = ", ".join(ran["hidden"][:3])
+            count = len(ran["hidden"])
+            notes.append(f"{side.name}: {count} values are not asked for, since that would change the outputs: {names}")
+    return notes
+
+
+def _save(path: Path, models: Models, found: _Compared) -> None:
+    """Keeps the target's trace."""
+    if found.target.traced is None:
+        raise UsageError(f"{found.target.name} has no trace to save", hint="choose another --rung")
+    done = found.target.traced.result()
+    held = done.out / ("layers" if found.target.kind == "native" else "trace-0")
+    (feed,) = load_feeds(models.feeds)
+    names = found.target.graph.names
+    record = {
+        "execution": found.target.name,
+        "model": models.artifact.info.sha256,
+        "versions": dict(done.data.get("versions", {})),
+    }
+    saved_traces.save(path, held, {names.get(k, k): v for k, v in feed.items()}, record)

@@ -1,0 +1,115 @@
+"""From the rows of a diff to its report: the verdict, and a cause for each layer that creates error."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onnxeq.layers.roles import LOCAL, PROPAGATED
+from onnxeq.types import Cause, CauseKind, Layer, LayerError, PairedBy, Role, Rung, Status, Verdict, Where
+
+__all__ = ["causes_of", "read_layers", "rung_of", "verdict_of"]
+
+
+def read_layers(path: Path) -> tuple[Layer, ...]:
+    """The rows that the job has written."""
+    return tuple(_layer(row) for row in json.loads(path.read_text(encoding="utf-8")))
+
+
+def _layer(row: Mapping[str, Any]) -> Layer:
+    made = {
+        "region": tuple(row["region"]),
+        "shape": tuple(row["shape"]),
+        "paired_by": None if row["paired_by"] is None else PairedBy(row["paired_by"]),
+        "propagated": LayerError(**row["propagated"]),
+        "local": LayerError(**row["local"]),
+        "role": Role(row["role"]),
+    }
+    return Layer(**{**row, **made})
+
+
+def creating(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers that create error, worst first."""
+    return sorted((row for row in layers if row.role is Role.CREATES), key=lambda row: -row.local.ratio)
+
+
+def rung_of(name: str, source: str, target: str, layers: Sequence[Layer], outputs: Sequence[str]) -> Rung:
+    """How far the outputs are apart as they ran; by the worst of them."""
+    rows = [row for row in layers if row.value in outputs and not math.isnan(row.propagated.ratio)]
+    if not rows:
+        nan = math.nan
+        reason = "no output is known on both sides"
+        return Rung(name, source, target, nan, nan, nan, PROPAGATED, Status.NOT_RUN, reason)
+    worst = max(rows, key=lambda row: row.propagated.ratio)
+    error = worst.propagated
+    status = Status.FAIL if error.ratio > PROPAGATED else Status.PASS
+    return Rung(
+        name, source, target, error.max_abs, error.noise, error.ratio, PROPAGATED, status, worst.note, worst.value
+    )
+
+
+def verdict_of(layers: Sequence[Layer], rung: Rung) -> Verdict:
+    """Divergent where a layer creates error or an output is further away than rounding brings it."""
+    if rung.status is Status.FAIL or creating(layers):
+        return Verdict.DIVERGENT
+    return Verdict.EQUIVALENT if rung.status is Status.PASS else Verdict.INCONCLUSIVE
+
+
+_RUNTIMES = ("ort/", "source ort/")
+
+
+def causes_of(
+    layers: Sequence[Layer], rung: Rung, reasons: Mapping[str, tuple[CauseKind, str, str]]
+) -> tuple[Cause, ...]:
+    """A cause for each layer that creates error, worst first; or for the output, where no layer is at fault alone.
+
+    Args:
+        layers: The rows.
+        rung: The two executions and how far their outputs are apart.
+        reasons: Value -> what the two graphs have differently there: cause, initializer, words.
+    """
+    made = []
+    for row in creating(layers):
+        kind, initializer, words = reasons.get(row.value, (_kind(row, rung), "", ""))
+        made.append(Cause(kind, rung.name, row.local.ratio, _where(row, initializer), _sentence(row, rung, words)))
+    if not made and rung.status is Status.FAIL:
+        worst = max(layers, key=lambda row: _number(row.propagated.ratio))
+        said = (
+            f"output '{rung.output}' is {rung.max_abs:.3g} apart, {rung.ratio:.3g} times the noise ({PROPAGATED:g}"
+            f" allowed), though no layer alone exceeds its own rounding; the error is largest at {worst.node}"
+        )
+        made.append(Cause(CauseKind.RUNTIME, rung.name, rung.ratio, _where(worst, ""), said))
+    return tuple(made)
+
+
+def _kind(row: Layer, rung: Rung) -> CauseKind:
+    """What a layer's error is by the side that makes it: a runtime's kernel, or the graph that was judged."""
+    if row.target_ratio > LOCAL and row.target_ratio >= row.source_ratio:
+        return CauseKind.RUNTIME if rung.target.startswith(_RUNTIMES) or "native" in rung.target else CauseKind.GRAPH
+    return CauseKind.GRAPH
+
+
+def _where(row: Layer, initializer: str) -> Where:
+    return Where(row.node, row.op_type, row.value, row.native, initializer)
+
+
+def _sentence(row: Layer, rung: Rung, words: str) -> str:
+    joined = f" together with {', '.join(row.region[:3])}" if row.region else ""
+    of = f" of {row.native}" if row.native else ""
+    by_target = row.target_ratio > LOCAL and row.target_ratio >= row.source_ratio
+    side = f"{rung.target} is" if by_target else f"what {rung.source} has there is"
+    from_ = f"from what the graph makes of {'its own' if by_target else 'the same'} inputs"
+    if row.note and math.isinf(row.local.ratio):
+        return f"node {row.node} ({row.op_type}){of}{joined}: {row.note}{'; ' + words if words else ''}"
+    said = (
+        f"node {row.node} ({row.op_type}){of}{joined}: {side} {row.local.max_abs:.3g} {from_}, {row.local.ratio:.3g}"
+        f" times the layer's own rounding ({LOCAL:g} allowed)"
+    )
+    return f"{said}; {words}" if words else said
+
+
+def _number(value: float) -> float:
+    return -1.0 if math.isnan(value) else value

@@ -1,0 +1,158 @@
+"""Traces that were saved: ours, Polygraphy's outputs, and the test data of the ONNX standard, as one side of a diff."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxeq import inputs as inputs_
+from onnxeq import native_values, traces
+from onnxeq.arrays import feeds_digest
+from onnxeq.errors import UnusableModel, UsageError
+from onnxeq.traces import TraceWriter
+from onnxeq.types import Array, Feed
+
+__all__ = ["Saved", "check_target", "open_saved", "save"]
+
+_INPUTS = "inputs.npz"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A saved trace.
+
+    Attributes:
+        folder: A trace in our form.
+        feed: The inputs that it was made with; empty where they were not saved.
+        name: What it is called in a report.
+        model: SHA-256 of the model that made it, where known.
+    """
+
+    folder: Path
+    feed: Feed
+    name: str
+    model: str = ""
+
+
+def check_target(path: Path) -> None:
+    """Checks before the work begins that a trace can be saved there.
+
+    Raises:
+        UsageError: Something is there already, or the folder around it is missing.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"--save-trace {path}: there is something already", hint="name a new folder")
+    if not path.parent.is_dir():
+        raise UsageError(f"--save-trace {path}: there is no folder {path.parent}", hint="create it first")
+
+
+def save(path: Path, held: Path, feed: Feed, record: Mapping[str, Any]) -> None:
+    """Writes a trace with its inputs; it appears whole or not at all.
+
+    Args:
+        path: The folder to make.
+        held: The folder of the trace of a job, of a runtime or a framework.
+        feed: The inputs.
+        record: What to note besides.
+    """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        native = not (held / "trace.json").exists()
+        known = native_values.load(held) if native else traces.load(held)
+        with TraceWriter(part, {**record, "inputs_sha256": feeds_digest([feed])}) as writer:
+            for name in known:
+                writer.add(name, known.array(name))
+        np.savez(part / _INPUTS, allow_pickle=False, **{k: np.asarray(v) for k, v in feed.items()})
+        if path.is_dir():
+            path.rmdir()
+        part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def open_saved(path: Path, scratch: Path) -> Saved:
+    """Reads a trace: a folder of ours, an ONNX ``test_data_set_N`` folder, or a JSON file of Polygraphy's outputs.
+
+    Args:
+        path: What the user named.
+        scratch: Where a trace in our form may be written.
+
+    Raises:
+        UsageError: There is nothing of that name.
+        UnusableModel: It is none of these, or damaged.
+    """
+    if not path.exists():
+        raise UsageError(f"--load-trace {path}: there is no such file or folder", hint="check the path")
+    if path.is_file():
+        return _polygraphy(path, scratch)
+    if (path / "trace.json").exists():
+        held = traces.load(path)
+        feed = inputs_.read([path / _INPUTS])[0] if (path / _INPUTS).exists() else {}
+        return Saved(path, feed, f"saved {held.record.get('execution', 'trace')}", str(held.record.get("model", "")))
+    if list(path.glob("output_*.pb")):
+        return _data_set(path, scratch)
+    raise UnusableModel(f"{path} holds neither trace.json nor output_N.pb", hint="onnxeq diff --save-trace writes one")
+
+
+def _written(scratch: Path, values: Mapping[str, Array]) -> Path:
+    folder = scratch / f"trace-{uuid.uuid4().hex[:12]}"
+    with TraceWriter(folder) as writer:
+        for name, value in values.items():
+            writer.add(name, value)
+    return folder
+
+
+def _data_set(path: Path, scratch: Path) -> Saved:
+    import onnx
+    from onnx import numpy_helper
+
+    found: dict[str, Array] = {}
+    for file in sorted(path.glob("output_*.pb"), key=_number_in):
+        try:
+            tensor = onnx.TensorProto.FromString(file.read_bytes())
+            found[tensor.name or f"#{_number_in(file)}"] = numpy_helper.to_array(tensor)
+        except Exception as error:  # protobuf's and numpy's own kinds
+            raise UnusableModel(f"{file} is no tensor: {' '.join(str(error).split())}") from error
+    feed = inputs_.read([path])[0] if list(path.glob("input_*.pb")) else {}
+    return Saved(_written(scratch, found), feed, path.name)
+
+
+def _number_in(path: Path) -> int:
+    return int(re.sub(r"\D", "", path.stem) or 0)
+
+
+def _polygraphy(path: Path, scratch: Path) -> Saved:
+    """Outputs that ``polygraphy run --save-outputs`` wrote: of the first runner's first iteration."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        name, iterations = document["lst"][0]
+        if not isinstance(iterations, list):  # each runner is a record of its own in newer files
+            name, iterations = document["lst"][0], document["lst"][1]
+        outputs = iterations[0]["outputs"]
+        values = {str(k): _array(v) for k, v in outputs.items() if not str(k).startswith("polygraphy")}
+    except UnusableModel:
+        raise
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
+        said = f"{path} is no file of Polygraphy's outputs: {type(error).__name__}: {error}"
+        raise UnusableModel(said, hint="polygraphy run MODEL --onnxrt --save-outputs FILE.json writes one") from error
+    return Saved(_written(scratch, values), {}, f"saved {name}")
+
+
+def _array(record: Any) -> Array:
+    """A tensor as Polygraphy stores it: base64 of a ``.npy`` or ``.npz``, perhaps with its shape beside it."""
+    text = record["values"]["array"] if "values" in record else record["array"]
+    with contextlib.closing(io.BytesIO(base64.b64decode(text))) as data:
+        loaded = np.load(data, allow_pickle=False)
+        array: Array = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
+        return array
