@@ -44,27 +44,29 @@ def stored_values(model: onnx.ModelProto, inputs: Feed, names: Sequence[str]) ->
     return found
 
 
-def spread(model: onnx.ModelProto, inputs: Feed, right: Array) -> Array:
-    """One unit of rounding noise for each element of the model's output.
+def spread(model: onnx.ModelProto, inputs: Feed) -> Array:
+    """One unit of rounding noise for each element of the model's output; one zero where none can be computed.
 
     ``s_i = sqrt(mean_d (y_i^(d) - y_i)^2) / A`` over draws in which every computed value was moved by ``A`` times its
-    rounding; of an output that is no float, the root of the share of draws that changed it. Zero where the draws
-    cannot be made.
+    rounding; of an output that is no float, the root of the share of draws that changed it.
     """
-    total = np.zeros(right.shape)
+    exact = computed(model, inputs)
+    if exact is None:
+        return np.zeros(())
+    total = np.zeros(exact.shape)
     executor = Executor(model)
     for draw in range(_DRAWS):
         try:
             moved = _tensor(next(iter(executor.run(inputs, hook=RoundingNoise(draw)).values())))
         except OnnxeqError:
-            return np.zeros(right.shape)
-        if moved is None or moved.shape != right.shape:
-            return np.zeros(right.shape)
-        if right.dtype.kind == "f":
+            return np.zeros(())
+        if moved is None or moved.shape != exact.shape:
+            return np.zeros(())
+        if exact.dtype.kind == "f":
             with np.errstate(invalid="ignore", over="ignore"):
-                total += np.nan_to_num(np.square((moved - right) / AMPLITUDE), posinf=0.0) / _DRAWS
+                total += np.nan_to_num(np.square((moved - exact) / AMPLITUDE), posinf=0.0) / _DRAWS
         else:
-            total += (moved != right) / _DRAWS
+            total += (moved != exact) / _DRAWS
     return np.sqrt(total)
 
 

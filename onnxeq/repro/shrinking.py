@@ -100,12 +100,17 @@ def whole_case(fault: Fault) -> Case:
     model = cut(fault.model, fault.base_dir, list(given), [output], {**given, output: target})
     inputs = {i.name: given[i.name] for i in model.graph.input if i.name in given}
     right = _right(fault, model, inputs)
-    declare(model, {output: _stored(right, target.dtype.name)})
-    unit = spread(model, inputs, right) if fault.unit is None else np.asarray(fault.unit, dtype=np.float64)
+    unit = _unit_of(model, inputs, right) if fault.unit is None else np.asarray(fault.unit, dtype=np.float64)
     if unit.shape not in ((), right.shape):
         said = f"the noise unit of '{output}' has the shape {list(unit.shape)}, its value {list(right.shape)}"
         raise CannotRun(said)
     return Case(model, inputs, right, np.broadcast_to(unit, right.shape).copy(), fault.limit, target.dtype.name)
+
+
+def _unit_of(model: onnx.ModelProto, inputs: Feed, right: Array) -> Array:
+    """The rounding noise of the graph's output; zero where it cannot be had, or is of something else."""
+    unit = spread(model, inputs)
+    return unit if unit.shape == right.shape else np.zeros(right.shape)
 
 
 def _right(fault: Fault, model: onnx.ModelProto, inputs: Feed) -> Array:
@@ -238,4 +243,4 @@ def _between(case: Case, given: Mapping[str, Array], output: str, values: Mappin
     if right is None:
         return None
     declare(model, {output: _stored(right, dtype)})
-    return Case(model, inputs, right, spread(model, inputs, right), case.limit, dtype)
+    return Case(model, inputs, right, _unit_of(model, inputs, right), case.limit, dtype)

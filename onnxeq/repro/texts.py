@@ -15,12 +15,14 @@ import numpy as np
 import onnx
 import onnx.printer
 
+from onnxeq.layers.probes import GraphIndex
 from onnxeq.protocols import SessionOptions
 from onnxeq.referee.elements import element_name
+from onnxeq.referee.plan import node_label
 from onnxeq.repro.cutting import moving_nodes
 from onnxeq.repro.values import AtFault, Fault, Repro
 
-__all__ = ["graph_text", "public_reference", "report_text", "script_text", "title"]
+__all__ = ["culprit", "graph_text", "public_reference", "report_text", "script_text", "title"]
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _FEW = 8
@@ -33,7 +35,7 @@ def title(fault: Fault, repro: Repro) -> str:
     """The fault in a line."""
     nodes = moving_nodes(repro.case.model)
     operators = " + ".join(dict.fromkeys(node.op_type for node in nodes)) or fault.layer.op_type
-    place = f"{operators} at '{fault.layer.node}'"
+    place = f"{operators} at '{culprit(fault, repro)[1]}'"
     if fault.side is AtFault.SOURCE:
         theirs = public_reference(fault.reference) or "the source"
         layer = f" in '{fault.layer.native}'" if fault.layer.native else ""
@@ -44,6 +46,12 @@ def title(fault: Fault, repro: Repro) -> str:
     if repro.shows and math.isfinite(repro.measure.ratio):
         return f"{runtime}: {place} is {repro.measure.ratio:.3g} units of rounding noise off"
     return f"{runtime}: {place} is off by more than rounding"
+
+
+def culprit(fault: Fault, repro: Repro) -> tuple[str, str]:
+    """Operator and label of the node that makes the wrong value, in what is left of the region."""
+    maker = GraphIndex(repro.case.model).makers.get(repro.case.output)
+    return (fault.layer.op_type, fault.layer.node) if maker is None else (maker.op_type, node_label(maker))
 
 
 def public_reference(text: str) -> str:
@@ -127,8 +135,9 @@ def _what_is_wrong(fault: Fault, repro: Repro) -> str:
     else:
         said = (
             f"The nodes of `model.onnx` stand for a layer of {theirs}. On the inputs in `inputs.npz`, which are what"
-            " that layer was given, they do not give what it gave (`expected.npz`), by more than float32 rounding explains."
-            " Either the conversion has changed the graph or its weights, or the source's own operator is wrong."
+            " that layer was given, they do not give what it gave (`expected.npz`), by more than float32 rounding"
+            " explains. Either the conversion has changed the graph or its weights, or the source's own operator is"
+            " wrong."
         )
     if repro.refused:
         return f"{said} Here the runtime refused the cut graph: {_without_paths(repro.refused, fault.base_dir)}"
@@ -189,8 +198,8 @@ def _how(fault: Fault, repro: Repro) -> str:
         "```",
         "",
         f"It runs `model.onnx` with {', '.join(settings)}, prints the error and ends with status 1 while the fault"
-        " shows, with 0 when it does not; `python repro.py OTHER.onnx` tries another model. `test_data_set_0` holds the inputs"
-        " and the expected output in ONNX's own form.",
+        " shows, with 0 when it does not; `python repro.py OTHER.onnx` tries another model. `test_data_set_0` holds"
+        " the inputs and the expected output in ONNX's own form.",
     ]
     if repro.steps:
         layer = [fault.layer.node, *fault.layer.region]

@@ -18,7 +18,7 @@ from onnxeq.arrays import dtype_of
 from onnxeq.errors import UsageError
 from onnxeq.graph.files import write
 from onnxeq.repro.shrinking import shrink
-from onnxeq.repro.texts import report_text, script_text
+from onnxeq.repro.texts import culprit, report_text, script_text
 from onnxeq.repro.values import Case, Execute, Fault, Repro
 from onnxeq.types import Array
 
@@ -76,7 +76,7 @@ def write_folder(folder: Path, fault: Fault, repro: Repro) -> Path:
     try:
         _fill(staged, fault, repro)
         staged.chmod(0o755)
-        place = folder / f"{_next_number(folder):02d}_{_slug(fault.layer.op_type, fault.layer.node)}"
+        place = folder / f"{_next_number(folder):02d}_{_slug(*culprit(fault, repro))}"
         staged.rename(place)
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
