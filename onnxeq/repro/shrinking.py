@@ -96,10 +96,10 @@ def whole_case(fault: Fault) -> Case:
     output = fault.layer.value
     kinds = element_types(fault.model, fault.inputs)
     given = {name: _as_declared(name, array, kinds.get(name, "")) for name, array in fault.inputs.items()}
-    target = _as_declared(output, fault.target, "")
+    source, target = _as_declared(output, fault.source, ""), _as_declared(output, fault.target, "")
     model = cut(fault.model, fault.base_dir, list(given), [output], {**given, output: target})
     inputs = {i.name: given[i.name] for i in model.graph.input if i.name in given}
-    right = _right(fault, model, inputs)
+    right = np.asarray(lift(source)) if fault.side is AtFault.SOURCE else _right(fault, model, inputs, source)
     unit = _unit_of(model, inputs, right) if fault.unit is None else np.asarray(fault.unit, dtype=np.float64)
     if unit.shape not in ((), right.shape):
         said = f"the noise unit of '{output}' has the shape {list(unit.shape)}, its value {list(right.shape)}"
@@ -113,13 +113,10 @@ def _unit_of(model: onnx.ModelProto, inputs: Feed, right: Array) -> Array:
     return unit if unit.shape == right.shape else np.zeros(right.shape)
 
 
-def _right(fault: Fault, model: onnx.ModelProto, inputs: Feed) -> Array:
-    """What should come out: what a source at fault gave; else what the nodes give, if the referee can say that."""
-    if fault.side is AtFault.TARGET:
-        exact = computed(model, inputs) if fault.right is None else np.asarray(lift(fault.right))
-        if exact is not None:
-            return exact
-    return np.asarray(lift(fault.source))
+def _right(fault: Fault, model: onnx.ModelProto, inputs: Feed, source: Array) -> Array:
+    """What the target should give: what the nodes give in float64; what the source gave where that is not known."""
+    exact = computed(model, inputs) if fault.right is None else fault.right
+    return np.asarray(lift(source if exact is None else exact))
 
 
 def _stored(array: Array, dtype: str) -> Array:
@@ -128,6 +125,8 @@ def _stored(array: Array, dtype: str) -> Array:
 
 
 def _as_declared(name: str, array: Array, kind: str) -> Array:
+    if isinstance(array, np.generic):
+        array = np.asarray(array)
     if not isinstance(array, np.ndarray):
         raise CannotRun(f"'{name}' is no tensor: a repro holds tensors only")
     value = array.astype(dtype_of(kind)) if kind and kind != "str" and array.dtype.name != kind else array
@@ -147,7 +146,7 @@ def _one_item(trial: _Trial, found: Repro) -> Repro:
         smaller = _item(case, batched, item)
         if smaller is None:
             return found
-        tried = trial(smaller, (*found.steps, f"of a batch of {count}, item {item} alone"))
+        tried = trial(smaller, (*found.steps, f"all but item {item} of a batch of {count}"))
         if tried.shows:
             return tried
     return found

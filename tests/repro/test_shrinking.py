@@ -69,7 +69,7 @@ def test_an_item_other_than_the_first(target_fault: Fault) -> None:
     found = shrink(target_fault, third)
     assert found.shows
     np.testing.assert_array_equal(found.case.inputs["x"], rows[2:3])
-    assert found.steps[0] == "of a batch of 4, item 2 alone"
+    assert found.steps[0] == "all but item 2 of a batch of 4"
 
 
 def test_a_batch_is_only_cut_where_items_are_independent(target_fault: Fault) -> None:
@@ -154,3 +154,20 @@ def test_a_type_that_files_do_not_hold_is_refused(target_fault: Fault) -> None:
     model.graph.value_info.append(onnx.helper.make_tensor_value_info("x", onnx.TensorProto.BFLOAT16, [4, 6]))
     with pytest.raises(CannotRun, match="'x' is bfloat16, which numpy's files do not hold"):
         shrink(replace(target_fault, model=model, inputs=inputs), computed_in)
+
+
+def test_a_sequence_is_refused(target_fault: Fault) -> None:
+    """A value that is a list of tensors is said by its name."""
+    with pytest.raises(CannotRun, match="'y' is no tensor: a repro holds tensors only"):
+        shrink(replace(target_fault, source=[target_fault.source]), computed_in)
+
+
+def test_what_the_referee_cannot_compute_is_taken_from_the_source(target_fault: Fault) -> None:
+    """An operator without float64 semantics: a sound source's own result is what the target should give."""
+    model = chain()
+    model.graph.node[3].CopyFrom(onnx.helper.make_node("Magic", ["s"], ["e"], name="magic", domain="vendor"))
+    model.opset_import.append(onnx.helper.make_opsetid("vendor", 1))
+    found = shrink(replace(target_fault, model=model), lambda _model, _inputs: target_fault.target)
+    assert found.shows
+    np.testing.assert_array_equal(found.case.right, target_fault.source)
+    assert nodes_of(found) == ["product", "scale", "magic", "shift"]

@@ -178,7 +178,7 @@ def test_the_report_is_ready_for_a_bug_tracker(target_fault: Fault, tmp_path: Pa
         "| largest absolute error | ", ", at most 8 are rounding",
         "expected 'p'[0, ", "| seen 'p'[0, ", "python repro.py", "ORT_ENABLE_ALL, without GeluFusion",
         "intra_op_num_threads=1", "enable_mem_pattern=False", "[product] p = MatMul (x, w)", "# float32[6,5] w",
-        "| onnxruntime | 1.22.0 |", "| python | 3.11.9 |", "| platform | ", "- of a batch of 4, item 0 alone",
+        "| onnxruntime | 1.22.0 |", "| python | 3.11.9 |", "| platform | ", "- all but item 0 of a batch of 4",
         "- what comes after 'p'",
     ):  # fmt: skip
         assert part in report
@@ -186,6 +186,18 @@ def test_the_report_is_ready_for_a_bug_tracker(target_fault: Fault, tmp_path: Pa
     assert "DISABLED_PASSES: list[str] = ['GeluFusion']\n" in script
     assert "SESSION_OPTIONS: dict[str, Any] = {'intra_op_num_threads': 1, 'enable_mem_pattern': False}\n" in script
     assert run_script(folder).returncode == 0
+
+
+def test_cuda_keeps_its_settings(target_fault: Fault, tmp_path: Path) -> None:
+    """The script opens the provider with the options at fault, TF32 among them."""
+    options = SessionOptions(provider="cuda", tf32=False, settings={"cuda.prefer_nhwc": 0, "level": "ORT_ENABLE_BASIC"})
+    folder = write_repro(tmp_path, replace(target_fault, options=options), execute=computed_in)
+    script = (folder / "repro.py").read_text()
+    for line in (
+        "PROVIDER = 'CUDAExecutionProvider'", "LEVEL = 'ORT_ENABLE_BASIC'",
+        "PROVIDER_OPTIONS: dict[str, Any] = {'use_tf32': 0, 'prefer_nhwc': 0}",
+    ):  # fmt: skip
+        assert f"\n{line}\n" in script
 
 
 def test_a_fault_that_does_not_show_alone_is_said(target_fault: Fault, tmp_path: Path) -> None:
