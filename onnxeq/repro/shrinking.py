@@ -124,11 +124,10 @@ def _stored(array: Array, dtype: str) -> Array:
     return array if dtype_name(array) == "string" else array.astype(dtype_of(dtype))
 
 
-def _as_declared(name: str, array: Array, kind: str) -> Array:
-    if isinstance(array, np.generic):
-        array = np.asarray(array)
-    if not isinstance(array, np.ndarray):
+def _as_declared(name: str, held: object, kind: str) -> Array:
+    if not isinstance(held, np.ndarray | np.generic):
         raise CannotRun(f"'{name}' is no tensor: a repro holds tensors only")
+    array = np.asarray(held)
     value = array.astype(dtype_of(kind)) if kind and kind != "str" and array.dtype.name != kind else array
     if value.dtype.kind == "V":
         raise CannotRun(f"'{name}' is {value.dtype.name}, which numpy's files do not hold")

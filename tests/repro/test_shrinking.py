@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from onnxeq.errors import CannotRun
 from onnxeq.referee import Executor
 from onnxeq.repro import AtFault, Fault, Repro, shrink
 from onnxeq.types import Array, Feed
-from tests.repro.conftest import chain, computed_in, feed, wrong_at
+from tests.repro.conftest import chain, computed_in, feed, layer, model_of, wrong_at
 
 
 def nodes_of(repro: Repro) -> list[str]:
@@ -73,22 +74,15 @@ def test_an_item_other_than_the_first(target_fault: Fault) -> None:
 
 
 def test_a_batch_is_only_cut_where_items_are_independent(target_fault: Fault) -> None:
-    """``y = x . x^T``: an item alone gives something else than in its batch, so all four stay."""
-    from onnx import helper
-
-    from tests.repro.conftest import layer, model_of
-
-    nodes = [
-        helper.make_node("Transpose", ["x"], ["t"], name="turn"),
-        helper.make_node("MatMul", ["x", "t"], ["y"], name="gram"),
-    ]
-    model = model_of(nodes, {"x": ["N", 6]}, ["y"], {})
-    y = feed()["x"] @ feed()["x"].T
-    row = layer("y", "gram", "MatMul")
+    """``y = softmax(x)`` over the batch: an item alone gives something else than in its batch, so all four stay."""
+    model = model_of([helper.make_node("Softmax", ["x"], ["y"], name="s", axis=0)], {"x": ["N", 6]}, ["y"], {})
+    powers = np.exp(feed()["x"])
+    y = powers / powers.sum(axis=0)
+    row = layer("y", "s", "Softmax")
     fault = replace(target_fault, model=model, layer=row, source=y, target=y, side=AtFault.SOURCE)
-    found = shrink(fault, wrong_at("MatMul"))
+    found = shrink(fault, wrong_at("Softmax"))
     assert found.shows
-    assert found.case.right.shape == (4, 4)
+    assert found.case.right.shape == (4, 6)
 
 
 def test_a_source_at_fault_keeps_its_region(source_fault: Fault) -> None:
@@ -130,13 +124,11 @@ def test_units_of_the_caller_are_taken(target_fault: Fault) -> None:
 
 def test_float16_inputs_are_given_as_the_graph_declares_them(target_fault: Fault) -> None:
     """The source has float32 where the judged graph has float16: the cut is fed with float16."""
-    from onnx import TensorProto
-
     model = chain()
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
     for tensor in model.graph.initializer:
-        half = onnx.numpy_helper.to_array(tensor).astype(np.float16)
-        tensor.CopyFrom(onnx.numpy_helper.from_array(half, tensor.name))
+        half = numpy_helper.to_array(tensor).astype(np.float16)
+        tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
     fault = replace(target_fault, model=model, target=target_fault.target.astype(np.float16))
     found = shrink(fault, computed_in)
     assert found.case.inputs["x"].dtype == np.float16
@@ -151,7 +143,7 @@ def test_a_type_that_files_do_not_hold_is_refused(target_fault: Fault) -> None:
 
     inputs = {"x": target_fault.inputs["x"].astype(ml_dtypes.bfloat16)}
     model = chain()
-    model.graph.value_info.append(onnx.helper.make_tensor_value_info("x", onnx.TensorProto.BFLOAT16, [4, 6]))
+    model.graph.value_info.append(helper.make_tensor_value_info("x", TensorProto.BFLOAT16, [4, 6]))
     with pytest.raises(CannotRun, match="'x' is bfloat16, which numpy's files do not hold"):
         shrink(replace(target_fault, model=model, inputs=inputs), computed_in)
 
@@ -165,8 +157,8 @@ def test_a_sequence_is_refused(target_fault: Fault) -> None:
 def test_what_the_referee_cannot_compute_is_taken_from_the_source(target_fault: Fault) -> None:
     """An operator without float64 semantics: a sound source's own result is what the target should give."""
     model = chain()
-    model.graph.node[3].CopyFrom(onnx.helper.make_node("Magic", ["s"], ["e"], name="magic", domain="vendor"))
-    model.opset_import.append(onnx.helper.make_opsetid("vendor", 1))
+    model.graph.node[3].CopyFrom(helper.make_node("Magic", ["s"], ["e"], name="magic", domain="vendor"))
+    model.opset_import.append(helper.make_opsetid("vendor", 1))
     found = shrink(replace(target_fault, model=model), lambda _model, _inputs: target_fault.target)
     assert found.shows
     np.testing.assert_array_equal(found.case.right, target_fault.source)
