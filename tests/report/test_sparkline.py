@@ -44,7 +44,7 @@ def _limit_line(lines: Sequence[str]) -> int:
 
 def test_columns_are_over_the_limit_exactly_where_ratios_are(drawn: Draw) -> None:
     """The line of the limit parts the columns as the limit parts the ratios, also right beside it."""
-    ratios = [0.01, 5.999, 6.0, 6.001, 50.0, 1e4, math.inf]
+    ratios = [0.01, math.nextafter(6.0, 0.0), 6.0, math.nextafter(6.0, 7.0), 50.0, 1e4, math.inf]
     lines = drawn(ratios)
     heights = _heights(lines)[::4]  # four columns for each of few layers
     assert [h > _limit_line(lines) for h in heights] == [r > 6.0 for r in ratios]
