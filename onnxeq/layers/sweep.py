@@ -16,8 +16,9 @@ kernel on the target's. A value is forgotten right after its last reader, so the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
@@ -122,9 +123,9 @@ def sweep(
     Raises:
         onnxeq.errors.OnnxeqError: The graph fails on these inputs.
     """
-    hook = _Sweep(graph, source, target, seed)
-    executor.run(feed, hook=hook)
-    return hook.found
+    with _Sweep(graph, source, target, seed) as hook:
+        executor.run(feed, hook=hook)
+        return hook.found()
 
 
 @dataclass
@@ -153,18 +154,38 @@ class _Side:
     Attributes:
         exact: What the node makes of the side's inputs; ``None`` where the referee cannot tell.
         held: What the side has; ``None`` where it has none.
-        unit: The rounding noise of what lies between the value and the nearest known ones.
-        region: The nodes there besides its own.
+        inputs: The side's inputs.
+        region: The nodes between the value and the nearest known ones, besides its own.
+        variants: Draws of what those nodes' rounding makes of the value; none where the node alone does.
     """
 
     exact: Value
     held: Value
-    unit: Value = None
+    inputs: Sequence[Value]
     region: tuple[str, ...] = ()
+    variants: tuple[Value, ...] = ()
+
+    def unit(self, info: NodeInfo, position: int) -> Value:
+        """The rounding noise of what lies between the value and the nearest known ones; ``None`` for none."""
+        if self.variants:
+            return spread(self.exact, self.variants)
+        return unit_of(info, self.inputs, self.exact, position) if is_rounded(info) else None
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A value's measures, before its condition is known."""
+
+    found: Found
+    propagated: Gauged
 
 
 class _Sweep:
-    """The hook that does it; see the module."""
+    """The hook that does it; see the module.
+
+    What a node makes of either side's inputs is computed side by side, and what was computed is measured while the
+    nodes after it run: numpy leaves Python's lock alone for as long as it computes.
+    """
 
     def __init__(self, graph: onnx.GraphProto, source: Values, target: Values, seed: int) -> None:
         self._given = (source, target)
@@ -172,9 +193,21 @@ class _Sweep:
         draws = _DISCRETE_DRAWS if any(_jumps(node) for node in graph.node) else 1
         self._noise = [RoundingNoise(seed * 1000 + draw) for draw in range(draws)]
         self._drift: dict[str, list[Value]] = {}  # moved by rounding from the start on, anchored at the source's values
-        self._relative: dict[str, float] = {}
         self._readers = _reader_counts(graph)
-        self.found: list[Found] = []
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="onnxeq-sweep")
+        self._asked: list[Future[_Judged]] = []
+        self._sides: list[_Side | None] = [None, None]
+
+    def __enter__(self) -> _Sweep:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def found(self) -> list[Found]:
+        """Everything that was seen, in order, with the condition of each layer."""
+        relative: dict[str, float] = {}
+        return [_with_condition(future.result(), relative) for future in self._asked]
 
     def constant(self, _name: str, value: Real, _dtype: str) -> Real:
         return value
@@ -182,37 +215,33 @@ class _Sweep:
     def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
         if info.path:
             return outputs
-        reads = {n for n in (*info.node.input, *captured_by(info.node)) if n}
         theirs = [self._chains[1].values.get(n, v) for n, v in zip(info.node.input, inputs, strict=False)]
-        made = outputs if _same(theirs, inputs) else None if info.composite else _computed(info, theirs)
+        asked = self._pool.submit(_made, info, theirs, inputs, outputs)
         drifted = [self._drifted(info, draw, inputs, outputs) for draw in range(len(self._noise))]
+        made = asked.result()
         given = list(outputs)
         for position, name in enumerate(info.node.output):
-            if not name or position >= len(outputs):
-                continue
-            exact = outputs[position], None if made is None or position >= len(made) else made[position]
-            held = [_held(side, name, own) for side, own in zip(self._given, exact, strict=True)]
-            ours = self._side(0, info, inputs, position, exact[0], held[0])
-            other = self._side(1, info, theirs, position, exact[1], held[1])
-            given[position] = outputs[position]
-            if ours.held is not None and np.shape(ours.held) == np.shape(outputs[position]):
-                given[position] = ours.held
-            drift = [_shifted(given[position], outputs[position], d[position]) for d in drifted]
-            if ours.held is not None or other.held is not None:
-                self._note(info, position, (list(inputs), theirs), (ours, other), drift)
-            self._drift[name] = drift
+            if name and position < len(outputs):
+                other = None if made is None or position >= len(made) else made[position]
+                given[position] = self._settled(info, position, (list(inputs), theirs), (outputs[position], other))
+                drift = [_shifted(given[position], outputs[position], d[position]) for d in drifted]
+                self._drift[name] = drift
+                self._judge(info, position, drift)
+        self._forget({n for n in (*info.node.input, *captured_by(info.node)) if n})
+        return given
+
+    def _forget(self, reads: Collection[str]) -> None:
         for name in reads:
             self._readers[name] -= 1
             if self._readers[name] <= 0:
                 for chain in self._chains:
                     chain.forget(name)
                 self._drift.pop(name, None)
-        return given
 
     def _drifted(self, info: NodeInfo, draw: int, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
         """The node's results for inputs that rounding has moved from the start on, and its own rounding."""
         given = [self._drift[n][draw] if n in self._drift else v for n, v in zip(info.node.input, inputs, strict=False)]
-        moved = outputs if _same(given, inputs) or info.composite else _computed(info, given)
+        moved = _made(info, given, inputs, outputs)
         return self._rounded(draw, info, given, outputs if moved is None else moved, outputs)
 
     def _rounded(
@@ -224,6 +253,18 @@ class _Sweep:
         copies = [v.copy() if isinstance(v, np.ndarray) and any(v is o for o in shared) else v for v in outputs]
         return self._noise[draw].node(info, inputs, copies)
 
+    def _settled(
+        self, info: NodeInfo, position: int, inputs: tuple[Sequence[Value], Sequence[Value]],
+        exact: tuple[Value, Value],
+    ) -> Value:  # fmt: skip
+        """Looks a value up on both sides; gives what the source goes on with."""
+        name = info.node.output[position]
+        held = [_held(side, name, own) for side, own in zip(self._given, exact, strict=True)]
+        for index in (0, 1):
+            self._sides[index] = self._side(index, info, inputs[index], position, exact[index], held[index])
+        fits = held[0] is not None and np.shape(held[0]) == np.shape(exact[0])
+        return held[0] if fits else exact[0]
+
     def _side(
         self, index: int, info: NodeInfo, inputs: Sequence[Value], position: int, exact: Value, held: Value
     ) -> _Side:
@@ -232,11 +273,11 @@ class _Sweep:
         if index == 1:
             chain.values[name] = exact if held is None else held
         if exact is None:
-            return _Side(exact, held)
+            return _Side(exact, held, inputs)
         inside = [n for n in info.node.input if n in chain.moved]
         region = tuple(dict.fromkeys(r for n in inside for r in chain.region[n]))
         if held is not None and not inside and not _needs_draws(info):
-            return _Side(exact, held, unit_of(info, inputs, exact, position) if is_rounded(info) else None)
+            return _Side(exact, held, inputs)
         variants = []
         for draw in range(len(self._noise)):
             given = [chain.moved[n][draw] if n in inside else v for n, v in zip(info.node.input, inputs, strict=False)]
@@ -246,54 +287,72 @@ class _Sweep:
             variants.append(self._rounded(draw, info, given, results, [exact])[position])
         if held is None:
             chain.moved[name], chain.region[name] = variants, (*region, node_label(info.node))
-            return _Side(exact, None, None, region)
-        return _Side(exact, held, spread(exact, variants), region)
+            return _Side(exact, None, inputs, region)
+        return _Side(exact, held, inputs, region, tuple(variants))
 
-    def _note(
-        self, info: NodeInfo, position: int, inputs: tuple[Sequence[Value], Sequence[Value]],
-        sides: tuple[_Side, _Side], drift: Sequence[Value],
-    ) -> None:  # fmt: skip
-        """Judges one value."""
-        step = UNIT_ROUNDOFF.get(info.dtypes[position] if position < len(info.dtypes) else "", 2.0**-24)
-        ours, theirs = sides
-        propagated, local = Gauged(), Measure()
-        both = ours.held is not None and theirs.held is not None
-        if both:
-            propagated = gauge(ours.held, theirs.held, None, step, draws=drift)
-            local = _combined(ours, theirs, step)
-        alone = [Measure(), Measure()]
-        if not both or local.ratio > _LOOKED_AT or local.problem:
-            alone = [_judged(info, i, position, side, step) for i, side in zip(inputs, sides, strict=True)]
-            local = _told_apart(local, alone, both=both)
-        name = info.node.output[position]
-        held = ours.held if ours.held is not None else theirs.held
-        note = next((m.note for m in (local, *alone, propagated.measure) if m.note), "")
-        known = (ours.held is not None, theirs.held is not None)
-        self.found.append(
-            Found(
-                name,
-                info.node,
-                info.dtypes[position] if position < len(info.dtypes) else "",
-                tuple(int(d) for d in np.shape(held)),
-                known,
-                propagated.measure,
-                local,
-                alone[0],
-                alone[1],
-                (ours.region, theirs.region),
-                self._condition(info, name, propagated),
-                note,
-            )
-        )
+    def _judge(self, info: NodeInfo, position: int, drift: Sequence[Value]) -> None:
+        """Has a value measured, while the run goes on."""
+        ours, theirs = self._sides
+        if ours is None or theirs is None or (ours.held is None and theirs.held is None):
+            return
+        waiting = [future for future in self._asked[-_AHEAD:] if not future.done()]
+        if len(waiting) == _AHEAD:  # what waits to be measured is held in memory
+            waiting[0].result()
+        self._asked.append(self._pool.submit(_measured, info, position, (ours, theirs), drift))
 
-    def _condition(self, info: NodeInfo, name: str, found: Gauged) -> float:
-        """Relative error of the result by that of the worst input; also notes it for those who read the result."""
-        came = max((self._relative.get(n, 0.0) for n in info.node.input), default=0.0)
-        if not (math.isfinite(found.error) and found.scale > 0):
-            self._relative[name] = came
-            return math.nan
-        own = self._relative[name] = found.error / found.scale
-        return own / came if came > 0 else math.nan
+
+_THREADS = 2
+_AHEAD = 4
+"""Values that may wait to be measured."""
+
+
+def _made(info: NodeInfo, given: Sequence[Value], inputs: Sequence[Value], outputs: list[Value]) -> list[Value] | None:
+    """What a node makes of other inputs than the main run's; ``None`` where the referee cannot compute it alone."""
+    if all(one is other for one, other in zip(given, inputs, strict=True)):
+        return outputs
+    return None if info.composite else _computed(info, given)
+
+
+def _measured(info: NodeInfo, position: int, sides: tuple[_Side, _Side], drift: Sequence[Value]) -> _Judged:
+    """Judges one value."""
+    step = UNIT_ROUNDOFF.get(info.dtypes[position] if position < len(info.dtypes) else "", 2.0**-24)
+    ours, theirs = sides
+    propagated, local = Gauged(), Measure()
+    both = ours.held is not None and theirs.held is not None
+    if both:
+        propagated = gauge(ours.held, theirs.held, None, step, draws=drift)
+        local = _combined(info, position, ours, theirs, step)
+    alone = [Measure(), Measure()]
+    if not both or local.ratio > _LOOKED_AT or local.problem:
+        alone = [_against_its_inputs(info, position, side, step) for side in sides]
+        local = _told_apart(local, alone, both=both)
+    held = ours.held if ours.held is not None else theirs.held
+    found = Found(
+        info.node.output[position],
+        info.node,
+        info.dtypes[position] if position < len(info.dtypes) else "",
+        tuple(int(d) for d in np.shape(held)),
+        (ours.held is not None, theirs.held is not None),
+        propagated.measure,
+        local,
+        alone[0],
+        alone[1],
+        (ours.region, theirs.region),
+        math.nan,
+        next((m.note for m in (local, *alone, propagated.measure) if m.note), ""),
+    )
+    return _Judged(found, propagated)
+
+
+def _with_condition(judged: _Judged, relative: dict[str, float]) -> Found:
+    """Relative error of the result by that of the worst input; also notes it for those who read the result."""
+    found, propagated = judged.found, judged.propagated
+    came = max((relative.get(n, 0.0) for n in found.node.input), default=0.0)
+    if not (math.isfinite(propagated.error) and propagated.scale > 0):
+        relative[found.value] = came
+        return found
+    own = relative[found.value] = propagated.error / propagated.scale
+    return replace(found, condition=own / came) if came > 0 else found
 
 
 _LOOKED_AT = 1.0
@@ -322,10 +381,6 @@ def _held(side: Values, name: str, exact: Value) -> Value:
     return held
 
 
-def _same(a: Sequence[Value], b: Sequence[Value]) -> bool:
-    return all(one is other for one, other in zip(a, b, strict=True))
-
-
 def _computed(info: NodeInfo, inputs: Sequence[Value]) -> list[Value] | None:
     try:
         with np.errstate(all="ignore"):
@@ -350,23 +405,24 @@ def _shifted(settled: Value, exact: Value, moved: Value) -> Value:
     return shifted
 
 
-def _combined(ours: _Side, theirs: _Side, step: float) -> Measure:
+def _combined(info: NodeInfo, position: int, ours: _Side, theirs: _Side, step: float) -> Measure:
     """The target's own error put onto what is exact for the source, against the source's."""
     if ours.exact is None or theirs.exact is None:
         return Measure(problem="not computed")
-    units = [u for u in (ours.unit, theirs.unit) if u is not None]
-    unit = units[0] if len(units) == 1 or (units and np.shape(units[0]) != np.shape(units[1])) else None
-    if len(units) == 2 and unit is None:
-        unit = units[0] if not ours.region and not theirs.region else np.maximum(*units)
+    unit = ours.unit(info, position)
+    if ours.region or theirs.region:
+        other = theirs.unit(info, position)
+        comparable = unit is not None and other is not None and np.shape(unit) == np.shape(other)
+        unit = np.maximum(unit, other) if comparable else other if unit is None else unit
     return gauge(ours.held, theirs.held, unit, step, exact=(ours.exact, theirs.exact)).measure
 
 
-def _judged(info: NodeInfo, inputs: Sequence[Value], position: int, side: _Side, step: float) -> Measure:
+def _against_its_inputs(info: NodeInfo, position: int, side: _Side, step: float) -> Measure:
     """One side against what the node makes of its own inputs."""
     if side.exact is None or side.held is None:
         return Measure()
-    found = gauge(side.exact, side.held, side.unit, step).measure
-    if found.ratio > SUSPECT and not side.region and explained(info, inputs, position, side.held):
+    found = gauge(side.exact, side.held, side.unit(info, position), step).measure
+    if found.ratio > SUSPECT and not side.region and explained(info, side.inputs, position, side.held):
         return Measure(found.max_abs, found.noise, 0.0, note="beside a tie")
     return found
 
