@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from onnxeq.executions import Graph, Models, Side
 from onnxeq.inputs import batch_size
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.judge import describe
+from onnxeq.repro import check_folder
 from onnxeq.runtimes import Runtime, choose_runner
 from onnxeq.saved_traces import Saved
 from onnxeq.sides import Request, reads_of
@@ -83,14 +85,18 @@ def diff(
     most, runtime = parse_bytes(memory), choose_runner(runner)
     if save_trace is not None:
         saved_traces.check_target(Path(save_trace))
+    if repro is not None:
+        check_folder(Path(repro))
     with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:
         saved = None if load_trace is None else saved_traces.open_saved(Path(load_trace), jobs.scratch)
         if saved is not None and saved.feed and not request.feeds:
             request = replace(request, feeds=(saved.feed,))
         models = executions.models_of(jobs, source, target, request)
-        compared = _compared(jobs, models, rung, runtime, most, saved)
+        compared = _compared(jobs, models, rung, runtime, most, saved, repro=repro is not None)
         if save_trace is not None:
             _save(Path(save_trace), models, compared)
+        if repro is not None:
+            _copy_repros(Path(repro), compared)
         return _report(models, compared)
 
 
@@ -105,7 +111,9 @@ class _Compared:
     runs: tuple[JobResult, ...]
 
 
-def _compared(jobs: Jobs, models: Models, rung: str, runtime: Runtime, most: int, saved: Saved | None) -> _Compared:
+def _compared(
+    jobs: Jobs, models: Models, rung: str, runtime: Runtime, most: int, saved: Saved | None, *, repro: bool
+) -> _Compared:
     one, other = executions.choose(models, rung, runtime)
     target = executions.start(jobs, models, other, runtime, most // _SHARE)
     if saved is None:
@@ -114,6 +122,8 @@ def _compared(jobs: Jobs, models: Models, rung: str, runtime: Runtime, most: int
         graph = Graph(saved.folder, {}, {})
         source = Side(saved.name, graph, None, "saved")
     params: dict[str, Any] = {"names": dict(target.graph.names), "feed": 0, "seed": 0, "content": True}
+    if repro:
+        params |= {**target.how, "repro": True, "reference": models.ref.text}
     files = {**reads_of(target.graph.path), "feeds": models.feeds}
     runs = [
         *_described("source", source, target.graph, params, files, saved, models),
@@ -168,7 +178,7 @@ def _report(models: Models, found: _Compared) -> Report:
         source={"ref": models.ref.text, "kind": models.ref.zoo, **models.provenance},
         target=describe(models.artifact, models.target_ref),
         environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},
-        causes=layer_report.causes_of(layers, rung, {}),
+        causes=layer_report.causes_of(layers, rung, layer_report.reasons_of(data["contrasts"])),
         rungs=(rung,),
         outputs=(),
         coverage=Coverage(
@@ -200,6 +210,9 @@ def _notes(found: _Compared) -> list[str]:
     if data["of"]:
         by = ", ".join(f"{count} by {how}" for how, count in sorted(data["by"].items(), key=lambda row: -row[1]))
         notes.append(f"{data['paired']} of {data['of']} values of {found.source.name} found in the graph ({by})")
+    for row in data["repros"]:
+        if "problem" in row:
+            notes.append(f"no repro of '{row['value']}': {row['problem']}")
     for side in (found.source, found.target):
         if side.kind != "runtime" or side.traced is None:
             continue
@@ -213,6 +226,17 @@ def _notes(found: _Compared) -> list[str]:
             count = len(ran["hidden"])
             notes.append(f"{side.name}: {count} values are not asked for, since that would change the outputs: {names}")
     return notes
+
+
+def _copy_repros(path: Path, found: _Compared) -> None:
+    """Puts the repros where the user wants them, each whole."""
+    made = found.job.out / "repros"
+    for folder in sorted(made.iterdir()) if made.is_dir() else ():
+        path.mkdir(exist_ok=True)
+        part = path / f".{folder.name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(folder, part)
+        part.rename(path / folder.name)
 
 
 def _save(path: Path, models: Models, found: _Compared) -> None:

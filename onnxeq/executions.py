@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,7 @@ class Side:
         traced: The job that runs it; ``None`` for the referee on the judged graph, which runs along.
         kind: ``runtime``, ``referee``, ``native`` or ``saved``.
         exact: For a framework in float32 the job that runs it in float64, to tell its values apart.
+        how: For a runtime, the parameters of its job.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Side:
     traced: Future[JobResult] | None
     kind: str
     exact: Future[JobResult] | None = None
+    how: Mapping[str, Any] = field(default_factory=dict)
 
 
 def models_of(jobs: Jobs, source: object, target: object | None, request: Request) -> Models:
@@ -213,7 +215,7 @@ def start(jobs: Jobs, models: Models, name: str, runtime: Runtime, most_bytes: i
     }  # fmt: skip
     if "cuda" in name and (reason := choose_providers(["cuda"])[1].why_not):
         raise CannotRun(f"{name} cannot run: {reason}", hint="choose another --rung")
-    return Side(name, graph, _job(jobs, models, graph, "trace", name, params), "runtime")
+    return Side(name, graph, _job(jobs, models, graph, "trace", name, params), "runtime", how=params)
 
 
 def _job(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from onnxeq.layers.roles import LOCAL, PROPAGATED
 from onnxeq.types import Cause, CauseKind, Layer, LayerError, PairedBy, Role, Rung, Status, Verdict, Where
 
-__all__ = ["causes_of", "read_layers", "rung_of", "verdict_of"]
+__all__ = ["Reason", "causes_of", "creating", "read_layers", "reasons_of", "rung_of", "verdict_of"]
 
 
 def read_layers(path: Path) -> tuple[Layer, ...]:
@@ -61,27 +62,48 @@ def verdict_of(layers: Sequence[Layer], rung: Rung) -> Verdict:
 _RUNTIMES = ("ort/", "source ort/")
 
 
-def causes_of(
-    layers: Sequence[Layer], rung: Rung, reasons: Mapping[str, tuple[CauseKind, str, str]]
-) -> tuple[Cause, ...]:
+@dataclass(frozen=True)
+class Reason:
+    """What is known to be different at a layer."""
+
+    kind: CauseKind
+    node: str
+    op_type: str
+    initializer: str
+    words: str
+
+
+def reasons_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Reason]:
+    """Value -> the first thing that two graphs have differently there, with what else there is in its words."""
+    found: dict[str, Reason] = {}
+    for row in rows:
+        made = Reason(CauseKind(row["kind"]), row["node"], row["op_type"], row["initializer"], row["words"])
+        before = found.get(row["value"])
+        found[row["value"]] = made if before is None else replace(before, words=f"{before.words}; {made.words}")
+    return found
+
+
+def causes_of(layers: Sequence[Layer], rung: Rung, reasons: Mapping[str, Reason]) -> tuple[Cause, ...]:
     """A cause for each layer that creates error, worst first; or for the output, where no layer is at fault alone.
 
     Args:
         layers: The rows.
         rung: The two executions and how far their outputs are apart.
-        reasons: Value -> what the two graphs have differently there: cause, initializer, words.
+        reasons: Value -> what the two graphs have differently there.
     """
     made = []
     for row in creating(layers):
-        kind, initializer, words = reasons.get(row.value, (_kind(row, rung), "", ""))
-        made.append(Cause(kind, rung.name, row.local.ratio, _where(row, initializer), _sentence(row, rung, words)))
+        reason = reasons.get(row.value, Reason(_kind(row, rung), "", "", "", ""))
+        where = Where(reason.node or row.node, reason.op_type or row.op_type, row.value, row.native, reason.initializer)
+        made.append(Cause(reason.kind, rung.name, row.local.ratio, where, _sentence(row, rung, reason.words)))
     if not made and rung.status is Status.FAIL:
         worst = max(layers, key=lambda row: _number(row.propagated.ratio))
         said = (
             f"output '{rung.output}' is {rung.max_abs:.3g} apart, {rung.ratio:.3g} times the noise ({PROPAGATED:g}"
             f" allowed), though no layer alone exceeds its own rounding; the error is largest at {worst.node}"
         )
-        made.append(Cause(CauseKind.RUNTIME, rung.name, rung.ratio, _where(worst, ""), said))
+        where = Where(worst.node, worst.op_type, worst.value, worst.native)
+        made.append(Cause(CauseKind.RUNTIME, rung.name, rung.ratio, where, said))
     return tuple(made)
 
 
@@ -92,10 +114,6 @@ def _kind(row: Layer, rung: Rung) -> CauseKind:
     return CauseKind.GRAPH
 
 
-def _where(row: Layer, initializer: str) -> Where:
-    return Where(row.node, row.op_type, row.value, row.native, initializer)
-
-
 def _sentence(row: Layer, rung: Rung, words: str) -> str:
     joined = f" together with {', '.join(row.region[:3])}" if row.region else ""
     of = f" of {row.native}" if row.native else ""
@@ -103,12 +121,12 @@ def _sentence(row: Layer, rung: Rung, words: str) -> str:
     side = f"{rung.target} is" if by_target else f"what {rung.source} has there is"
     from_ = f"from what the graph makes of {'its own' if by_target else 'the same'} inputs"
     if row.note and math.isinf(row.local.ratio):
-        return f"node {row.node} ({row.op_type}){of}{joined}: {row.note}{'; ' + words if words else ''}"
+        return f"{words + '; ' if words else ''}node {row.node} ({row.op_type}){of}{joined}: {row.note}"
     said = (
         f"node {row.node} ({row.op_type}){of}{joined}: {side} {row.local.max_abs:.3g} {from_}, {row.local.ratio:.3g}"
         f" times the layer's own rounding ({LOCAL:g} allowed)"
     )
-    return f"{said}; {words}" if words else said
+    return f"{words}; {said}" if words else said
 
 
 def _number(value: float) -> float:

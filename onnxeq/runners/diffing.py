@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -18,6 +18,7 @@ from onnxeq import native_values, traces
 from onnxeq.errors import UnsupportedOperator
 from onnxeq.graph.inspect import load
 from onnxeq.inputs import adapt
+from onnxeq.layers.contrast import Part, contrasts
 from onnxeq.layers.matching import Bridge, Known, Matched, Renamed, by_name, through, with_layers
 from onnxeq.layers.program import native_name
 from onnxeq.layers.roles import layer_of
@@ -25,8 +26,9 @@ from onnxeq.layers.sweep import EXACT, Values, sweep
 from onnxeq.native_values import NativeValues
 from onnxeq.referee import Executor
 from onnxeq.runners.aligning import by_value
+from onnxeq.runners.repros import write_repros
 from onnxeq.runners.runtime import feeds_of
-from onnxeq.types import Feed, Layer
+from onnxeq.types import Feed, Layer, Role
 from onnxeq.worker import Job
 
 __all__ = ["run"]
@@ -44,7 +46,7 @@ def run(job: Job) -> dict[str, Any]:
       ``SIDE_model`` (``SIDE_exact`` holds them in float64). Then also ``SIDE_inputs`` and ``SIDE_outputs``, the judged
       graph's name -> that file's.
 
-    The trace lies in ``job.inputs[SIDE]``.
+    The trace lies in ``job.inputs[SIDE]``. With ``repro`` set, see :func:`onnxeq.runners.repros.write_repros`.
 
     Returns:
         ``layers``: how many rows ``out/layers.json`` has; ``paired``: how many of the source's values were found,
@@ -68,7 +70,31 @@ def run(job: Job) -> dict[str, Any]:
     order = {name: i for i, node in enumerate(model.graph.node) for name in node.output}
     layers = [layer_of(f, order[f.value], matched.get(f.value), _native(f.node, matched.get(f.value))) for f in found]
     (job.out / "layers.json").write_text(json.dumps([dataclasses.asdict(layer) for layer in layers]))
-    return {"layers": len(layers), **_coverage(source, matched, layers)}
+    told = list(_told(job, model, matched, layers))
+    repros = write_repros(job, model, layers, feed, source, target) if params.get("repro") else []
+    return {"layers": len(layers), "contrasts": told, "repros": repros, **_coverage(source, matched, layers)}
+
+
+_MOST_TOLD = 12
+
+
+def _told(
+    job: Job, model: onnx.ModelProto, matched: Mapping[str, Matched], layers: Sequence[Layer]
+) -> Iterator[dict[str, Any]]:
+    """What the source's own graph has differently at the layers that create error, where it is at hand."""
+    rows = [row for row in layers if row.role is Role.CREATES and row.value in matched]
+    if job.params["source"] != "graph" or not rows:
+        return
+    job.step("say what is different")
+    path = job.inputs["source_model"]
+    other = load(path)
+    inputs: Mapping[str, str] = job.params["source_inputs"]
+    known = {n: m.source for n, m in matched.items() if not m.layouts} | dict(inputs)
+    for row in sorted(rows, key=lambda row: -row.local.ratio)[:_MOST_TOLD]:
+        mine = Part(model, job.inputs["model"].parent, row.value, known)
+        theirs = Part(other, path.parent, row.source_value, set(known.values()))
+        for found in contrasts(mine, theirs):
+            yield {"value": row.value, **dataclasses.asdict(found)}
 
 
 def _side(job: Job, side: str, model: onnx.ModelProto, feed: Feed) -> tuple[Values, dict[str, Matched]]:
