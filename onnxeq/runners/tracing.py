@@ -23,7 +23,7 @@ from onnxeq.graph.inspect import load
 from onnxeq.inputs import adapt
 from onnxeq.layers.extents import extents_of
 from onnxeq.layers.hidden import hiding
-from onnxeq.layers.observed import Observed, observed
+from onnxeq.layers.observed import Observed, observed, observed_in_optimized
 from onnxeq.layers.probes import Extent, GraphIndex, Prober
 from onnxeq.protocols import Runner, Session, SessionOptions
 from onnxeq.referee import Executor
@@ -119,13 +119,13 @@ def run(job: Job) -> dict[str, Any]:
 def _subject(job: Job, runner: Runner, options: SessionOptions, feeds: Sequence[Feed]) -> tuple[_Subject, bool]:
     """What is run for its values: the optimised graph where the runtime gives it away, else the model itself."""
     model = load(job.inputs["model"])
-    ran, literal = model, not options.optimize
+    ran, literal, found = model, not options.optimize, tuple(observed(model))
     if options.optimize and hasattr(runner, "save_optimized"):
         path = job.out / "optimized.onnx"
         with contextlib.suppress(CannotRun):
             runner.save_optimized(job.inputs["model"], options, path)
             ran, options = onnx.load(path), replace(options, optimize=False)
-    found = tuple(observed(model, ran))
+            found = tuple(observed_in_optimized(model, ran, job.out))
     extents = extents_of(model, feeds)
     sizes = {v.name: extents[v.value] for v in found}
     return _Subject(runner, ran, options, found, sizes, Prober(ran, job.out / "probed")), literal
