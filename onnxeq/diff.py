@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from onnxeq import executions, fingerprint, layer_report, saved_traces
+from onnxeq import executions, fingerprint, layer_reasons, layer_report, saved_traces
 from onnxeq.arrays import load_feeds
 from onnxeq.errors import UsageError
 from onnxeq.executions import Graph, Models, Side
@@ -97,7 +97,7 @@ def diff(
             _save(Path(save_trace), models, compared)
         if repro is not None:
             _copy_repros(Path(repro), compared)
-        return _report(models, compared)
+        return _report(jobs, models, compared)
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,12 @@ def _described(
     return done
 
 
-def _report(models: Models, found: _Compared) -> Report:
+def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:
     layers = layer_report.read_layers(found.job.out / "layers.json")
+    reasons = layer_report.reasons_of(found.job.data["contrasts"])
+    if found.source.kind == "native":
+        reasons |= layer_reasons.of_native(jobs, models, layers)
+    layers = layer_report.named(layers, reasons)
     outputs = [o.name for o in models.artifact.info.outputs] if found.target.graph is models.judged else [
         layer.value for layer in layers[-1:]
     ]  # fmt: skip
@@ -178,7 +182,7 @@ def _report(models: Models, found: _Compared) -> Report:
         source={"ref": models.ref.text, "kind": models.ref.zoo, **models.provenance},
         target=describe(models.artifact, models.target_ref),
         environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},
-        causes=layer_report.causes_of(layers, rung, layer_report.reasons_of(data["contrasts"])),
+        causes=layer_report.causes_of(layers, rung, reasons),
         rungs=(rung,),
         outputs=(),
         coverage=Coverage(

@@ -12,7 +12,7 @@ from typing import Any
 from onnxeq.layers.roles import LOCAL, PROPAGATED
 from onnxeq.types import Cause, CauseKind, Layer, LayerError, PairedBy, Role, Rung, Status, Verdict, Where
 
-__all__ = ["Reason", "causes_of", "creating", "read_layers", "reasons_of", "rung_of", "verdict_of"]
+__all__ = ["Reason", "causes_of", "creating", "named", "read_layers", "reasons_of", "rung_of", "verdict_of"]
 
 
 def read_layers(path: Path) -> tuple[Layer, ...]:
@@ -81,6 +81,22 @@ def reasons_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Reason]:
         before = found.get(row["value"])
         found[row["value"]] = made if before is None else replace(before, words=f"{before.words}; {made.words}")
     return found
+
+
+def named(layers: Sequence[Layer], reasons: Mapping[str, Reason]) -> tuple[Layer, ...]:
+    """The rows, each that creates error under the node that is at fault where several were judged together.
+
+    That is the one that is known to be different, else the one that computes most: what a fused kernel only selects or
+    moves has no error of its own.
+    """
+    return tuple(_named(row, reasons.get(row.value)) for row in layers)
+
+
+def _named(row: Layer, reason: Reason | None) -> Layer:
+    if row.role is not Role.CREATES or not row.region or reason is None or reason.node not in row.region:
+        return row
+    others = tuple(node for node in (row.node, *row.region) if node != reason.node)
+    return replace(row, node=reason.node, op_type=reason.op_type, region=others)
 
 
 def causes_of(layers: Sequence[Layer], rung: Rung, reasons: Mapping[str, Reason]) -> tuple[Cause, ...]:

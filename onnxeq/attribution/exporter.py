@@ -20,7 +20,7 @@ from onnxeq.ladder import Units
 from onnxeq.sides import NativeSide, reads_of
 from onnxeq.types import Cause, Export, ExportForm, Where
 
-__all__ = ["differences", "locate", "locate_export_fault"]
+__all__ = ["differences", "evidence_of", "faults_of", "locate", "locate_export_fault"]
 
 _MOST = 8
 """Causes that one broken rung is split into; more are counted."""
@@ -39,7 +39,7 @@ def locate_export_fault(jobs: Jobs, found: Evidence, cause: Cause, _units: Units
     if found.native is None:
         return (cause,)
     try:
-        rows = _faults(jobs, found.native)
+        rows = faults_of(jobs, found.native)
     except OnnxeqError as error:
         return (replace(cause, evidence=f"{cause.evidence}; the place could not be found: {error.line()}"),)
     if not rows:
@@ -53,7 +53,12 @@ def locate_export_fault(jobs: Jobs, found: Evidence, cause: Cause, _units: Units
     return (replace(made[0], evidence=made[0].evidence + more), *made[1:_MOST])
 
 
-def _faults(jobs: Jobs, native: NativeSide) -> Sequence[Mapping[str, Any]]:
+def faults_of(jobs: Jobs, native: NativeSide) -> Sequence[Mapping[str, Any]]:
+    """Values of the unfolded export that are not the native ones, see :func:`onnxeq.runners.taught.run`.
+
+    Raises:
+        onnxeq.errors.OnnxeqError: It could not be run.
+    """
     made = [e for e in native.exports if e.form is ExportForm.UNFOLDED]
     export: Export = made[0] if made else native.exported((ExportForm.UNFOLDED,))[0]
     layers = native.layers()
@@ -74,10 +79,11 @@ def _cause(cause: Cause, group: Sequence[Mapping[str, Any]]) -> Cause:
     ratio = math.inf if worst["ratio"] is None else float(worst["ratio"])
     making = worst["nodes"][-1] if worst["nodes"] else {"node": "", "op_type": ""}
     where = Where(making["node"], making["op_type"], worst["value"], worst["native"] or worst["op"])
-    return replace(cause, ratio=ratio, where=where, evidence=_evidence(worst, group))
+    return replace(cause, ratio=ratio, where=where, evidence=evidence_of(worst, group))
 
 
-def _evidence(row: Mapping[str, Any], group: Sequence[Mapping[str, Any]]) -> str:
+def evidence_of(row: Mapping[str, Any], group: Sequence[Mapping[str, Any]]) -> str:
+    """A fault in words; ``group`` are all that are alike."""
     at = "".join((f" of {row['native']}" if row["native"] else "", f" ({row['source']})" if row["source"] else ""))
     shown = _shown(row["nodes"])
     if row["problem"]:

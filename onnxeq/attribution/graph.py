@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnxeq.artifact import ArtifactRuns
 from onnxeq.attribution import shapes
 from onnxeq.errors import OnnxeqError
 from onnxeq.evidence import Evidence
@@ -25,7 +24,7 @@ from onnxeq.referee.plan import node_label
 from onnxeq.sides import BOTH_FORMS, reads_of, store_feeds
 from onnxeq.types import Cause, CauseKind, ExportForm, Feed, Where
 
-__all__ = ["locate", "locate_interface", "proven"]
+__all__ = ["Reference", "findings", "locate", "locate_interface", "proven"]
 
 _MOST_CAUSES = 12
 _PERVASIVE = 20
@@ -33,7 +32,7 @@ _PERVASIVE = 20
 
 
 @dataclass(frozen=True)
-class _Reference:
+class Reference:
     """A file to hold the artifact against, with the names of the source's inputs and outputs in it."""
 
     path: Path
@@ -70,13 +69,14 @@ def proven(jobs: Jobs, found: Evidence, cause: Cause, units: Units) -> int:
 
 
 def _held_against(
-    jobs: Jobs, found: Evidence, references: Sequence[_Reference], exact: Sequence[Feed], units: Units,
+    jobs: Jobs, found: Evidence, references: Sequence[Reference], exact: Sequence[Feed], units: Units,
     parameters: Sequence[str],
 ) -> JobResult | None:  # fmt: skip
     """The finished comparison; ``None`` where there is no reference, or it is another model throughout, or the same."""
     if not references:
         return None
-    done = jobs.start(_asked(jobs, found.runs, references, exact, units.floor, parameters)).result()
+    question, outputs = found.runs.question, found.runs.outputs["referee/f64"]
+    done = jobs.start(_asked(jobs, question, outputs, references, exact, units.floor, parameters)).result()
     return None if not done.data["findings"] or done.data["departures"] >= _PERVASIVE else done
 
 
@@ -109,12 +109,12 @@ def _effects(folder: Path) -> list[dict[str, Any]]:
     return load_feeds(folder)
 
 
-def _references(found: Evidence, cause: Cause) -> tuple[list[_Reference], Sequence[Feed], Sequence[str]]:
+def _references(found: Evidence, cause: Cause) -> tuple[list[Reference], Sequence[Feed], Sequence[str]]:
     """What to hold the artifact against, what the outputs should be, and the framework's parameters by name."""
     if found.source_runs is not None:
         runs = found.source_runs
         question = runs.question
-        reference = _Reference(Path(question.inputs["model"]), question.params["names"], runs.outputs["referee/f64"])
+        reference = Reference(Path(question.inputs["model"]), question.params["names"], runs.outputs["referee/f64"])
         return [reference], found.executions["source referee/f64"].trace, ()
     native = found.native
     brought = native is not None and not native.exports
@@ -127,7 +127,7 @@ def _references(found: Evidence, cause: Cause) -> tuple[list[_Reference], Sequen
     outputs = list(exact[0]) if exact else []
     ours = [spec.name for spec in native.inputs]
     references = [
-        _Reference(
+        Reference(
             e.path,
             dict(zip(ours, e.input_names, strict=False)),
             dict(zip(e.output_names, outputs, strict=False)),
@@ -137,15 +137,39 @@ def _references(found: Evidence, cause: Cause) -> tuple[list[_Reference], Sequen
     return references, exact, sorted(native.weights())
 
 
+def findings(
+    jobs: Jobs,
+    question: JobSpec,
+    outputs: Mapping[str, str],
+    references: Sequence[Reference],
+    parameters: Sequence[str],
+) -> Sequence[Mapping[str, Any]]:
+    """What an artifact has differently from its nearest reference, see :func:`onnxeq.runners.attribute.run`.
+
+    Args:
+        jobs: Where to run.
+        question: A bare job of the referee on the artifact: its names and inputs.
+        outputs: The artifact's output -> the source's.
+        references: What to hold it against.
+        parameters: The framework's parameters by name.
+
+    Raises:
+        onnxeq.errors.OnnxeqError: It could not be run.
+    """
+    done = jobs.start(_asked(jobs, question, outputs, references, (), (), parameters)).result()
+    rows: Sequence[Mapping[str, Any]] = done.data["findings"]
+    return rows
+
+
 def _asked(
     jobs: Jobs,
-    runs: ArtifactRuns,
-    references: Sequence[_Reference],
+    question: JobSpec,
+    outputs: Mapping[str, str],
+    references: Sequence[Reference],
     exact: Sequence[Feed],
     floor: Sequence[Feed],
     parameters: Sequence[str],
 ) -> JobSpec:
-    question = runs.question
     files = dict(question.inputs)
     for number, reference in enumerate(references):
         for name, path in reads_of(reference.path).items():
@@ -157,7 +181,7 @@ def _asked(
         files["unit"] = store_feeds(floor, jobs.root)
     params = {
         "names": question.params["names"],
-        "outputs": dict(runs.outputs["referee/f64"]),
+        "outputs": dict(outputs),
         "references": [{"names": dict(r.names), "outputs": dict(r.outputs)} for r in references],
         "parameters": list(parameters),
         "tries": 4,
