@@ -19,6 +19,7 @@ from onnxeq import executions, fingerprint, layer_reasons, layer_report, saved_t
 from onnxeq.arrays import load_feeds
 from onnxeq.errors import UsageError
 from onnxeq.executions import Graph, Models, Side
+from onnxeq.graph.files import read
 from onnxeq.inputs import batch_size
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.judge import describe
@@ -171,14 +172,13 @@ def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:
     if found.source.kind == "native":
         reasons |= layer_reasons.of_native(jobs, models, layers)
     layers = layer_report.named(layers, reasons)
-    outputs = [o.name for o in models.artifact.info.outputs] if found.target.graph is models.judged else [
-        layer.value for layer in layers[-1:]
-    ]  # fmt: skip
+    outputs = _made_outputs(found.target.graph)
     rung = layer_report.rung_of(found.name, found.source.name, found.target.name, layers, outputs)
     data = found.job.data
     compared = sum(layer.value in outputs and not math.isnan(layer.propagated.ratio) for layer in layers)
+    lost = [name for name in outputs if name not in {x.value for x in layers if not math.isnan(x.propagated.ratio)}]
     return Report(
-        verdict=layer_report.verdict_of(layers, rung),
+        verdict=layer_report.verdict_of(layers, rung, complete=not lost),
         source={"ref": models.ref.text, "kind": models.ref.zoo, **models.provenance},
         target=describe(models.artifact, models.target_ref),
         environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},
@@ -194,13 +194,20 @@ def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:
             weights_accounted=0,
             weights_total=0,
         ),
-        notes=(*models.notes, *_notes(found)),
+        notes=(*models.notes, *(f"output '{name}' is not known on both sides" for name in lost), *_notes(found)),
         timings=tuple(
             {"job": label, "seconds": round(job.seconds, 3), "peak_bytes": job.peak_bytes, "cached": job.cached}
             for label, job in _labelled(found)
         ),
         layers=layers,
     )
+
+
+def _made_outputs(graph: Graph) -> list[str]:
+    """The outputs that nodes make: one that is handed through, or stored, has no layer."""
+    proto = read(graph.path).graph
+    made = {name for node in proto.node for name in node.output}
+    return [o.name for o in proto.output if o.name in made]
 
 
 def _labelled(found: _Compared) -> list[tuple[str, JobResult]]:
@@ -218,6 +225,10 @@ def _notes(found: _Compared) -> list[str]:
         if "problem" in row:
             notes.append(f"no repro of '{row['value']}': {row['problem']}")
     for side in (found.source, found.target):
+        apart = side.traced.result().data.get("apart", {}) if side.traced is not None else {}
+        for name, size in apart.items():
+            said = f"run step by step, output '{name}' is {size:.2g} away from the model as its users run it"
+            notes.append(f"{side.name}: {said}")
         if side.kind != "runtime" or side.traced is None:
             continue
         ran = side.traced.result().data

@@ -111,7 +111,13 @@ def models_of(jobs: Jobs, source: object, target: object | None, request: Reques
     Raises:
         onnxeq.errors.OnnxeqError: What the sides say.
     """
-    request = replace(request, feeds=request.feeds[:1])
+    given, request = len(request.feeds), replace(request, feeds=request.feeds[:1])
+    models = _loaded(jobs, source, target, request)
+    said = (f"of {given} inputs the first is used",) if given > 1 else ()
+    return replace(models, notes=(*models.notes, *said))
+
+
+def _loaded(jobs: Jobs, source: object, target: object | None, request: Request) -> Models:
     ref, live = sides.resolve(source, jobs.root)
     brought = None if target is None else sides.open_artifact(target, jobs.root)
     if live is None and converter_for(ref) == "onnx":
@@ -233,7 +239,7 @@ def _native_side(models: Models, name: str) -> Side:
     precision = Precision.F64 if name.endswith("f64") else Precision.F32
 
     def ask(kind: Precision) -> Future[JobResult]:
-        asked = {"precision": kind.value, "names": None}
+        asked = {"precision": kind.value, "names": None, "outputs": list(bridge.outputs)}
         return native.question("native-layers", f"native/{kind.value}", asked, {"feeds": models.feeds})
 
     # An exporter that keeps no names is bridged by the numbers, which float32 does not tell apart.

@@ -52,11 +52,14 @@ def rung_of(name: str, source: str, target: str, layers: Sequence[Layer], output
     )
 
 
-def verdict_of(layers: Sequence[Layer], rung: Rung) -> Verdict:
-    """Divergent where a layer creates error or an output is further away than rounding brings it."""
+def verdict_of(layers: Sequence[Layer], rung: Rung, *, complete: bool) -> Verdict:
+    """Divergent where a layer creates error or an output is further away than rounding brings it.
+
+    ``complete`` is whether every output was compared: what was not is no evidence.
+    """
     if rung.status is Status.FAIL or creating(layers):
         return Verdict.DIVERGENT
-    return Verdict.EQUIVALENT if rung.status is Status.PASS else Verdict.INCONCLUSIVE
+    return Verdict.EQUIVALENT if rung.status is Status.PASS and complete else Verdict.INCONCLUSIVE
 
 
 _RUNTIMES = ("ort/", "source ort/")

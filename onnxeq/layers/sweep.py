@@ -347,9 +347,10 @@ def _measured(info: NodeInfo, position: int, sides: tuple[_Side, _Side], drift: 
 def _with_condition(judged: _Judged, relative: dict[str, float]) -> Found:
     """Relative error of the result by that of the worst input; also notes it for those who read the result."""
     found, propagated = judged.found, judged.propagated
-    came = max((relative.get(n, 0.0) for n in found.node.input), default=0.0)
+    # Where something was made on the way, growth tells nothing: NaN, which comparisons leave alone.
+    came = max((relative.get(n, 0.0) for n in found.node.input), key=lambda r: (math.isnan(r), r), default=0.0)
     if not (math.isfinite(propagated.error) and propagated.scale > 0):
-        relative[found.value] = came
+        relative[found.value] = math.nan if found.local.ratio > SUSPECT else came
         return found
     own = relative[found.value] = propagated.error / propagated.scale
     return replace(found, condition=own / came) if came > 0 else found
