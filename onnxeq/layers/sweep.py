@@ -15,20 +15,17 @@ kernel on the target's. A value is forgotten right after its last reader, so the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
 from onnxeq.errors import OnnxeqError
-from onnxeq.layers.decisions import JUMPS, explained
-from onnxeq.layers.gauge import Gauged, gauge, spread
-from onnxeq.layers.local import SUSPECT, unit_of
-from onnxeq.measure import Measure
-from onnxeq.noise import UNIT_ROUNDOFF, RoundingNoise
+from onnxeq.layers.decisions import JUMPS
+from onnxeq.layers.judged import Found, Judged, Side, measured, with_condition
+from onnxeq.noise import RoundingNoise
 from onnxeq.referee.again import compute_again
 from onnxeq.referee.elements import lift
 from onnxeq.referee.plan import captured_by, node_label
@@ -74,39 +71,6 @@ class _Exact:
 EXACT: Values = _Exact()
 
 
-@dataclass(frozen=True)
-class Found:
-    """What the pass has seen at one value.
-
-    Attributes:
-        value: Its name in the judged graph.
-        node: The node that makes it.
-        dtype: Its declared element type.
-        shape: Its shape.
-        known: Whether the source and whether the target has it.
-        propagated: The target's against the source's; see :class:`onnxeq.measure.Measure`.
-        local: The target's layer on the source's inputs, against the source's.
-        source: The source's against the graph on the source's inputs.
-        target: The target's against the graph on the target's inputs.
-        regions: Nodes that were judged together with it, on the source's and on the target's side.
-        condition: Relative error of the result by that of the worst input; NaN when nothing came in.
-        note: A flip beside a tie, a value that could not be computed.
-    """
-
-    value: str
-    node: onnx.NodeProto
-    dtype: str
-    shape: tuple[int, ...]
-    known: tuple[bool, bool]
-    propagated: Measure
-    local: Measure
-    source: Measure
-    target: Measure
-    regions: tuple[tuple[str, ...], tuple[str, ...]]
-    condition: float
-    note: str = ""
-
-
 def sweep(
     executor: Executor, graph: onnx.GraphProto, feed: Feed, source: Values, target: Values, seed: int
 ) -> list[Found]:
@@ -147,39 +111,6 @@ class _Chain:
             held.pop(name, None)
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One side at one value.
-
-    Attributes:
-        exact: What the node makes of the side's inputs; ``None`` where the referee cannot tell.
-        held: What the side has; ``None`` where it has none.
-        inputs: The side's inputs.
-        region: The nodes between the value and the nearest known ones, besides its own.
-        variants: Draws of what those nodes' rounding makes of the value; none where the node alone does.
-    """
-
-    exact: Value
-    held: Value
-    inputs: Sequence[Value]
-    region: tuple[str, ...] = ()
-    variants: tuple[Value, ...] = ()
-
-    def unit(self, info: NodeInfo, position: int) -> Value:
-        """The rounding noise of what lies between the value and the nearest known ones; ``None`` for none."""
-        if self.variants:
-            return spread(self.exact, self.variants)
-        return unit_of(info, self.inputs, self.exact, position) if is_rounded(info) else None
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """A value's measures, before its condition is known."""
-
-    found: Found
-    propagated: Gauged
-
-
 class _Sweep:
     """The hook that does it; see the module.
 
@@ -195,8 +126,8 @@ class _Sweep:
         self._drift: dict[str, list[Value]] = {}  # moved by rounding from the start on, anchored at the source's values
         self._readers = _reader_counts(graph)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="onnxeq-sweep")
-        self._asked: list[Future[_Judged]] = []
-        self._sides: list[_Side | None] = [None, None]
+        self._asked: list[Future[Judged]] = []
+        self._sides: list[Side | None] = [None, None]
 
     def __enter__(self) -> _Sweep:
         return self
@@ -207,7 +138,7 @@ class _Sweep:
     def found(self) -> list[Found]:
         """Everything that was seen, in order, with the condition of each layer."""
         relative: dict[str, float] = {}
-        return [_with_condition(future.result(), relative) for future in self._asked]
+        return [with_condition(future.result(), relative) for future in self._asked]
 
     def constant(self, _name: str, value: Real, _dtype: str) -> Real:
         return value
@@ -267,17 +198,17 @@ class _Sweep:
 
     def _side(
         self, index: int, info: NodeInfo, inputs: Sequence[Value], position: int, exact: Value, held: Value
-    ) -> _Side:
+    ) -> Side:
         """What is known of a value on one side; remembers for its readers what they go on with."""
         chain, name = self._chains[index], info.node.output[position]
         if index == 1:
             chain.values[name] = exact if held is None else held
         if exact is None:
-            return _Side(exact, held, inputs)
+            return Side(exact, held, inputs)
         inside = [n for n in info.node.input if n in chain.moved]
         region = tuple(dict.fromkeys(r for n in inside for r in chain.region[n]))
         if held is not None and not inside and not _needs_draws(info):
-            return _Side(exact, held, inputs)
+            return Side(exact, held, inputs)
         variants = []
         for draw in range(len(self._noise)):
             given = [chain.moved[n][draw] if n in inside else v for n, v in zip(info.node.input, inputs, strict=False)]
@@ -287,8 +218,8 @@ class _Sweep:
             variants.append(self._rounded(draw, info, given, results, [exact])[position])
         if held is None:
             chain.moved[name], chain.region[name] = variants, (*region, node_label(info.node))
-            return _Side(exact, None, inputs, region)
-        return _Side(exact, held, inputs, region, tuple(variants))
+            return Side(exact, None, inputs, region)
+        return Side(exact, held, inputs, region, tuple(variants))
 
     def _judge(self, info: NodeInfo, position: int, drift: Sequence[Value]) -> None:
         """Has a value measured, while the run goes on."""
@@ -298,7 +229,7 @@ class _Sweep:
         waiting = [future for future in self._asked[-_AHEAD:] if not future.done()]
         if len(waiting) == _AHEAD:  # what waits to be measured is held in memory
             waiting[0].result()
-        self._asked.append(self._pool.submit(_measured, info, position, (ours, theirs), drift))
+        self._asked.append(self._pool.submit(measured, info, position, (ours, theirs), drift))
 
 
 _THREADS = 2
@@ -311,53 +242,6 @@ def _made(info: NodeInfo, given: Sequence[Value], inputs: Sequence[Value], outpu
     if all(one is other for one, other in zip(given, inputs, strict=True)):
         return outputs
     return None if info.composite else _computed(info, given)
-
-
-def _measured(info: NodeInfo, position: int, sides: tuple[_Side, _Side], drift: Sequence[Value]) -> _Judged:
-    """Judges one value."""
-    step = UNIT_ROUNDOFF.get(info.dtypes[position] if position < len(info.dtypes) else "", 2.0**-24)
-    ours, theirs = sides
-    propagated, local = Gauged(), Measure()
-    both = ours.held is not None and theirs.held is not None
-    if both:
-        propagated = gauge(ours.held, theirs.held, None, step, draws=drift)
-        local = _combined(info, position, ours, theirs, step)
-    alone = [Measure(), Measure()]
-    if not both or local.ratio > _LOOKED_AT or local.problem:
-        alone = [_against_its_inputs(info, position, side, step) for side in sides]
-        local = _told_apart(local, alone, both=both)
-    held = ours.held if ours.held is not None else theirs.held
-    found = Found(
-        info.node.output[position],
-        info.node,
-        info.dtypes[position] if position < len(info.dtypes) else "",
-        tuple(int(d) for d in np.shape(held)),
-        (ours.held is not None, theirs.held is not None),
-        propagated.measure,
-        local,
-        alone[0],
-        alone[1],
-        (ours.region, theirs.region),
-        math.nan,
-        next((m.note for m in (local, *alone, propagated.measure) if m.note), ""),
-    )
-    return _Judged(found, propagated)
-
-
-def _with_condition(judged: _Judged, relative: dict[str, float]) -> Found:
-    """Relative error of the result by that of the worst input; also notes it for those who read the result."""
-    found, propagated = judged.found, judged.propagated
-    # Where something was made on the way, growth tells nothing: NaN, which comparisons leave alone.
-    came = max((relative.get(n, 0.0) for n in found.node.input), key=lambda r: (math.isnan(r), r), default=0.0)
-    if not (math.isfinite(propagated.error) and propagated.scale > 0):
-        relative[found.value] = math.nan if found.local.ratio > SUSPECT else came
-        return found
-    own = relative[found.value] = propagated.error / propagated.scale
-    return replace(found, condition=own / came) if came > 0 else found
-
-
-_LOOKED_AT = 1.0
-"""Local error from which on the two sides are looked at one by one."""
 
 
 def _jumps(node: onnx.NodeProto) -> bool:
@@ -404,33 +288,3 @@ def _shifted(settled: Value, exact: Value, moved: Value) -> Value:
         shifted = np.subtract(moved, exact, out=moved if fresh else None)
         shifted += settled
     return shifted
-
-
-def _combined(info: NodeInfo, position: int, ours: _Side, theirs: _Side, step: float) -> Measure:
-    """The target's own error put onto what is exact for the source, against the source's."""
-    if ours.exact is None or theirs.exact is None:
-        return Measure(problem="not computed")
-    unit = ours.unit(info, position)
-    if ours.region or theirs.region:
-        other = theirs.unit(info, position)
-        comparable = unit is not None and other is not None and np.shape(unit) == np.shape(other)
-        unit = np.maximum(unit, other) if comparable else other if unit is None else unit
-    return gauge(ours.held, theirs.held, unit, step, exact=(ours.exact, theirs.exact)).measure
-
-
-def _against_its_inputs(info: NodeInfo, position: int, side: _Side, step: float) -> Measure:
-    """One side against what the node makes of its own inputs."""
-    if side.exact is None or side.held is None:
-        return Measure()
-    found = gauge(side.exact, side.held, side.unit(info, position), step).measure
-    if found.ratio > SUSPECT and not side.region and explained(info, side.inputs, position, side.held):
-        return Measure(found.max_abs, found.noise, 0.0, note="beside a tie")
-    return found
-
-
-def _told_apart(local: Measure, alone: Sequence[Measure], *, both: bool) -> Measure:
-    """The local error where only one side can be judged, or a decision beside a tie is no error."""
-    worse = max(alone, key=lambda m: m.ratio)
-    if not both or local.problem or any(m.note for m in alone):
-        return worse
-    return local
