@@ -69,10 +69,11 @@ def survey(executor: Executor, feed: Feed) -> dict[str, Extent]:
 class GraphIndex:
     """Who makes which value of a main graph, and who reads it."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.nodes: tuple[onnx.NodeProto, ...] = tuple(model.graph.node)
+    def __init__(self, model: onnx.ModelProto | onnx.GraphProto) -> None:
+        graph = model if isinstance(model, onnx.GraphProto) else model.graph
+        self.nodes: tuple[onnx.NodeProto, ...] = tuple(graph.node)
         self.makers: dict[str, onnx.NodeProto] = {n: node for node in self.nodes for n in node.output if n}
-        self.outputs = tuple(o.name for o in model.graph.output)
+        self.outputs = tuple(o.name for o in graph.output)
 
     def reads(self, node: onnx.NodeProto) -> list[str]:
         """What a node reads, its sub-graphs included."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
@@ -25,6 +25,8 @@ import numpy as np
 from onnxeq.errors import OnnxeqError
 from onnxeq.layers.decisions import JUMPS
 from onnxeq.layers.judged import Found, Judged, Side, measured, with_condition
+from onnxeq.layers.local import local_errors
+from onnxeq.layers.probes import GraphIndex
 from onnxeq.noise import RoundingNoise
 from onnxeq.referee.again import compute_again
 from onnxeq.referee.elements import lift
@@ -89,7 +91,26 @@ def sweep(
     """
     with _Sweep(graph, source, target, seed) as hook:
         executor.run(feed, hook=hook)
-        return hook.found()
+        found = hook.found()
+    if not hook.left:
+        return found
+    return [_judged_alone(executor, graph, feed, target, seed, f) if f.value in hook.left else f for f in found]
+
+
+def _judged_alone(
+    executor: Executor, graph: onnx.GraphProto, feed: Feed, target: Values, seed: int, found: Found
+) -> Found:
+    """The target's value of a node that holds a graph of its own, or has no implementation, by a run up to it."""
+    index = GraphIndex(graph)
+    shared = {name: True for name in index.makers if name in target}
+    reads = index.frontier(index.makers[found.value], shared)
+    theirs = {name: target.array(name, None) for name in (*reads, found.value)}
+    try:
+        (error,) = local_errors(executor, feed, theirs, frozenset({found.value}), seed)
+    except (OnnxeqError, ValueError):
+        return replace(found, note=found.note or "the target's layer could not be judged by itself")
+    worse = error.measure if error.ratio > found.local.ratio else found.local
+    return replace(found, target=error.measure, local=worse)
 
 
 @dataclass
@@ -128,6 +149,7 @@ class _Sweep:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="onnxeq-sweep")
         self._asked: list[Future[Judged]] = []
         self._sides: list[Side | None] = [None, None]
+        self.left: set[str] = set()  # values of the target that cannot be judged along the way
 
     def __enter__(self) -> _Sweep:
         return self
@@ -150,6 +172,8 @@ class _Sweep:
         asked = self._pool.submit(_made, info, theirs, inputs, outputs)
         drifted = [self._drifted(info, draw, inputs, outputs) for draw in range(len(self._noise))]
         made = asked.result()
+        if made is None:
+            self.left.update(name for name in info.node.output if name and name in self._given[1])
         given = list(outputs)
         for position, name in enumerate(info.node.output):
             if name and position < len(outputs):
