@@ -19,7 +19,7 @@ from onnx import NodeProto
 from onnxeq.layers.sheet import Sheet, attributes_of
 from onnxeq.types import Array
 
-__all__ = ["NCHWC", "Blocked", "Filter", "blocked_in", "former_name", "unblock"]
+__all__ = ["NCHWC", "Blocked", "Filter", "blocked_in", "filter_of", "former_name", "unblock"]
 
 NCHWC = "com.microsoft.nchwc"
 

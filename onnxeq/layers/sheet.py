@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnxeq.referee.constants import tensor_array
+from onnxeq.referee.plan import captured_by
 
-__all__ = ["Sheet"]
+__all__ = ["Sheet", "attributes_of"]
 
 
 class Sheet:
@@ -42,6 +42,17 @@ class Sheet:
         """What an initializer holds."""
         tensor = self.stored.get(name)
         return None if tensor is None else tensor_array(tensor, self._base_dir)
+
+    def rank(self, name: str) -> int:
+        """The number of dimensions of a value, as declared or as a Reshape or Transpose makes it; 0 if unknown."""
+        node = self.makers.get(name)
+        if name in self.shapes or node is None:
+            return len(self.shapes.get(name, ()))
+        if node.op_type == "Reshape" and (target := self.array(node.input[1])) is not None:
+            return int(target.size)
+        if node.op_type == "Transpose":
+            return len(attributes_of(node).get("perm", ()))
+        return 0
 
     def node(
         self, op_type: str, inputs: list[str], output: str, like: NodeProto, domain: str = "", **attributes: Any
@@ -75,8 +86,6 @@ class Sheet:
 
 
 def _reads(node: NodeProto) -> set[str]:
-    from onnxeq.referee.plan import captured_by
-
     return {*node.input, *captured_by(node)}
 
 
@@ -94,8 +103,3 @@ def attributes_of(node: NodeProto) -> dict[str, Any]:
     """Plain values of a node's attributes, strings as text."""
     found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     return {k: v.decode() if isinstance(v, bytes) else v for k, v in found.items()}
-
-
-def is_float32(tensor: onnx.TensorProto) -> bool:
-    """Whether a tensor holds float32."""
-    return bool(tensor.data_type == TensorProto.FLOAT)

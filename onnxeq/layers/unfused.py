@@ -14,7 +14,7 @@ from onnx import NodeProto
 
 from onnxeq.layers.sheet import Sheet, attributes_of
 
-__all__ = ["activated", "gemms_of_matmuls", "unfused"]
+__all__ = ["activated", "convolved", "gemms_of_matmuls", "unfused"]
 
 MICROSOFT = "com.microsoft"
 
@@ -45,10 +45,6 @@ def unfused(sheet: Sheet, node: NodeProto) -> bool:
 
 def _given(node: NodeProto, place: int) -> str:
     return node.input[place] if len(node.input) > place else ""
-
-
-def _only_first(node: NodeProto) -> bool:
-    return not any(node.output[1:])
 
 
 def convolved(sheet: Sheet, node: NodeProto, inputs: list[str], addend: str, attributes: dict[str, Any]) -> None:
@@ -92,7 +88,7 @@ def _matmul(sheet: Sheet, node: NodeProto, attributes: dict[str, Any]) -> bool:
     operands = []
     for name, side in zip(node.input, "AB", strict=True):
         inner, batch = bool(attributes.get(f"trans{side}")), bool(attributes.get(f"transBatch{side}"))
-        rank = len(sheet.shapes.get(name, ()))
+        rank = sheet.rank(name)
         if (inner or batch) and rank < 2:
             return False  # unknown, or a vector
         axes = list(range(rank))
