@@ -52,5 +52,15 @@ def _extent(value: onnx.ValueInfoProto) -> Extent:
     dtype = element_name(tensor.elem_type)
     if not tensor.HasField("shape") or not all(d.HasField("dim_value") for d in tensor.shape.dim):
         return Extent(dtype, _UNKNOWN)
-    bits = {"float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2, "bfloat16": 2}
-    return Extent(dtype, math.prod(d.dim_value for d in tensor.shape.dim) * bits.get(dtype, 1))
+    size_of = {
+        "float64": 8,
+        "int64": 8,
+        "uint64": 8,
+        "float32": 4,
+        "int32": 4,
+        "uint32": 4,
+        "float16": 2,
+        "bfloat16": 2,
+    }
+    shape = tuple(int(d.dim_value) for d in tensor.shape.dim)
+    return Extent(dtype, math.prod(shape) * size_of.get(dtype, 1), shape)

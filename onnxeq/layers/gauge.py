@@ -80,7 +80,7 @@ def _in_full(
     units: Value = unit if not draws else spread(reference, draws)
     own = np.zeros(reference.shape) if units is None else np.asarray(units)
     own = np.broadcast_to(own, reference.shape) if own.ndim <= reference.ndim else own
-    if exact is not None:
+    if exact is not None and all(_real(v) and np.shape(v) == candidate.shape for v in exact) and _real(candidate):
         with np.errstate(all="ignore"):
             candidate = candidate - np.asarray(exact[1]) + np.asarray(exact[0])
     found = compare([{"": reference}], [{"": candidate}], [{"": own}], step=step)
@@ -93,6 +93,10 @@ def _in_full(
         error = math.sqrt(float(np.square(e[usable]).sum()) / count)
         scale = math.sqrt(float(np.square(reference.ravel()[usable]).sum()) / count)
     return Gauged(found, error, scale)
+
+
+def _real(value: Value) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.float64
 
 
 def spread(reference: Value, draws: Sequence[Value]) -> Value:

@@ -27,10 +27,11 @@ _EXTERNAL_FROM = 1 << 10
 
 @dataclass(frozen=True)
 class Extent:
-    """What the referee knows of a value before a runtime is asked for it: declared type and size in it."""
+    """What is known of a value before a runtime is asked for it: declared type, size in it, and perhaps its shape."""
 
     dtype: str
     nbytes: int
+    shape: tuple[int, ...] | None = None
 
 
 class _Survey:

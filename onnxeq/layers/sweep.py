@@ -15,7 +15,7 @@ kernel on the target's. A value is forgotten right after its last reader, so the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -27,6 +27,7 @@ from onnxeq.layers.decisions import JUMPS
 from onnxeq.layers.judged import Found, Judged, Side, measured, with_condition
 from onnxeq.layers.local import local_errors
 from onnxeq.layers.probes import GraphIndex
+from onnxeq.measure import Measure
 from onnxeq.noise import RoundingNoise
 from onnxeq.referee.again import compute_again
 from onnxeq.referee.elements import lift
@@ -89,28 +90,72 @@ def sweep(
     Raises:
         onnxeq.errors.OnnxeqError: The graph fails on these inputs.
     """
-    with _Sweep(graph, source, target, seed) as hook:
+    inner = _moved_by_inner_rounding(executor, graph, feed, seed)
+    with _Sweep(graph, source, target, seed, inner) as hook:
         executor.run(feed, hook=hook)
         found = hook.found()
     if not hook.left:
         return found
-    return [_judged_alone(executor, graph, feed, target, seed, f) if f.value in hook.left else f for f in found]
+    index = GraphIndex(graph)
+    return [
+        _judged_alone(executor, index, feed, (source, target), seed, f) if f.value in hook.left else f for f in found
+    ]
 
 
 def _judged_alone(
-    executor: Executor, graph: onnx.GraphProto, feed: Feed, target: Values, seed: int, found: Found
+    executor: Executor, index: GraphIndex, feed: Feed, sides: tuple[Values, Values], seed: int, found: Found
 ) -> Found:
-    """The target's value of a node that holds a graph of its own, or has no implementation, by a run up to it."""
-    index = GraphIndex(graph)
-    shared = {name: True for name in index.makers if name in target}
-    reads = index.frontier(index.makers[found.value], shared)
-    theirs = {name: target.array(name, None) for name in (*reads, found.value)}
-    try:
-        (error,) = local_errors(executor, feed, theirs, frozenset({found.value}), seed)
-    except (OnnxeqError, ValueError):
-        return replace(found, note=found.note or "the target's layer could not be judged by itself")
-    worse = error.measure if error.ratio > found.local.ratio else found.local
-    return replace(found, target=error.measure, local=worse)
+    """A node that holds a graph of its own, or has no implementation: judged by a run from the known values to it."""
+    judged = []
+    for side in sides:
+        if side is EXACT or found.value not in side:
+            judged.append(Measure())
+            continue
+        reads = index.frontier(index.makers[found.value], {name: True for name in index.makers if name in side})
+        theirs = {name: side.array(name, None) for name in (*reads, found.value)}
+        try:
+            (error,) = local_errors(executor, feed, theirs, frozenset({found.value}), seed)
+        except (OnnxeqError, ValueError):
+            return replace(found, note=found.note or "the layer could not be judged by itself")
+        judged.append(error.measure)
+    worse = max(judged, key=lambda m: m.ratio)
+    return replace(found, source=judged[0], target=judged[1], local=worse, note=worse.note)
+
+
+class _Inner:
+    """A hook that keeps what nodes with a graph of their own give, perhaps with all rounding before and inside."""
+
+    def __init__(self, noise: RoundingNoise | None) -> None:
+        self._noise = noise
+        self.values: dict[str, Value] = {}
+
+    def constant(self, _name: str, value: Real, _dtype: str) -> Real:
+        return value
+
+    def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
+        if info.composite and not info.path:
+            self.values |= dict(zip(info.node.output, outputs, strict=False))
+        return outputs if self._noise is None else self._noise.node(info, inputs, outputs)
+
+
+def _moved_by_inner_rounding(
+    executor: Executor, graph: onnx.GraphProto, feed: Feed, seed: int
+) -> list[dict[str, tuple[Value, Value]]]:
+    """For each draw, what nodes with a graph of their own give, exactly and moved by rounding; nothing without such."""
+    if not any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
+        return []
+    base = _Inner(None)
+    executor.run(feed, hook=base)
+    found = []
+    for draw in range(_draws(graph)):
+        hook = _Inner(RoundingNoise(seed * 1000 + draw))
+        executor.run(feed, hook=hook)
+        found.append({name: (value, hook.values.get(name, value)) for name, value in base.values.items()})
+    return found
+
+
+def _draws(graph: onnx.GraphProto) -> int:
+    return _DISCRETE_DRAWS if any(_jumps(node) for node in graph.node) else 1
 
 
 @dataclass
@@ -139,17 +184,20 @@ class _Sweep:
     nodes after it run: numpy leaves Python's lock alone for as long as it computes.
     """
 
-    def __init__(self, graph: onnx.GraphProto, source: Values, target: Values, seed: int) -> None:
+    def __init__(
+        self, graph: onnx.GraphProto, source: Values, target: Values, seed: int,
+        inner: Sequence[Mapping[str, tuple[Value, Value]]],
+    ) -> None:  # fmt: skip
         self._given = (source, target)
+        self._inner = inner
         self._chains = (_Chain(), _Chain())
-        draws = _DISCRETE_DRAWS if any(_jumps(node) for node in graph.node) else 1
-        self._noise = [RoundingNoise(seed * 1000 + draw) for draw in range(draws)]
+        self._noise = [RoundingNoise(seed * 1000 + draw) for draw in range(_draws(graph))]
         self._drift: dict[str, list[Value]] = {}  # moved by rounding from the start on, anchored at the source's values
         self._readers = _reader_counts(graph)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="onnxeq-sweep")
         self._asked: list[Future[Judged]] = []
         self._sides: list[Side | None] = [None, None]
-        self.left: set[str] = set()  # values of the target that cannot be judged along the way
+        self.left: set[str] = set()  # values that cannot be judged along the way
 
     def __enter__(self) -> _Sweep:
         return self
@@ -172,8 +220,8 @@ class _Sweep:
         asked = self._pool.submit(_made, info, theirs, inputs, outputs)
         drifted = [self._drifted(info, draw, inputs, outputs) for draw in range(len(self._noise))]
         made = asked.result()
-        if made is None:
-            self.left.update(name for name in info.node.output if name and name in self._given[1])
+        if made is None or info.composite:
+            self.left.update(name for name in info.node.output if name)
         given = list(outputs)
         for position, name in enumerate(info.node.output):
             if name and position < len(outputs):
@@ -195,6 +243,10 @@ class _Sweep:
 
     def _drifted(self, info: NodeInfo, draw: int, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
         """The node's results for inputs that rounding has moved from the start on, and its own rounding."""
+        if info.composite:
+            moved_inside = self._inner[draw] if draw < len(self._inner) else {}
+            pairs = [moved_inside.get(n, (v, v)) for n, v in zip(info.node.output, outputs, strict=False)]
+            return [_shifted(v, exact, moved) for v, (exact, moved) in zip(outputs, pairs, strict=True)]
         given = [self._drift[n][draw] if n in self._drift else v for n, v in zip(info.node.input, inputs, strict=False)]
         moved = _made(info, given, inputs, outputs)
         return self._rounded(draw, info, given, outputs if moved is None else moved, outputs)

@@ -157,8 +157,13 @@ def _write(subject: _Subject, feed: Feed, deployed: Feed, folder: Path, most: in
             changed |= {name for name, value in outputs.items() if not _equal(value, deployed.get(name))}
             for value in part:
                 array = values.pop(value.name, None)
-                if array is not None and not isinstance(array, list):
-                    writer.add(value.value, value.plain(np.asarray(array)))
+                if array is None or isinstance(array, list):
+                    continue
+                plain = value.plain(np.asarray(array))
+                wanted = subject.extents[value.name].shape
+                if wanted is not None and plain.shape != wanted and value.name != value.value:
+                    continue  # the same numbers in another layout: an optimiser moves Transposes about
+                writer.add(value.value, plain)
     return sorted(changed)
 
 
