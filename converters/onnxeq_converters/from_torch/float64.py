@@ -11,7 +11,8 @@ What has to be done, and why, numbered for the comments below:
    forward function makes itself is not: ``torch.zeros(3)``, ``.float()``, ``dtype=torch.float32``,
    a tensor kept as a plain attribute. No operator sees or returns float32 here. The default dtype
    is process-wide, so it is left alone: a factory that follows it is called again with float64.
-4. Casts to float16, bfloat16, integers and bool are part of the program's meaning and stay.
+4. Casts to float16, bfloat16, integers and bool are part of the program's meaning and stay. What is computed in half
+   precision is computed in float64, and rounds where a cast rounds (:mod:`.halves`).
 5. Some operators have constants inside, which the exporter writes as float32 attributes. They are
    computed from the rounded constant (``_WITH_CONSTANTS``).
 6. torch has no fast float64 kernel for depthwise convolution (seconds per layer of a ConvNeXt); it
@@ -35,6 +36,8 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_any, tree_map
 
+from . import halves
+
 __all__ = ["Float64Mode", "as_float32", "lift"]
 
 aten = torch.ops.aten
@@ -52,15 +55,13 @@ def as_float32(value: float) -> float:
 
 
 def lift(model: torch.nn.Module) -> None:
-    """Makes every floating-point parameter and buffer float64, in place.
+    """Makes every float32 parameter and buffer float64, in place; those in half precision are exact (rule 4).
 
     Unlike ``Module.double()`` it keeps the tensor objects, so that tied buffers stay tied.
     """
     for tensor in {id(t): t for t in (*model.parameters(), *model.buffers())}.values():
-        if tensor.is_floating_point():
-            tensor.data = tensor.data.double()
-        elif tensor.dtype is torch.complex64:
-            tensor.data = tensor.data.to(torch.complex128)
+        if tensor.dtype in _LIFTED:
+            tensor.data = tensor.data.to(_LIFTED[tensor.dtype])
 
 
 class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
@@ -110,7 +111,11 @@ class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped 
             _lift_targets(func, args, kwargs)
         if func in _SIZED_BY_SCALARS:
             return _arange(func, args, kwargs)
-        args, kwargs = tree_map(self._lift, (args, kwargs))
+        if halves.involves_half(args, kwargs):
+            return halves.compute(func, args, kwargs, self._lift, lambda a, k: self._run(func, a, k))
+        return self._run(func, *tree_map(self._lift, (args, kwargs)))
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         special = _WITH_CONSTANTS.get(func)
         result = special(*args, **kwargs) if special else func(*args, **kwargs)
         return _lift_result(func, args, kwargs, result)
@@ -180,9 +185,9 @@ def _arange(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.T
         return native
     start = args[0] if len(args) > 1 else 0
     step = args[2] if len(args) > 2 else kwargs.get("step", 1)
-    dtype = _LIFTED.get(native.dtype, native.dtype)
-    index = torch.arange(native.numel(), dtype=dtype, device=native.device)
-    return index * as_float32(float(step)) + as_float32(float(start))
+    index = torch.arange(native.numel(), dtype=torch.float64, device=native.device)
+    values = index * as_float32(float(step)) + as_float32(float(start))
+    return halves.constant(values, native.dtype) if native.dtype in halves.HALVES else values
 
 
 def _convolution(
