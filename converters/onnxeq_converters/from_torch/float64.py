@@ -71,6 +71,7 @@ class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped 
         super().__init__()
         self._exact = False
         self._patches: list[ExitStack] = []
+        self._autocast = halves.Autocast()
 
     def __enter__(self) -> Float64Mode:
         stack = ExitStack()
@@ -91,6 +92,7 @@ class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped 
             # The program asks about the dtype that it would have, which is float32 (rule 2).
             return finfo(torch.float32 if dtype in (None, torch.float64) else dtype)
 
+        stack.enter_context(self._autocast)
         stack.enter_context(mock.patch.object(functional, "scaled_dot_product_attention", unrounded))
         stack.enter_context(mock.patch.object(functional, "rms_norm", rms_norm_float32))
         stack.enter_context(mock.patch.object(torch, "finfo", float32_info))
@@ -112,8 +114,10 @@ class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped 
         if func in _SIZED_BY_SCALARS:
             return _arange(func, args, kwargs)
         if halves.involves_half(args, kwargs):
-            return halves.compute(func, args, kwargs, self._lift, lambda a, k: self._run(func, a, k))
-        return self._run(func, *tree_map(self._lift, (args, kwargs)))
+            result = halves.compute(func, args, kwargs, self._lift, lambda a, k: self._run(func, a, k))
+        else:
+            result = self._run(func, *tree_map(self._lift, (args, kwargs)))
+        return tree_map(halves.as_single, result) if self._autocast.on else result
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         special = _WITH_CONSTANTS.get(func)
@@ -130,6 +134,7 @@ class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped 
             self._exact = before
 
     def _lift(self, value: Any) -> Any:
+        value = halves.held(value)
         if isinstance(value, torch.Tensor):
             return value.to(_LIFTED[value.dtype]) if value.dtype in _LIFTED else value
         if isinstance(value, torch.dtype):
@@ -149,7 +154,7 @@ def _lift_targets(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
         if argument.alias_info is None or not argument.alias_info.is_write:
             continue
         value = args[position] if position < len(args) else kwargs.get(argument.name)
-        if isinstance(value, torch.Tensor) and _is_low(value):
+        if _is_low(value) and not isinstance(value, halves.Typed):
             value.data = value.data.to(_LIFTED[value.dtype])
 
 

@@ -3,7 +3,7 @@
 The referee holds a float16 value in float64 and rounds where a ``Cast`` changes a type, nowhere else; this is the same
 rule for a torch program. Numbered, for the comments:
 
-1. A :class:`Half` says that it is float16 or bfloat16, so that the program goes on as it would (``finfo(x.dtype)``,
+1. A :class:`Typed` says that it is float16 or bfloat16, so that the program goes on as it would (``finfo(x.dtype)``,
    ``y.type_as(x)``, promotions). Operators compute on what it holds, and nothing of that is rounded.
 2. A conversion to half precision rounds: what an operator with ``dtype=`` takes of another type, what it makes of no
    tensor at all, and what is written into a half-precision tensor from a wider one.
@@ -12,6 +12,8 @@ rule for a torch program. Numbered, for the comments:
    operator's schema, and all of ``_WITH_ATTRIBUTES``.
 4. A half-precision tensor that the module keeps (a parameter) is exact as it is. It is widened where it is read, and
    rounded where it is written.
+5. ``torch.autocast`` casts float32 tensors and leaves float64 ones alone. Where it is on, what stands for a float32
+   tensor is a :class:`Typed` that says so.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_any, tree_leaves, tree_map
 
-__all__ = ["HALVES", "Half", "compute", "constant", "held", "involves_half"]
+__all__ = ["HALVES", "Autocast", "Typed", "as_single", "compute", "constant", "held", "involves_half"]
 
 aten = torch.ops.aten
 
@@ -31,23 +34,23 @@ HALVES = (torch.float16, torch.bfloat16)
 _WITH_ATTRIBUTES = frozenset("leaky_relu leaky_relu_ elu elu_ addmm baddbmm".split())
 
 
-class Half(torch.Tensor):  # type: ignore[misc]  # torch is untyped here
+class Typed(torch.Tensor):  # type: ignore[misc]  # torch is untyped here
     """A tensor that says it is ``dtype``, with its values in float64.
 
     Args:
         values: float64, of any shape.
-        dtype: One of :data:`HALVES`.
+        dtype: One of :data:`HALVES`, or float32 (rule 5).
     """
 
-    # Not for torch's Python API: functions of a Half give whatever the dispatch gives.
+    # Not for torch's Python API: its functions give whatever the dispatch gives.
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     held: torch.Tensor
 
     @staticmethod
-    def __new__(cls, values: torch.Tensor, dtype: torch.dtype) -> Half:
+    def __new__(cls, values: torch.Tensor, dtype: torch.dtype) -> Typed:
         """A tensor without memory of its own, of the values' shape and strides."""
-        made: Half = torch.Tensor._make_wrapper_subclass(
+        made: Typed = torch.Tensor._make_wrapper_subclass(
             cls, values.shape, strides=values.stride(), storage_offset=values.storage_offset(), dtype=dtype,
             device=values.device,
         )  # fmt: skip
@@ -60,14 +63,53 @@ class Half(torch.Tensor):  # type: ignore[misc]  # torch is untyped here
         raise TypeError(f"{func} on a half-precision tensor of a float64 run that is over")
 
 
+class Autocast(TorchFunctionMode):  # type: ignore[misc]  # torch is untyped here
+    """Hands float64 tensors to the functions that ``torch.autocast`` casts for as float32 ones (rule 5).
+
+    Attributes:
+        on: Whether a function that autocast reaches is being run. Below it, where operators are dispatched, torch does
+            not tell.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on = False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Calls ``func``; outside autocast with what it was given."""
+        kwargs = kwargs or {}
+        before, self.on = self.on, bool(torch.is_autocast_enabled("cpu"))
+        try:
+            if self.on and getattr(func, "__name__", "").strip("_") in _CAST_BY_AUTOCAST:
+                args, kwargs = tree_map(as_single, (args, kwargs))
+            return func(*args, **kwargs)
+        finally:
+            self.on = before
+
+
+_CAST_BY_AUTOCAST = frozenset(
+    "conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d convolution linear bilinear matmul "
+    "rmatmul mm bmm mv dot addmm addbmm baddbmm einsum tensordot chain_matmul scaled_dot_product_attention "
+    "multi_head_attention_forward rnn_tanh rnn_relu lstm gru".split()
+)
+
+
+def as_single(value: Any) -> Any:
+    """A float64 tensor as the float32 one that it stands for; everything else as it is."""
+    plain = isinstance(value, torch.Tensor) and not isinstance(value, Typed) and value.dtype is torch.float64
+    return Typed(value, torch.float32) if plain else value
+
+
 def held(value: Any) -> Any:
-    """The float64 values of a :class:`Half`; everything else as it is."""
-    return value.held if isinstance(value, Half) else value
+    """The float64 values of a :class:`Typed`; everything else as it is."""
+    return value.held if isinstance(value, Typed) else value
 
 
-def constant(values: torch.Tensor, dtype: torch.dtype) -> Half:
+def constant(values: torch.Tensor, dtype: torch.dtype) -> Typed:
     """Float64 values that the program makes of nothing in a half-precision type: rounded to it (rule 2)."""
-    return Half(_rounded(values, dtype), dtype)
+    return Typed(_rounded(values, dtype), dtype)
 
 
 def involves_half(*values: Any) -> bool:
@@ -92,7 +134,7 @@ def compute(
         run: Calls the operator with what is lifted.
     """
     target = _target(func, args, kwargs)
-    kept = target if target is not None and not isinstance(target, Half) and target.dtype in HALVES else None
+    kept = target if target is not None and not isinstance(target, Typed) and target.dtype in HALVES else None
     writable = None if kept is None else kept.double()  # rule 4
     asked = next((v for v in tree_leaves((args[1:], kwargs)) if isinstance(v, torch.dtype)), None)
     operand = _operand(args, kwargs, asked)
@@ -104,7 +146,7 @@ def compute(
             return torch.float64 if value in HALVES else lift(value)
         if not isinstance(value, torch.Tensor):
             return lift(value)
-        wide = value.held if isinstance(value, Half) else value.double() if value.dtype in HALVES else lift(value)
+        wide = value.held if isinstance(value, Typed) else value.double() if value.dtype in HALVES else lift(value)
         return _rounded(wide, asked) if asked in HALVES and value.dtype is not asked else wide  # rule 2
 
     numbers = operand is not None and func._schema.name.rpartition("::")[2] not in _WITH_ATTRIBUTES
@@ -123,7 +165,7 @@ def compute(
         dtype = next(leaves)
         if dtype not in HALVES:
             return value
-        return constant(value, dtype) if made_anew else Half(value, dtype)
+        return constant(value, dtype) if made_anew else Typed(value, dtype)
 
     return tree_map(typed, result)
 
@@ -177,7 +219,7 @@ def _written(
     """What a mutable operator returns, after rounding what it has written where a wider type was converted (rule 2)."""
     if writable is not None:
         target.copy_(writable)
-    elif isinstance(target, Half):
+    elif isinstance(target, Typed) and target.dtype in HALVES:
         given = [v for v in tree_leaves((args, kwargs)) if isinstance(v, torch.Tensor) and v is not target]
         if any(v.is_floating_point() and v.dtype is not target.dtype for v in given):
             target.held.copy_(_rounded(target.held, target.dtype))
