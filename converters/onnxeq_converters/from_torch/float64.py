@@ -25,6 +25,7 @@ What has to be done, and why, numbered for the comments below:
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -154,7 +155,7 @@ def _lift_targets(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
         if argument.alias_info is None or not argument.alias_info.is_write:
             continue
         value = args[position] if position < len(args) else kwargs.get(argument.name)
-        if _is_low(value) and not isinstance(value, halves.Typed):
+        if isinstance(value, torch.Tensor) and _is_low(value) and not isinstance(value, halves.Typed):
             value.data = value.data.to(_LIFTED[value.dtype])
 
 
@@ -231,9 +232,20 @@ def _hardsigmoid(x: torch.Tensor) -> torch.Tensor:
     return (x * _SIXTH + 0.5).clamp(0.0, 1.0)
 
 
+def _sinc(x: torch.Tensor) -> torch.Tensor:
+    """``sin(pi x) / (pi x)``, 1 at zero, with ``pi`` as float32 stores it."""
+    if x.dtype != torch.float64:
+        return aten.sinc.default(x)
+    angle = x * as_float32(math.pi)
+    return torch.where(x == 0, 1.0, torch.sin(angle) / angle)
+
+
 _WITH_CONSTANTS: dict[Any, Callable[..., Any]] = {
     aten.convolution.default: _convolution,
     aten.hardsigmoid.default: _hardsigmoid,
+    aten.deg2rad.default: lambda x: x * as_float32(math.pi / 180),
+    aten.rad2deg.default: lambda x: x * as_float32(180 / math.pi),
+    aten.sinc.default: _sinc,
     aten.hardsigmoid_.default: lambda x: x.copy_(_hardsigmoid(x)),
 }
 

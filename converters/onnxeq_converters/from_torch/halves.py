@@ -90,8 +90,8 @@ class Autocast(TorchFunctionMode):  # type: ignore[misc]  # torch is untyped her
 
 
 _CAST_BY_AUTOCAST = frozenset(
-    "conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d convolution linear bilinear matmul "
-    "rmatmul mm bmm mv dot addmm addbmm baddbmm einsum tensordot chain_matmul scaled_dot_product_attention "
+    "conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d convolution linear bilinear "
+    "matmul rmatmul mm bmm mv dot addmm addbmm baddbmm einsum tensordot chain_matmul scaled_dot_product_attention "
     "multi_head_attention_forward rnn_tanh rnn_relu lstm gru".split()
 )
 

@@ -79,9 +79,7 @@ def test_logits_spread_over_inputs(
     assert np.median(p.max(1)) < 0.999
 
 
-def test_a_mixed_policy_is_seeded(
-    keras: Any, request_for: Callable[..., Any], quiet: Callable[[str], None]
-) -> None:
+def test_a_mixed_policy_is_seeded(keras: Any, request_for: Callable[..., Any], quiet: Callable[[str], None]) -> None:
     """A layer that computes in float16 and keeps float32 variables is calibrated in its own types."""
     x = keras.Input((24,), name="x")
     dense = keras.layers.Dense(16, activation="relu", dtype="mixed_float16")

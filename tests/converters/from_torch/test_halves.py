@@ -48,7 +48,7 @@ def test_a_layer_in_half_precision_computes_in_float64(x):
 
 
 def test_a_second_conversion_rounds_again(x):
-    """half -> bfloat16 -> float rounds the unrounded product to bfloat16; half -> half does not."""
+    """From half to bfloat16 to float rounds the unrounded product to bfloat16; half to half does not."""
     square = _to(x, torch.float16) ** 2
     got = _run(lambda v: (v.half() * v.half()).bfloat16().float(), x)
     assert torch.equal(got, _to(square, torch.bfloat16))
@@ -86,7 +86,7 @@ def test_what_is_made_in_half_precision_has_its_values():
 
 
 def test_writing_into_a_half_tensor_rounds_what_is_wider(x):
-    """h += float32 is a conversion and rounds; h += half is arithmetic and does not."""
+    """Adding float32 in place is a conversion and rounds; adding half is arithmetic and does not."""
 
     def add(v, other):
         h = v.half()
