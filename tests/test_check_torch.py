@@ -82,6 +82,36 @@ class Small(nn.Module):
 def small():
     return Small()
 
+# In float16 an activation, a Linear, attention and a convolution; in bfloat16 a normalisation.
+class Halves(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.linear = nn.Linear(16, 16), nn.Linear(16, 16).half()
+        self.conv = nn.Conv1d(5, 5, 3, padding=1).half()
+        self.norm, self.last = nn.LayerNorm(16).bfloat16(), nn.Linear(16, 4)
+
+    def forward(self, x):
+        h = self.linear(nn.functional.hardswish(self.first(x).half()))
+        h = torch.softmax(h @ h.transpose(1, 2) * 0.3, -1) @ h
+        h = torch.relu(self.conv(h)) + x.type_as(h) * 0.1
+        return self.last(self.norm(h.bfloat16()).float())
+
+def halves():
+    return Halves()
+
+class Cast(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.last = nn.Linear(16, 16), nn.Linear(16, 4)
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            y = torch.relu(self.hidden(x))
+        return self.last(y.float())
+
+def cast():
+    return Cast()
+
 def needs():
     raise RuntimeError("no data here")
 """
@@ -116,6 +146,62 @@ def test_a_seeded_factory_is_equivalent_and_the_semantic_rung_is_sharp(folder: P
     assert {o.name for o in report.outputs} == {"logits", "tiny"}
     assert report.coverage.outputs_compared == 2
     assert report.coverage.inputs_tried >= 4
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+def test_blocks_in_half_precision_are_equivalent_and_sharp(exporter: str, folder: Path) -> None:
+    """Native float64 and the referee round at the same casts and nowhere else: they agree to float64 rounding."""
+    shape = {"": (2, 5, 16)}
+    report = onnxeq.check(f"{folder}/factories.py:halves@seeded", shapes=shape, exporter=exporter, providers=["cpu"])
+    assert report.verdict is Verdict.EQUIVALENT
+    assert rung(report, "graph").reason == "agrees to float64 rounding"
+    assert rung(report, "graph").max_abs < 1e-13
+
+
+def test_autocast_is_in_the_float64_run_too(folder: Path) -> None:
+    """A Linear under autocast rounds its operands on both sides, although float64 tensors are not cast for.
+
+    onnxruntime has no bfloat16 kernel for it on the CPU, so that the verdict stays open.
+    """
+    shape = {"": (3, 16)}
+    report = onnxeq.check(f"{folder}/factories.py:cast@seeded", shapes=shape, providers=["cpu"])
+    assert rung(report, "graph").reason == "agrees to float64 rounding"
+    assert not report.causes
+
+
+def _in_bfloat16(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        if node.op_type == "HardSwish":
+            index = list(model.graph.node).index(node)
+            narrow = onnx.helper.make_node("Cast", [node.input[0]], ["narrow"], to=onnx.TensorProto.BFLOAT16)
+            back = onnx.helper.make_node("Cast", ["narrow"], ["back"], to=onnx.TensorProto.FLOAT16)
+            node.input[0] = "back"
+            model.graph.node.insert(index, back)
+            model.graph.node.insert(index, narrow)
+            return
+
+
+def _a_wrong_weight(model: onnx.ModelProto) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT16 and list(tensor.dims) == [16, 16]:
+            value = numpy_helper.to_array(tensor).copy()
+            value[3, 4] += 0.05
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+
+
+@pytest.mark.parametrize(("change", "kind"), [(_in_bfloat16, CauseKind.GRAPH), (_a_wrong_weight, CauseKind.WEIGHTS)])
+def test_faults_in_a_half_precision_block_are_found(
+    change: Callable[[onnx.ModelProto], None], kind: CauseKind, folder: Path
+) -> None:
+    """bfloat16 in the place of float16, and one wrong element of a float16 weight, break the ladder."""
+    source, shape = f"{folder}/factories.py:halves@seeded", {"": (2, 5, 16)}
+    good = folder / "halves.onnx"
+    if not good.exists():
+        assert run(["convert", source, "-o", str(good), "--shape", "2x5x16", "--raw", "-q"]) == 0
+    bad = edit(good, folder / f"halves-{kind.value}.onnx", change)
+    report = onnxeq.check(source, bad, shapes=shape, providers=["cpu"])
+    assert report.verdict is Verdict.DIVERGENT
+    assert kind in {cause.cause for cause in report.causes}
 
 
 def test_integer_inputs_index_their_table(folder: Path) -> None:

@@ -38,6 +38,13 @@ def test_cast_to_float16_rounds() -> None:
     assert _run(_chain(TensorProto.FLOAT16), 1.0) == float(np.float16(1 / 3))
 
 
+@pytest.mark.parametrize(("target", "bits"), [(TensorProto.FLOAT16, 11), (TensorProto.BFLOAT16, 8)])
+def test_cast_to_half_precision_rounds_the_float32_number(run_node: Run, target: int, bits: int) -> None:
+    """1 + 2^-bits + 2^-40 is the tie 1 + 2^-bits in float32, which goes to the even 1."""
+    (got,) = run_node("Cast", 13, (np.array([1 + 2.0**-bits + 2.0**-40]),), {"to": target})
+    assert got[0] == 1.0
+
+
 @pytest.mark.parametrize("target", [TensorProto.FLOAT, TensorProto.DOUBLE])
 def test_cast_to_wide_types_does_not_round(target: int) -> None:
     """In a lifted graph 1/3 stays the float64 quotient through Cast to float and to double."""

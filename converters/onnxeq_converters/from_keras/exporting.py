@@ -171,7 +171,7 @@ def _lower_erfc(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     del args
     x, output = node.input[0], node.output[0]
     kind, shape = ctx.get_dtype(x), ctx.get_shape(output)
-    one = ctx.make_const(f"{name}_one", np.ones((), np.float32))
+    one = ctx.make_const(f"{name}_one", np.ones((), require("tf2onnx.utils").map_onnx_to_numpy_type(kind)))
     ctx.remove_node(node.name)
     erf = ctx.make_node("Erf", [x], name=f"{name}_erf", dtypes=[kind], shapes=[shape])
     ctx.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=[output], dtypes=[kind], shapes=[shape])

@@ -4,7 +4,8 @@ The traced graph is rebuilt operator by operator inside a second ``tf.function``
 as float64 values in place of their resource handles, so nothing has to be frozen into a protobuf
 (whose limit is 2 GB). ``float32`` becomes ``float64`` and ``complex64`` ``complex128`` in every type
 attribute and constant, in control-flow bodies too; scalar attributes are float32 in the graph
-already, which is the rounding that ONNX applies. An operator that has no float64 kernel, or whose
+already, which is the rounding that ONNX applies. What is computed in half precision is widened like the rest;
+only a cast to it rounds, as in the referee. An operator that has no float64 kernel, or whose
 schema fixes float32, goes through ``decompositions`` or is refused by name: nothing is computed in
 float32 on the way.
 """
@@ -24,7 +25,7 @@ from onnxeq_converters.from_keras.decompositions import DECOMPOSITIONS
 from onnxeq_converters.from_keras.framework import first_line, framework, require
 from onnxeq_converters.from_keras.program import Program
 
-__all__ = ["WideProgram", "wide_operator", "widen"]
+__all__ = ["WideProgram", "wide_array", "wide_operator", "widen"]
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _CONTROL_FLOW: Mapping[str, tuple[str, ...]] = {
@@ -68,7 +69,7 @@ class WideProgram:
             onnxeq.errors.CannotRun: TensorFlow failed on the widened program.
         """
         tf = framework().tf
-        wide = [tf.constant(a.astype(np.float64) if a.dtype == np.float32 else a) for a in arrays]
+        wide = [tf.constant(wide_array(a)) for a in arrays]
         try:
             return [np.asarray(t) for t in self.function(*wide)]
         except tf.errors.OpError as error:
@@ -116,9 +117,21 @@ def wide_operator(op: Any, inputs: Sequence[Any]) -> Sequence[Any]:
     return _rebuild_operator(op, list(inputs), _Library(None))
 
 
+def wide_array(array: Array) -> Array:
+    """A value of a type that is widened, in float64; any other as it is."""
+    return array.astype(np.float64) if array.dtype.name in ("float32", "float16", "bfloat16") else array
+
+
 def _wide_type(dtype: Any) -> Any:
     tf = framework().tf
-    return {tf.float32: tf.float64, tf.complex64: tf.complex128}.get(dtype, dtype)
+    return dict.fromkeys((tf.float32, *_halves()), tf.float64).get(
+        dtype, tf.complex128 if dtype == tf.complex64 else dtype
+    )
+
+
+def _halves() -> tuple[Any, ...]:
+    tf = framework().tf
+    return (tf.float16, tf.bfloat16)
 
 
 def _captured_values(concrete: Any) -> Environment:
@@ -178,7 +191,9 @@ def _rebuild_operator(op: Any, inputs: list[Any], library: _Library) -> Sequence
         environment = dict(zip((t.name for t in body.inputs), inputs, strict=True))
         _rebuild(body, environment, body.outputs, library)
         return [environment[t.name] for t in body.outputs]
-    touches_float = any(t.dtype in (tf.float32, tf.complex64) for t in (*op.inputs, *op.outputs))
+    if op.type == "Cast" and op.outputs[0].dtype in _halves() and op.inputs[0].dtype != op.outputs[0].dtype:
+        return [tf.cast(tf.cast(inputs[0], op.outputs[0].dtype), tf.float64)]
+    touches_float = any(t.dtype != _wide_type(t.dtype) for t in (*op.inputs, *op.outputs))
     if op.type in DECOMPOSITIONS and touches_float:
         return DECOMPOSITIONS[op.type](op, inputs)
     return _same_operator(op, inputs, library)
@@ -209,7 +224,8 @@ def _same_operator(op: Any, inputs: list[Any], library: _Library) -> Sequence[An
 def _wide_attribute(attribute: Any) -> Any:
     """A copy of an ``AttrValue`` with float32 and complex64 widened, constants included."""
     tf = framework().tf
-    wide = {t.as_datatype_enum: _wide_type(t).as_datatype_enum for t in (tf.float32, tf.complex64)}
+    narrow = (tf.float32, tf.complex64, *_halves())
+    wide = {t.as_datatype_enum: _wide_type(t).as_datatype_enum for t in narrow}
     copy = type(attribute)()
     copy.CopyFrom(attribute)
     kind = copy.WhichOneof("value")

@@ -14,7 +14,7 @@ import numpy as np
 from onnxeq.errors import CannotRun, OnnxeqError
 from onnxeq.protocols import KernelError, NativeValue
 from onnxeq.types import Array
-from onnxeq_converters.from_keras.float64 import wide_operator, widen
+from onnxeq_converters.from_keras.float64 import wide_array, wide_operator, widen
 from onnxeq_converters.from_keras.framework import first_line, framework, require
 from onnxeq_converters.from_keras.program import Program
 from onnxeq_converters.judging import UNIT, additions, judge
@@ -89,7 +89,7 @@ def errors(program: Program, arrays: Sequence[Array]) -> Iterator[KernelError]:
 def _in_double(op: Any, inputs: Sequence[Array], rng: np.random.Generator) -> list[list[Array]]:
     """The results in float64 for the inputs, then for inputs that were moved."""
     tf = framework().tf
-    wide = [v.astype(np.float64) if v.dtype == np.float32 else v for v in inputs]
+    wide = [wide_array(v) for v in inputs]
     with tf.Graph().as_default() as graph, tf.device("/CPU:0"):
         given = [tf.compat.v1.placeholder(v.dtype, v.shape) for v in wide]
         made = wide_operator(op, given)

@@ -324,7 +324,7 @@ def _scaled(layer: Any, response: Any, gain: float, shift: Any | None) -> Any:
         return response * gain
     # A bias of several axes (heads of an attention) is moved alike along all but the last.
     same = int(np.prod(shift.shape)) == int(np.prod(bias.shape))
-    moved = tf.reshape(shift, bias.shape if same else (-1,))
+    moved = tf.cast(tf.reshape(shift, bias.shape if same else (-1,)), bias.dtype)  # a mixed policy's own is float32
     bias.assign(old + tf.broadcast_to(moved, bias.shape))
     return response * gain + shift
 

@@ -11,7 +11,8 @@ What has to be done, and why, numbered for the comments below:
    forward function makes itself is not: ``torch.zeros(3)``, ``.float()``, ``dtype=torch.float32``,
    a tensor kept as a plain attribute. No operator sees or returns float32 here. The default dtype
    is process-wide, so it is left alone: a factory that follows it is called again with float64.
-4. Casts to float16, bfloat16, integers and bool are part of the program's meaning and stay.
+4. Casts to float16, bfloat16, integers and bool are part of the program's meaning and stay. What is computed in half
+   precision is computed in float64, and rounds where a cast rounds (:mod:`.halves`).
 5. Some operators have constants inside, which the exporter writes as float32 attributes. They are
    computed from the rounded constant (``_WITH_CONSTANTS``).
 6. torch has no fast float64 kernel for depthwise convolution (seconds per layer of a ConvNeXt); it
@@ -24,6 +25,7 @@ What has to be done, and why, numbered for the comments below:
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -34,6 +36,8 @@ import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_any, tree_map
+
+from . import halves
 
 __all__ = ["Float64Mode", "as_float32", "lift"]
 
@@ -52,15 +56,13 @@ def as_float32(value: float) -> float:
 
 
 def lift(model: torch.nn.Module) -> None:
-    """Makes every floating-point parameter and buffer float64, in place.
+    """Makes every float32 parameter and buffer float64, in place; those in half precision are exact (rule 4).
 
     Unlike ``Module.double()`` it keeps the tensor objects, so that tied buffers stay tied.
     """
     for tensor in {id(t): t for t in (*model.parameters(), *model.buffers())}.values():
-        if tensor.is_floating_point():
-            tensor.data = tensor.data.double()
-        elif tensor.dtype is torch.complex64:
-            tensor.data = tensor.data.to(torch.complex128)
+        if tensor.dtype in _LIFTED:
+            tensor.data = tensor.data.to(_LIFTED[tensor.dtype])
 
 
 class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
@@ -70,6 +72,7 @@ class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped 
         super().__init__()
         self._exact = False
         self._patches: list[ExitStack] = []
+        self._autocast = halves.Autocast()
 
     def __enter__(self) -> Float64Mode:
         stack = ExitStack()
@@ -90,6 +93,7 @@ class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped 
             # The program asks about the dtype that it would have, which is float32 (rule 2).
             return finfo(torch.float32 if dtype in (None, torch.float64) else dtype)
 
+        stack.enter_context(self._autocast)
         stack.enter_context(mock.patch.object(functional, "scaled_dot_product_attention", unrounded))
         stack.enter_context(mock.patch.object(functional, "rms_norm", rms_norm_float32))
         stack.enter_context(mock.patch.object(torch, "finfo", float32_info))
@@ -110,7 +114,13 @@ class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped 
             _lift_targets(func, args, kwargs)
         if func in _SIZED_BY_SCALARS:
             return _arange(func, args, kwargs)
-        args, kwargs = tree_map(self._lift, (args, kwargs))
+        if halves.involves_half(args, kwargs):
+            result = halves.compute(func, args, kwargs, self._lift, lambda a, k: self._run(func, a, k))
+        else:
+            result = self._run(func, *tree_map(self._lift, (args, kwargs)))
+        return tree_map(halves.as_single, result) if self._autocast.on else result
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         special = _WITH_CONSTANTS.get(func)
         result = special(*args, **kwargs) if special else func(*args, **kwargs)
         return _lift_result(func, args, kwargs, result)
@@ -125,6 +135,7 @@ class Float64Mode(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped 
             self._exact = before
 
     def _lift(self, value: Any) -> Any:
+        value = halves.held(value)
         if isinstance(value, torch.Tensor):
             return value.to(_LIFTED[value.dtype]) if value.dtype in _LIFTED else value
         if isinstance(value, torch.dtype):
@@ -144,7 +155,7 @@ def _lift_targets(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
         if argument.alias_info is None or not argument.alias_info.is_write:
             continue
         value = args[position] if position < len(args) else kwargs.get(argument.name)
-        if isinstance(value, torch.Tensor) and _is_low(value):
+        if isinstance(value, torch.Tensor) and _is_low(value) and not isinstance(value, halves.Typed):
             value.data = value.data.to(_LIFTED[value.dtype])
 
 
@@ -180,9 +191,9 @@ def _arange(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.T
         return native
     start = args[0] if len(args) > 1 else 0
     step = args[2] if len(args) > 2 else kwargs.get("step", 1)
-    dtype = _LIFTED.get(native.dtype, native.dtype)
-    index = torch.arange(native.numel(), dtype=dtype, device=native.device)
-    return index * as_float32(float(step)) + as_float32(float(start))
+    index = torch.arange(native.numel(), dtype=torch.float64, device=native.device)
+    values = index * as_float32(float(step)) + as_float32(float(start))
+    return halves.constant(values, native.dtype) if native.dtype in halves.HALVES else values
 
 
 def _convolution(
@@ -221,9 +232,20 @@ def _hardsigmoid(x: torch.Tensor) -> torch.Tensor:
     return (x * _SIXTH + 0.5).clamp(0.0, 1.0)
 
 
+def _sinc(x: torch.Tensor) -> torch.Tensor:
+    """``sin(pi x) / (pi x)``, 1 at zero, with ``pi`` as float32 stores it."""
+    if x.dtype != torch.float64:
+        return aten.sinc.default(x)
+    angle = x * as_float32(math.pi)
+    return torch.where(x == 0, 1.0, torch.sin(angle) / angle)
+
+
 _WITH_CONSTANTS: dict[Any, Callable[..., Any]] = {
     aten.convolution.default: _convolution,
     aten.hardsigmoid.default: _hardsigmoid,
+    aten.deg2rad.default: lambda x: x * as_float32(math.pi / 180),
+    aten.rad2deg.default: lambda x: x * as_float32(180 / math.pi),
+    aten.sinc.default: _sinc,
     aten.hardsigmoid_.default: lambda x: x.copy_(_hardsigmoid(x)),
 }
 

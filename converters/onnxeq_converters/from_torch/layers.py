@@ -20,6 +20,7 @@ from onnxeq.errors import CannotRun
 from onnxeq.protocols import NativeValue
 
 from .float64 import Float64Mode
+from .halves import held
 from .inputs import to_array
 
 __all__ = ["Captured", "arguments_of", "values"]
@@ -138,7 +139,7 @@ def _described(name: str, tensor: torch.Tensor, node: torch.fx.Node, captured: C
     arguments, explicit = arguments_of(origin.target, origin.args, origin.kwargs, captured.renamed)
     return NativeValue(
         name=name,
-        array=to_array(tensor),
+        array=to_array(held(tensor)),
         op=str(origin.target),
         arguments=arguments,
         explicit=explicit,

@@ -17,7 +17,7 @@ from onnxeq.protocols import KernelError, NativeValue, Progress
 from onnxeq.types import Array, Export, ExportForm, Feed, Precision, Signature, TensorSpec
 
 from . import export as exporting
-from . import kernels, layers
+from . import halves, kernels, layers
 from .float64 import Float64Mode, lift
 from .inputs import Calling, examples, to_array
 from .outputs import flatten
@@ -175,7 +175,7 @@ class TorchNative:
             return flatten(self._model(*args, **kwargs))
 
     def _run_f64(self, tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-        args, kwargs = self._calling.bind([t.double() if t.is_floating_point() else t for t in tensors])
+        args, kwargs = self._calling.bind([t.double() if t.dtype is torch.float32 else t for t in tensors])
         # Under no_grad composite operators are taken apart before the mode sees them, so the scalars
         # inside them are rounded too; under inference_mode they would not be.
         model = self._double  # made outside the mode, which would lift what is being copied
@@ -184,7 +184,8 @@ class TorchNative:
             torch.set_num_threads(self._threads or usual)
             # What is exported, and what every other runtime follows, is the modules' own code.
             with torch.no_grad(), plain_encoders(), Float64Mode():
-                return flatten(model(*args, **kwargs))
+                outputs = flatten(model(*args, **kwargs))
+            return {name: halves.held(tensor) for name, tensor in outputs.items()}
         finally:
             torch.set_num_threads(usual)
 

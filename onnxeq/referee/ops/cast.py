@@ -5,6 +5,8 @@ Rules for values held in float64:
 1. A conversion to a type with fewer significant bits or less range rounds (to nearest, ties to even):
    float16, bfloat16 and the float8 types are part of a computation's meaning.
 2. A conversion to float32 or float64 does not round: the whole graph is lifted.
+   To float16 it rounds by way of float32, as the frameworks do and as ml_dtypes does for the others: what is cast is a
+   float32 number where it runs.
 3. A widening conversion does not round either: the value that a runtime has rounded before is exact here.
 """
 
@@ -36,7 +38,8 @@ def round_to_type(X: Any, name: str, *, saturate: bool = True, inf_is_nan: bool 
         inf_is_nan: Whether infinity becomes NaN even when saturating (the FNUZ types before opset 24).
     """
     dtype = numpy_dtype(name)
-    rounded = X.astype(dtype).astype(np.float64)
+    stored = X.astype(np.float32) if name == "float16" else X
+    rounded = stored.astype(dtype).astype(np.float64)
     if not name.startswith(("float8", "float4")):
         return rounded
     largest = float(ml_dtypes.finfo(dtype).max)

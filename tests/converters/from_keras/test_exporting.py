@@ -140,20 +140,29 @@ def test_fixed_batch_is_not_called_dynamic(
     assert [d.dim_value for d in dims] == [2, 3]
 
 
+@pytest.mark.parametrize(("policy", "rounding"), [("float32", 2.0**-22), ("mixed_float16", 2.0**-9)])
 def test_exact_gelu_is_lowered_and_said(
-    keras: Any, tmp_path: Path, request_for: Callable[..., Any], quiet: Callable[[str], None]
+    policy: str,
+    rounding: float,
+    keras: Any,
+    tmp_path: Path,
+    request_for: Callable[..., Any],
+    quiet: Callable[[str], None],
 ) -> None:
-    """``gelu`` is ``x/2 * erfc(-x/sqrt(2))``; where tf2onnx lacks Erfc it is ``1 - Erf``, with a note."""
+    """``gelu`` is ``x/2 * erfc(-x/sqrt(2))``; where tf2onnx lacks Erfc it is ``1 - Erf``, with a note.
+
+    The one is of the type of ``x``, or no runtime takes the graph.
+    """
     ort = pytest.importorskip("onnxruntime")
     x = keras.Input((9,), name="x")
-    native = converter.wrap(keras.Model(x, keras.layers.Activation("gelu")(x)), request_for(), quiet)
+    native = converter.wrap(keras.Model(x, keras.layers.Activation("gelu", dtype=policy)(x)), request_for(), quiet)
     (export,) = native.export(tmp_path, (ExportForm.DEPLOYED,), None)
     value = np.linspace(-4, 4, 9, dtype=np.float32)[None]
     session = ort.InferenceSession(str(export.path), providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {"x": value})
     expected = [[v / 2 * math.erfc(-v / math.sqrt(2)) for v in value[0]]]
-    # One float32 rounding of erf near 1, times x/2.
-    np.testing.assert_allclose(y, expected, rtol=0, atol=4 * 2.0**-22)
+    # One rounding of erf near 1, times x/2.
+    np.testing.assert_allclose(y, expected, rtol=0, atol=4 * rounding)
     assert "Erfc" not in {n.op_type for n in onnx.load(export.path).graph.node}
     assert any("Erfc" in note for note in export.notes)
 

@@ -238,3 +238,26 @@ def test_half_precision_casts_keep_their_meaning(
     native = _native(keras, lambda x: tf.cast(tf.cast(x, tf.float16), tf.float32) / 3.0, (1,), request_for, quiet)
     (wide,) = native.run({"x": np.array([[0.1]], np.float32)}, Precision.F64).values()
     assert wide.item() == float(np.float16(0.1)) / 3.0
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_half_precision_arithmetic_is_not_rounded(
+    name: str, keras: Any, request_for: Callable[..., Any], quiet: Callable[[str], None]
+) -> None:
+    """``half(x)^2 * half(0.3)`` is that in float64, and a half-precision output is not rounded either."""
+    import ml_dtypes
+    import tensorflow as tf
+
+    dtype = np.dtype(getattr(ml_dtypes, name, name))
+
+    def product(x: Any) -> Any:
+        half = tf.cast(x, name)
+        return half * half * tf.constant(0.3, name)
+
+    native = _native(keras, lambda x: [tf.cast(product(x), tf.float32), product(x)], (8,), request_for, quiet)
+    x = np.random.default_rng(0).standard_normal((1, 8)).astype(np.float32)
+    single, half = native.run({"x": x}, Precision.F64).values()
+    want = x.astype(dtype).astype(np.float64) ** 2 * float(np.array(0.3, dtype))
+    np.testing.assert_array_equal(single, want)
+    np.testing.assert_array_equal(half, want)
+    assert (want != want.astype(dtype).astype(np.float64)).any()

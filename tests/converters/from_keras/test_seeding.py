@@ -79,6 +79,17 @@ def test_logits_spread_over_inputs(
     assert np.median(p.max(1)) < 0.999
 
 
+def test_a_mixed_policy_is_seeded(keras: Any, request_for: Callable[..., Any], quiet: Callable[[str], None]) -> None:
+    """A layer that computes in float16 and keeps float32 variables is calibrated in its own types."""
+    x = keras.Input((24,), name="x")
+    dense = keras.layers.Dense(16, activation="relu", dtype="mixed_float16")
+    model = keras.Model(x, keras.layers.Dense(4, dtype="float32")(dense(x)))
+    _seeded(model, request_for, quiet)
+    assert (dense.kernel.dtype, dense.bias.dtype, dense.compute_dtype) == ("float32", "float32", "float16")
+    response = np.asarray(model(np.random.default_rng(9).standard_normal((64, 24)).astype(np.float32)))
+    assert 0.3 < response.std() < 6
+
+
 def test_what_keras_starts_at_zero_gets_values(
     keras: Any, request_for: Callable[..., Any], quiet: Callable[[str], None]
 ) -> None:

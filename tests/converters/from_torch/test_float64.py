@@ -109,6 +109,16 @@ def test_hardsigmoid_uses_the_stored_slope():
     assert np.array_equal(_run(F.hardsigmoid, x).numpy(), want)
 
 
+def test_angles_use_the_stored_pi():
+    """deg2rad, rad2deg and sinc take f32(pi/180), f32(180/pi) and f32(pi), which the kernels and ONNX have."""
+    x = torch.tensor([-1.25, 0.0, 0.3, 2.5], dtype=torch.float64)
+    pi = float(np.float32(np.pi))
+    assert torch.equal(_run(torch.deg2rad, x), x * float(np.float32(np.pi / 180)))
+    assert torch.equal(_run(torch.rad2deg, x), x * float(np.float32(180 / np.pi)))
+    want = np.where(x == 0, 1.0, np.sin(x.numpy() * pi) / np.where(x == 0, 1.0, x.numpy() * pi))
+    assert np.abs(_run(torch.sinc, x).numpy() - want).max() < 1e-15
+
+
 @pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 3, "dilation": 2}, {"padding": (1, 0)}])
 def test_depthwise_taps_equal_torch(options):
     """The tap-by-tap sum is torch's own float64 convolution to 1e-14."""
