@@ -17,7 +17,7 @@ from typing import Any
 
 from onnxeq import executions, fingerprint, layer_reasons, layer_report, saved_traces
 from onnxeq.arrays import load_feeds
-from onnxeq.errors import UsageError
+from onnxeq.errors import CannotRun, UsageError
 from onnxeq.executions import Graph, Models, Side
 from onnxeq.graph.files import read
 from onnxeq.inputs import batch_size
@@ -28,7 +28,7 @@ from onnxeq.runtimes import Runtime, choose_runner
 from onnxeq.saved_traces import Saved
 from onnxeq.sides import Request, reads_of
 from onnxeq.sizes import parse_bytes
-from onnxeq.types import Coverage, Feed, Report
+from onnxeq.types import Coverage, Feed, Report, Status
 
 __all__ = ["diff"]
 
@@ -152,6 +152,11 @@ def _described(
         params[side] = "itself"
         return []
     done = [held.traced.result()]
+    if failed := str(done[0].data.get("failed", "")):
+        if side == "source":
+            raise CannotRun(f"{held.name}: {failed}", hint="give inputs that it takes: --inputs, --shape")
+        params[side] = "itself"  # the graph in float64 shows where it goes wrong
+        return done
     native = held.kind == "native"
     files[side] = done[0].out / ("layers" if native else "trace-0")
     params[side] = "native" if native else "same" if held.graph is judged else "graph"
@@ -176,6 +181,8 @@ def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:
     rung = layer_report.rung_of(found.name, found.source.name, found.target.name, layers, outputs)
     data = found.job.data
     compared = sum(layer.value in outputs and not math.isnan(layer.propagated.ratio) for layer in layers)
+    if failed := _failure(found):
+        rung = replace(rung, status=Status.FAIL, ratio=math.inf, reason=failed)
     lost = [name for name in outputs if name not in {x.value for x in layers if not math.isnan(x.propagated.ratio)}]
     return Report(
         verdict=layer_report.verdict_of(layers, rung, complete=not lost),
@@ -210,6 +217,12 @@ def _made_outputs(graph: Graph) -> list[str]:
     return [o.name for o in proto.output if o.name in made]
 
 
+def _failure(found: _Compared) -> str:
+    """What the target's runtime says of a model that it does not run; empty where it does."""
+    traced = found.target.traced
+    return "" if traced is None else str(traced.result().data.get("failed", ""))
+
+
 def _labelled(found: _Compared) -> list[tuple[str, JobResult]]:
     return [*((f"trace {i + 1}", run) for i, run in enumerate(found.runs)), ("diff", found.job)]
 
@@ -221,6 +234,8 @@ def _notes(found: _Compared) -> list[str]:
     if data["of"]:
         by = ", ".join(f"{count} by {how}" for how, count in sorted(data["by"].items(), key=lambda row: -row[1]))
         notes.append(f"{data['paired']} of {data['of']} values of {found.source.name} found in the graph ({by})")
+    if failed := _failure(found):
+        notes.append(f"{found.target.name}: {failed}; the graph was run in float64 in its place")
     for row in data["repros"]:
         if "problem" in row:
             notes.append(f"no repro of '{row['value']}': {row['problem']}")
@@ -256,7 +271,7 @@ def _copy_repros(path: Path, found: _Compared) -> None:
 
 def _save(path: Path, models: Models, found: _Compared) -> None:
     """Keeps the target's trace."""
-    if found.target.traced is None:
+    if found.target.traced is None or _failure(found):
         raise UsageError(f"{found.target.name} has no trace to save", hint="choose another --rung")
     done = found.target.traced.result()
     held = done.out / ("layers" if found.target.kind == "native" else "trace-0")

@@ -115,7 +115,9 @@ def causes_of(layers: Sequence[Layer], rung: Rung, reasons: Mapping[str, Reason]
         reason = reasons.get(row.value, Reason(_kind(row, rung), "", "", "", ""))
         where = Where(reason.node or row.node, reason.op_type or row.op_type, row.value, row.native, reason.initializer)
         made.append(Cause(reason.kind, rung.name, row.local.ratio, where, _sentence(row, rung, reason.words)))
-    if not made and rung.status is Status.FAIL:
+    if not made and rung.status is Status.FAIL and rung.reason:
+        made.append(Cause(CauseKind.RUNTIME, rung.name, rung.ratio, Where(), f"{rung.target}: {rung.reason}"))
+    elif not made and rung.status is Status.FAIL:
         worst = max(layers, key=lambda row: _number(row.propagated.ratio))
         said = (
             f"output '{rung.output}' is {rung.max_abs:.3g} apart, {rung.ratio:.3g} times the noise ({PROPAGATED:g}"

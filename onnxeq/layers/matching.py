@@ -166,7 +166,11 @@ class Renamed:
             ways.append(np.moveaxis(held, -1, 1))
         laid = [functools.reduce(arrange, found.layouts, way) for way in ways if _fits(way, found.layouts)]
         fitting = [way for way in laid if np.shape(way) == np.shape(like)]
-        return min(fitting, key=lambda way: _gap(way, like)) if len(fitting) > 1 else (fitting or laid or ways)[0]
+        if fitting:
+            return min(fitting, key=lambda way: _gap(way, like)) if len(fitting) > 1 else fitting[0]
+        best = (laid or ways)[0]
+        plain = [n for n in best.shape if n != 1] == [n for n in np.shape(like) if n != 1]
+        return best.reshape(np.shape(like)) if plain else best  # the same numbers with other axes of size one
 
 
 def _fits(value: Array, layouts: Sequence[Layout]) -> bool:
@@ -174,15 +178,9 @@ def _fits(value: Array, layouts: Sequence[Layout]) -> bool:
     return not layouts or value.size == math.prod(layouts[0].before)
 
 
-_LAST = ("NHWC", "NDHWC", "NWC")
-_ALWAYS_LAST = frozenset({"ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "LRN"})
-"""TensorFlow operators whose layout is no argument."""
-
-
 def _may_be_last(row: StoredValue, value: Array) -> bool:
-    """Whether a framework's value may have its channels last where ONNX has them first."""
-    told = str(row.arguments.get("data_format", "")).strip("'") in _LAST
-    return value.ndim >= 3 and (told or row.op in _ALWAYS_LAST)
+    """Whether a framework's value may have its channels last where ONNX has them first: torch's never do."""
+    return value.ndim >= 3 and not row.op.startswith("aten.")
 
 
 def _gap(a: Array, b: Value) -> float:

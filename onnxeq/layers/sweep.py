@@ -15,6 +15,7 @@ kernel on the target's. A value is forgotten right after its last reader, so the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
-from onnxeq.errors import OnnxeqError
+from onnxeq.errors import CannotRun, OnnxeqError
 from onnxeq.layers.decisions import JUMPS
 from onnxeq.layers.judged import Found, Judged, Side, measured, with_condition
 from onnxeq.layers.local import local_errors
@@ -87,19 +88,36 @@ def sweep(
         target: Those of the one that is judged, likewise.
         seed: Of the draws.
 
+    A node that fails on these inputs is the last that is told, with what it says.
+
     Raises:
-        onnxeq.errors.OnnxeqError: The graph fails on these inputs.
+        onnxeq.errors.OnnxeqError: The graph fails on these inputs, and which node does could not be told.
     """
-    inner = _moved_by_inner_rounding(executor, graph, feed, seed)
-    with _Sweep(graph, source, target, seed, inner) as hook:
-        executor.run(feed, hook=hook)
-        found = hook.found()
+    failed: list[Found] = []
+    with _Sweep(graph, source, target, seed) as hook:
+        try:
+            hook.inner = _moved_by_inner_rounding(executor, graph, feed, seed)
+            executor.run(feed, hook=hook)
+        except CannotRun as error:
+            failed = [_failed(graph, error, source)]
+        found = [*hook.found(), *failed]
     if not hook.left:
         return found
     index = GraphIndex(graph)
     return [
         _judged_alone(executor, index, feed, (source, target), seed, f) if f.value in hook.left else f for f in found
     ]
+
+
+def _failed(graph: onnx.GraphProto, error: CannotRun, source: Values) -> Found:
+    """The node that an executor's message names."""
+    node = next((n for n in graph.node if f"node {node_label(n)}:" in error.message), None)
+    if node is None:
+        raise error
+    value = next(name for name in node.output if name)
+    fault = Measure(math.inf, 0.0, math.inf, value, problem=error.message)
+    known = (source is not EXACT and value in source, False)
+    return Found(value, node, "", (), known, Measure(), fault, fault, Measure(), ((), ()), math.nan)
 
 
 def _judged_alone(
@@ -184,12 +202,9 @@ class _Sweep:
     nodes after it run: numpy leaves Python's lock alone for as long as it computes.
     """
 
-    def __init__(
-        self, graph: onnx.GraphProto, source: Values, target: Values, seed: int,
-        inner: Sequence[Mapping[str, tuple[Value, Value]]],
-    ) -> None:  # fmt: skip
+    def __init__(self, graph: onnx.GraphProto, source: Values, target: Values, seed: int) -> None:
         self._given = (source, target)
-        self._inner = inner
+        self.inner: Sequence[Mapping[str, tuple[Value, Value]]] = ()
         self._chains = (_Chain(), _Chain())
         self._noise = [RoundingNoise(seed * 1000 + draw) for draw in range(_draws(graph))]
         self._drift: dict[str, list[Value]] = {}  # moved by rounding from the start on, anchored at the source's values
@@ -244,7 +259,7 @@ class _Sweep:
     def _drifted(self, info: NodeInfo, draw: int, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
         """The node's results for inputs that rounding has moved from the start on, and its own rounding."""
         if info.composite:
-            moved_inside = self._inner[draw] if draw < len(self._inner) else {}
+            moved_inside = self.inner[draw] if draw < len(self.inner) else {}
             pairs = [moved_inside.get(n, (v, v)) for n, v in zip(info.node.output, outputs, strict=False)]
             return [_shifted(v, exact, moved) for v, (exact, moved) in zip(outputs, pairs, strict=True)]
         given = [self._drift[n][draw] if n in self._drift else v for n, v in zip(info.node.input, inputs, strict=False)]
@@ -289,7 +304,7 @@ class _Sweep:
         for draw in range(len(self._noise)):
             given = [chain.moved[n][draw] if n in inside else v for n, v in zip(info.node.input, inputs, strict=False)]
             moved = _computed(info, given) if inside and not info.composite else None
-            results: list[Value] = [None] * len(info.node.output)
+            results: list[Value] = [None] * len(info.dtypes)
             results[position] = exact if moved is None else moved[position]
             variants.append(self._rounded(draw, info, given, results, [exact])[position])
         if held is None:
@@ -317,7 +332,8 @@ def _made(info: NodeInfo, given: Sequence[Value], inputs: Sequence[Value], outpu
     """What a node makes of other inputs than the main run's; ``None`` where the referee cannot compute it alone."""
     if all(one is other for one, other in zip(given, inputs, strict=True)):
         return outputs
-    return None if info.composite else _computed(info, given)
+    made = None if info.composite else _computed(info, given)
+    return None if made is None else made[: len(outputs)]  # an operator may give more than the node asks for
 
 
 def _jumps(node: onnx.NodeProto) -> bool:

@@ -79,17 +79,18 @@ def run(job: Job) -> dict[str, Any]:
     Returns:
         ``values``: how many were written; ``total``: how many the graph that ran makes; ``literal``: whether it was run
         as it is, because the runtime does not say what it makes of it; ``changed``: outputs that had other bits while
-        inner values were asked for; ``hidden``: values that were left out because they change them; ``versions``.
-
-    Raises:
-        CannotRun: The runtime refuses the model.
+        inner values were asked for; ``hidden``: values that were left out because they change them; ``versions``; and
+        ``failed``: what the runtime says where it refuses the model, or fails on it. Then nothing is written.
     """
     runner, options = runner_of(job), replace(options_of(job.params), threads=int(job.params.get("threads", 0)))
     feeds = feeds_of(job)
     job.step("run as deployed")
-    session = runner.open(job.inputs["model"], options)
-    deployed = [outputs_of(session, feed) for feed in feeds]
-    del session
+    try:
+        session = runner.open(job.inputs["model"], options)
+        deployed = [outputs_of(session, feed) for feed in feeds]
+        del session
+    except CannotRun as error:
+        return {"failed": error.line(), "changed": [], "hidden": [], "versions": dict(runner.versions())}
     save_feeds(job.out / "outputs", deployed)
     job.step("load")
     subject, literal = _subject(job, runner, options, feeds)
@@ -107,6 +108,7 @@ def run(job: Job) -> dict[str, Any]:
             differing = _write(subject, feed, deployed[number], folder, most)
         changed.update(differing)
     return {
+        "failed": "",
         "values": len(subject.values),
         "total": sum(1 for node in subject.model.graph.node for name in node.output if name),
         "literal": literal,
@@ -219,4 +221,4 @@ def referee(job: Job) -> dict[str, Any]:
         outputs.append(flatten(list(values), list(values.values())))
     save_feeds(job.out / "outputs", outputs)
     total = len(GraphIndex(model).makers)
-    return {"values": total, "total": total, "literal": True, "changed": [], "hidden": [], "versions": {}}
+    return {"failed": "", "values": total, "total": total, "literal": True, "changed": [], "hidden": [], "versions": {}}
