@@ -84,13 +84,17 @@ def by_name(known: Known, model: onnx.ModelProto, *, same: bool) -> dict[str, Ma
     """The source's values are called as the graph's.
 
     Args:
-        known: The source's values.
+        known: The source's values; those of test data may be called ``#0`` and so on, after an output's position.
         model: The judged graph.
         same: Whether it is the very graph that made them, so that a name cannot mean something else.
     """
     by, sure = (PairedBy.STRUCTURE, 1.0) if same else (PairedBy.NAME, 0.9)
-    names = (name for node in model.graph.node for name in node.output if name)
-    return {name: Matched(name, by, sure) for name in names if name in known}
+    names = [name for node in model.graph.node for name in node.output if name]
+    found = {name: Matched(name, by, sure) for name in names if name in known}
+    for index, output in enumerate(model.graph.output):
+        if f"#{index}" in known and output.name in names and output.name not in found:
+            found[output.name] = Matched(f"#{index}", by, sure)
+    return found
 
 
 def through(known: Known, model: onnx.ModelProto, folder: Path, bridge: Bridge, *, content: bool) -> dict[str, Matched]:
