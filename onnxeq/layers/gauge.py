@@ -78,14 +78,14 @@ def _in_full(
     reference: Real, candidate: Real, unit: Value, step: float, exact: tuple[Value, Value] | None,
     draws: Sequence[Value],
 ) -> Gauged:  # fmt: skip
+    shapes = [np.shape(v) for v in (reference, candidate, *(exact or ()))]
+    if exact is not None and len(set(shapes)) > 1:
+        said = f"shape {list(shapes[1])} against {list(shapes[0])}, from its inputs {list(shapes[3])}"
+        return Gauged(Measure(math.inf, 0.0, math.inf, problem=f"{said} and {list(shapes[2])}"))
     units: Value = unit if not draws else spread(reference, draws)
     own = np.zeros(reference.shape) if units is None else np.asarray(units)
     own = np.broadcast_to(own, reference.shape) if own.ndim <= reference.ndim else own
     if exact is not None:
-        shapes = [np.shape(v) for v in (reference, candidate, *exact)]
-        if len(set(shapes)) > 1:
-            said = f"shape {list(shapes[1])} against {list(shapes[0])}, from its inputs {list(shapes[3])}"
-            return Gauged(Measure(math.inf, 0.0, math.inf, problem=f"{said} and {list(shapes[2])}"))
         candidate = _put_onto(candidate, np.asarray(exact[1]), np.asarray(exact[0]))
     found = compare([{"": reference}], [{"": candidate}], [{"": own}], step=step)
     if reference.shape != candidate.shape or not reference.dtype == np.float64 == candidate.dtype:

@@ -166,8 +166,11 @@ class Renamed:
         found = self.matched[name]
         held = self.known.array(found.source)
         ways = [held]
-        if isinstance(self.known, NativeValues) and _may_be_last(self.known.rows[found.source], held):
-            ways.append(np.moveaxis(held, -1, 1))
+        if isinstance(self.known, NativeValues) and held.ndim >= 3:
+            # An element-wise operator does not say how its operands lie.
+            other = np.shape(held) != np.shape(like)
+            if other or _may_be_last(self.known.rows[found.source], held):
+                ways.append(np.moveaxis(held, -1, 1))
         laid = [functools.reduce(arrange, found.layouts, way) for way in ways if _fits(way, found.layouts)]
         fitting = [way for way in laid if np.shape(way) == np.shape(like)]
         return min(fitting, key=lambda way: _gap(way, like)) if len(fitting) > 1 else (fitting or laid or ways)[0]
