@@ -50,11 +50,20 @@ def save_array(path: Path, array: Array) -> str:
 
 
 def load_array(path: Path, kind: str) -> Array:
-    """The array that :func:`save_array` wrote, read now."""
+    """The array that :func:`save_array` wrote, read now.
+
+    Raises:
+        ValueError: The file holds another element type.
+    """
     value: Array = np.load(path, allow_pickle=False)
     if kind == "string":
         return value.astype(object)
-    return value if value.dtype.name == kind else value.view(dtype_of(kind))
+    if value.dtype.name == kind:
+        return value
+    dtype = dtype_of(kind)
+    if not hasattr(ml_dtypes, kind) or value.dtype != _RAW.get(dtype.itemsize):
+        raise ValueError(f"it holds {value.dtype.name} and not {kind}")
+    return value.view(dtype)
 
 
 def save_feeds(folder: Path, feeds: Sequence[Feed]) -> None:

@@ -184,8 +184,11 @@ def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:
     if failed := _failure(found):
         rung = replace(rung, status=Status.FAIL, ratio=math.inf, reason=failed)
     lost = [name for name in outputs if name not in {x.value for x in layers if not math.isnan(x.propagated.ratio)}]
+    absent = _absent_outputs(models)
+    unseen = [f"output '{name}' is not known on both sides" for name in lost]
+    unseen += [f"the artifact lacks output '{name}' of the source" for name in absent]
     return Report(
-        verdict=layer_report.verdict_of(layers, rung, complete=not lost),
+        verdict=layer_report.verdict_of(layers, rung, complete=not unseen),
         source={"ref": models.ref.text, "kind": models.ref.zoo, **models.provenance},
         target=describe(models.artifact, models.target_ref),
         environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},
@@ -194,14 +197,14 @@ def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:
         outputs=(),
         coverage=Coverage(
             outputs_compared=compared,
-            outputs_total=len(outputs),
+            outputs_total=len(outputs) + len(absent),
             inputs_tried=sum(batch_size(feed) for feed in load_feeds(models.feeds)),
             nodes_compared=int(data["compared"]),
             nodes_total=models.artifact.info.nodes,
             weights_accounted=0,
             weights_total=0,
         ),
-        notes=(*models.notes, *(f"output '{name}' is not known on both sides" for name in lost), *_notes(found)),
+        notes=(*models.notes, *unseen, *_notes(found)),
         timings=tuple(
             {"job": label, "seconds": round(job.seconds, 3), "peak_bytes": job.peak_bytes, "cached": job.cached}
             for label, job in _labelled(found)
@@ -221,6 +224,13 @@ def _failure(found: _Compared) -> str:
     """What the target's runtime says of a model that it does not run; empty where it does."""
     traced = found.target.traced
     return "" if traced is None else str(traced.result().data.get("failed", ""))
+
+
+def _absent_outputs(models: Models) -> list[str]:
+    """The source's outputs that the artifact does not have."""
+    source = models.source or models.bridge
+    here = set(models.judged.outputs.values())
+    return [] if source is None else [name for name in source.outputs.values() if name not in here]
 
 
 def _labelled(found: _Compared) -> list[tuple[str, JobResult]]:

@@ -62,9 +62,6 @@ def verdict_of(layers: Sequence[Layer], rung: Rung, *, complete: bool) -> Verdic
     return Verdict.EQUIVALENT if rung.status is Status.PASS and complete else Verdict.INCONCLUSIVE
 
 
-_RUNTIMES = ("ort/", "source ort/")
-
-
 @dataclass(frozen=True)
 class Reason:
     """What is known to be different at a layer."""
@@ -131,7 +128,7 @@ def causes_of(layers: Sequence[Layer], rung: Rung, reasons: Mapping[str, Reason]
 def _kind(row: Layer, rung: Rung) -> CauseKind:
     """What a layer's error is by the side that makes it: a runtime's kernel, or the graph that was judged."""
     if row.target_ratio > LOCAL and row.target_ratio >= row.source_ratio:
-        return CauseKind.RUNTIME if rung.target.startswith(_RUNTIMES) or "native" in rung.target else CauseKind.GRAPH
+        return CauseKind.GRAPH if "referee/" in rung.target else CauseKind.RUNTIME  # a runner may have any name
     return CauseKind.GRAPH
 
 

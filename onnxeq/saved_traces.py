@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import uuid
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,14 @@ import numpy as np
 
 from onnxeq import inputs as inputs_
 from onnxeq import native_values, traces
-from onnxeq.arrays import feeds_digest
+from onnxeq.arrays import feeds_digest, load_feeds, save_feeds
 from onnxeq.errors import UnusableModel, UsageError
 from onnxeq.traces import TraceWriter
 from onnxeq.types import Array, Feed
 
 __all__ = ["Saved", "check_target", "open_saved", "save"]
 
-_INPUTS = "inputs.npz"
+_INPUTS = "inputs"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def save(path: Path, held: Path, feed: Feed, record: Mapping[str, Any]) -> None:
         with TraceWriter(part, {**record, "inputs_sha256": feeds_digest([feed])}) as writer:
             for name in known:
                 writer.add(name, known.array(name))
-        np.savez(part / _INPUTS, allow_pickle=False, **{k: np.asarray(v) for k, v in feed.items()})
+        save_feeds(part / _INPUTS, [feed])  # any name and any element type, which an .npz does not keep
         if path.is_dir():
             path.rmdir()
         part.rename(path)
@@ -98,11 +99,27 @@ def open_saved(path: Path, scratch: Path) -> Saved:
         return _polygraphy(path, scratch)
     if (path / "trace.json").exists():
         held = traces.load(path)
-        feed = inputs_.read([path / _INPUTS])[0] if (path / _INPUTS).exists() else {}
-        return Saved(path, feed, f"saved {held.record.get('execution', 'trace')}", str(held.record.get("model", "")))
+        return Saved(
+            path,
+            _inputs(path / _INPUTS),
+            f"saved {held.record.get('execution', 'trace')}",
+            str(held.record.get("model", "")),
+        )
     if list(path.glob("output_*.pb")):
         return _data_set(path, scratch)
     raise UnusableModel(f"{path} holds neither trace.json nor output_N.pb", hint="onnxeq diff --save-trace writes one")
+
+
+def _inputs(folder: Path) -> Feed:
+    """The inputs beside a trace; empty where there are none."""
+    if not folder.is_dir():
+        return {}
+    try:
+        (feed,) = load_feeds(folder)
+    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        said = " ".join(str(error).split())
+        raise UnusableModel(f"the inputs of the trace {folder.parent.name} are damaged: {said}") from error
+    return feed
 
 
 def _written(scratch: Path, values: Mapping[str, Array]) -> Path:
@@ -121,7 +138,7 @@ def _data_set(path: Path, scratch: Path) -> Saved:
     for file in sorted(path.glob("output_*.pb"), key=_number_in):
         try:
             tensor = onnx.TensorProto.FromString(file.read_bytes())
-            found[tensor.name or f"#{_number_in(file)}"] = numpy_helper.to_array(tensor)
+            found[tensor.name or f"#{_number_in(file)}"] = numpy_helper.to_array(tensor)  # as inputs without a name
         except Exception as error:  # protobuf's and numpy's own kinds
             raise UnusableModel(f"{file} is no tensor: {' '.join(str(error).split())}") from error
     feed = inputs_.read([path])[0] if list(path.glob("input_*.pb")) else {}

@@ -7,6 +7,7 @@ keeps one; ``--load-trace`` takes it as one side, years later.
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +69,7 @@ class Trace:
         row = self.rows[name]
         try:
             value = load_array(self.folder / row.file, row.dtype)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
             said = " ".join(str(error).split())
             raise UnusableModel(f"the trace {self.folder.name} is damaged: {row.file}: {said}") from error
         if value.shape != row.shape:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onnxeq.referee import Value
+    from onnxeq.types import Array
 
 __all__ = ["Gauged", "gauge", "spread"]
 
@@ -77,12 +78,15 @@ def _in_full(
     reference: Real, candidate: Real, unit: Value, step: float, exact: tuple[Value, Value] | None,
     draws: Sequence[Value],
 ) -> Gauged:  # fmt: skip
+    shapes = [np.shape(v) for v in (reference, candidate, *(exact or ()))]
+    if exact is not None and len(set(shapes)) > 1:
+        said = f"shape {list(shapes[1])} against {list(shapes[0])}, from its inputs {list(shapes[3])}"
+        return Gauged(Measure(math.inf, 0.0, math.inf, problem=f"{said} and {list(shapes[2])}"))
     units: Value = unit if not draws else spread(reference, draws)
     own = np.zeros(reference.shape) if units is None else np.asarray(units)
     own = np.broadcast_to(own, reference.shape) if own.ndim <= reference.ndim else own
-    if exact is not None and all(_real(v) and np.shape(v) == candidate.shape for v in exact) and _real(candidate):
-        with np.errstate(all="ignore"):
-            candidate = candidate - np.asarray(exact[1]) + np.asarray(exact[0])
+    if exact is not None:
+        candidate = _put_onto(candidate, np.asarray(exact[1]), np.asarray(exact[0]))
     found = compare([{"": reference}], [{"": candidate}], [{"": own}], step=step)
     if reference.shape != candidate.shape or not reference.dtype == np.float64 == candidate.dtype:
         return Gauged(found)
@@ -95,12 +99,17 @@ def _in_full(
     return Gauged(found, error, scale)
 
 
-def _real(value: Value) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype == np.float64
+def _put_onto(candidate: Array, own: Array, other: Array) -> Array:
+    """``candidate - own + other``, also where that is no number: what is equal to ``own`` has no error to put there."""
+    if candidate.dtype.kind not in "fiu":
+        moved = candidate ^ own ^ other if candidate.dtype == bool else candidate
+        return np.where(candidate == own, other, moved)
+    with np.errstate(all="ignore"):
+        return np.where(candidate == own, other, candidate - own + other)
 
 
 def spread(reference: Value, draws: Sequence[Value]) -> Value:
-    """Root mean square of the draws' distance, one amplitude; for other than floats the share that changed.
+    """Root mean square of the draws' distance, one amplitude; for other than floats, of the share that changed.
 
     ``None`` for what is no array, infinite where a draw has another shape.
     """
@@ -115,8 +124,8 @@ def spread(reference: Value, draws: Sequence[Value]) -> Value:
             continue
         with np.errstate(all="ignore"):
             total += np.nan_to_num(np.square((moved - reference) / AMPLITUDE), nan=0.0, posinf=0.0)
-    total /= max(1, len(draws))
-    return total if reference.dtype != np.float64 else np.sqrt(total)
+    units: Value = np.sqrt(total / max(1, len(draws)))
+    return units
 
 
 @dataclass

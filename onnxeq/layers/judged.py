@@ -102,11 +102,9 @@ def measured(info: NodeInfo, position: int, sides: tuple[Side, Side], drift: Seq
     both = ours.held is not None and theirs.held is not None
     if both:
         propagated = gauge(ours.held, theirs.held, None, step, draws=drift)
-        local = Measure() if info.composite else _combined(info, position, ours, theirs, step)
+        local = _combined(info, position, ours, theirs, step)
     alone = [Measure(), Measure()]
-    if info.composite:  # whoever sweeps judges it by itself
-        pass
-    elif not both or local.ratio > _LOOKED_AT or local.problem:
+    if not both or local.ratio > _LOOKED_AT or local.problem:
         alone = [_against_its_inputs(info, position, side, step) for side in sides]
         local = _told_apart(local, alone, both=both)
     held = ours.held if ours.held is not None else theirs.held
@@ -114,7 +112,7 @@ def measured(info: NodeInfo, position: int, sides: tuple[Side, Side], drift: Seq
         info.node.output[position],
         info.node,
         info.dtypes[position] if position < len(info.dtypes) else "",
-        tuple(int(d) for d in np.shape(held)),
+        held.shape if isinstance(held, np.ndarray) else (),
         (ours.held is not None, theirs.held is not None),
         propagated.measure,
         local,

@@ -84,13 +84,17 @@ def by_name(known: Known, model: onnx.ModelProto, *, same: bool) -> dict[str, Ma
     """The source's values are called as the graph's.
 
     Args:
-        known: The source's values.
+        known: The source's values; those of test data may be called ``#0`` and so on, after an output's position.
         model: The judged graph.
         same: Whether it is the very graph that made them, so that a name cannot mean something else.
     """
     by, sure = (PairedBy.STRUCTURE, 1.0) if same else (PairedBy.NAME, 0.9)
-    names = (name for node in model.graph.node for name in node.output if name)
-    return {name: Matched(name, by, sure) for name in names if name in known}
+    names = [name for node in model.graph.node for name in node.output if name]
+    found = {name: Matched(name, by, sure) for name in names if name in known}
+    for index, output in enumerate(model.graph.output):
+        if f"#{index}" in known and output.name in names and output.name not in found:
+            found[output.name] = Matched(f"#{index}", by, sure)
+    return found
 
 
 def through(known: Known, model: onnx.ModelProto, folder: Path, bridge: Bridge, *, content: bool) -> dict[str, Matched]:
@@ -162,8 +166,11 @@ class Renamed:
         found = self.matched[name]
         held = self.known.array(found.source)
         ways = [held]
-        if isinstance(self.known, NativeValues) and _may_be_last(self.known.rows[found.source], held):
-            ways.append(np.moveaxis(held, -1, 1))
+        if isinstance(self.known, NativeValues) and held.ndim >= 3:
+            # An element-wise operator does not say how its operands lie.
+            other = np.shape(held) != np.shape(like)
+            if other or _may_be_last(self.known.rows[found.source], held):
+                ways.append(np.moveaxis(held, -1, 1))
         laid = [functools.reduce(arrange, found.layouts, way) for way in ways if _fits(way, found.layouts)]
         fitting = [way for way in laid if np.shape(way) == np.shape(like)]
         if fitting:

@@ -26,8 +26,8 @@ AMPLIFYING = 10.0
 def layer_of(found: Found, index: int, matched: Matched | None, native: str) -> Layer:
     """The row of a value."""
     region = tuple(dict.fromkeys((*found.regions[0], *found.regions[1])))
-    problem = found.local.problem or found.propagated.problem
-    note = problem or found.note or _one_sided(found)
+    undecided = found.propagated.undecided
+    note = found.local.problem or found.propagated.problem or undecided or found.note or _one_sided(found)
     return Layer(
         index=index,
         node=node_label(found.node),
@@ -40,7 +40,7 @@ def layer_of(found: Found, index: int, matched: Matched | None, native: str) -> 
         confidence=0.0 if matched is None else matched.confidence,
         dtype=found.dtype,
         shape=found.shape,
-        propagated=_error(found.propagated, known=all(found.known)),
+        propagated=_error(found.propagated, known=all(found.known) and not undecided),
         local=_error(found.local, known=True),
         source_ratio=found.source.ratio,
         target_ratio=found.target.ratio,
@@ -53,7 +53,7 @@ def layer_of(found: Found, index: int, matched: Matched | None, native: str) -> 
 def _role(found: Found) -> Role:
     if found.local.ratio > LOCAL:
         return Role.CREATES
-    if not all(found.known):
+    if not all(found.known) or found.propagated.undecided:
         return Role.UNKNOWN
     if found.propagated.ratio <= PROPAGATED:
         return Role.QUIET

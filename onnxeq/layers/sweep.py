@@ -16,21 +16,20 @@ kernel on the target's. A value is forgotten right after its last reader, so the
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
-from onnxeq.errors import CannotRun, OnnxeqError
+from onnxeq.errors import CannotRun
 from onnxeq.layers.decisions import JUMPS
 from onnxeq.layers.judged import Found, Judged, Side, measured, with_condition
-from onnxeq.layers.local import local_errors
-from onnxeq.layers.probes import GraphIndex
+from onnxeq.layers.recomputed import Recomputer
 from onnxeq.measure import Measure
 from onnxeq.noise import RoundingNoise
-from onnxeq.referee.again import compute_again
 from onnxeq.referee.elements import lift
 from onnxeq.referee.plan import captured_by, node_label
 from onnxeq.rounding import is_rounded
@@ -94,19 +93,12 @@ def sweep(
         onnxeq.errors.OnnxeqError: The graph fails on these inputs, and which node does could not be told.
     """
     failed: list[Found] = []
-    with _Sweep(graph, source, target, seed) as hook:
+    with _Sweep(Recomputer(executor, graph, feed), graph, source, target, seed) as hook:
         try:
-            hook.inner = _moved_by_inner_rounding(executor, graph, feed, seed)
             executor.run(feed, hook=hook)
         except CannotRun as error:
             failed = [_failed(graph, error, source)]
-        found = [*hook.found(), *failed]
-    if not hook.left:
-        return found
-    index = GraphIndex(graph)
-    return [
-        _judged_alone(executor, index, feed, (source, target), seed, f) if f.value in hook.left else f for f in found
-    ]
+        return [*hook.found(), *failed]
 
 
 def _failed(graph: onnx.GraphProto, error: CannotRun, source: Values) -> Found:
@@ -118,58 +110,6 @@ def _failed(graph: onnx.GraphProto, error: CannotRun, source: Values) -> Found:
     fault = Measure(math.inf, 0.0, math.inf, value, problem=error.message)
     known = (source is not EXACT and value in source, False)
     return Found(value, node, "", (), known, Measure(), fault, fault, Measure(), ((), ()), math.nan)
-
-
-def _judged_alone(
-    executor: Executor, index: GraphIndex, feed: Feed, sides: tuple[Values, Values], seed: int, found: Found
-) -> Found:
-    """A node that holds a graph of its own, or has no implementation: judged by a run from the known values to it."""
-    judged = []
-    for side in sides:
-        if side is EXACT or found.value not in side:
-            judged.append(Measure())
-            continue
-        reads = index.frontier(index.makers[found.value], {name: True for name in index.makers if name in side})
-        theirs = {name: side.array(name, None) for name in (*reads, found.value)}
-        try:
-            (error,) = local_errors(executor, feed, theirs, frozenset({found.value}), seed)
-        except (OnnxeqError, ValueError):
-            return replace(found, note=found.note or "the layer could not be judged by itself")
-        judged.append(error.measure)
-    worse = max(judged, key=lambda m: m.ratio)
-    return replace(found, source=judged[0], target=judged[1], local=worse, note=worse.note)
-
-
-class _Inner:
-    """A hook that keeps what nodes with a graph of their own give, perhaps with all rounding before and inside."""
-
-    def __init__(self, noise: RoundingNoise | None) -> None:
-        self._noise = noise
-        self.values: dict[str, Value] = {}
-
-    def constant(self, _name: str, value: Real, _dtype: str) -> Real:
-        return value
-
-    def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
-        if info.composite and not info.path:
-            self.values |= dict(zip(info.node.output, outputs, strict=False))
-        return outputs if self._noise is None else self._noise.node(info, inputs, outputs)
-
-
-def _moved_by_inner_rounding(
-    executor: Executor, graph: onnx.GraphProto, feed: Feed, seed: int
-) -> list[dict[str, tuple[Value, Value]]]:
-    """For each draw, what nodes with a graph of their own give, exactly and moved by rounding; nothing without such."""
-    if not any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
-        return []
-    base = _Inner(None)
-    executor.run(feed, hook=base)
-    found = []
-    for draw in range(_draws(graph)):
-        hook = _Inner(RoundingNoise(seed * 1000 + draw))
-        executor.run(feed, hook=hook)
-        found.append({name: (value, hook.values.get(name, value)) for name, value in base.values.items()})
-    return found
 
 
 def _draws(graph: onnx.GraphProto) -> int:
@@ -202,9 +142,9 @@ class _Sweep:
     nodes after it run: numpy leaves Python's lock alone for as long as it computes.
     """
 
-    def __init__(self, graph: onnx.GraphProto, source: Values, target: Values, seed: int) -> None:
+    def __init__(self, again: Recomputer, graph: onnx.GraphProto, source: Values, target: Values, seed: int) -> None:
+        self._again = again
         self._given = (source, target)
-        self.inner: Sequence[Mapping[str, tuple[Value, Value]]] = ()
         self._chains = (_Chain(), _Chain())
         self._noise = [RoundingNoise(seed * 1000 + draw) for draw in range(_draws(graph))]
         self._drift: dict[str, list[Value]] = {}  # moved by rounding from the start on, anchored at the source's values
@@ -212,7 +152,6 @@ class _Sweep:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="onnxeq-sweep")
         self._asked: list[Future[Judged]] = []
         self._sides: list[Side | None] = [None, None]
-        self.left: set[str] = set()  # values that cannot be judged along the way
 
     def __enter__(self) -> _Sweep:
         return self
@@ -231,39 +170,45 @@ class _Sweep:
     def node(self, info: NodeInfo, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
         if info.path:
             return outputs
-        theirs = [self._chains[1].values.get(n, v) for n, v in zip(info.node.input, inputs, strict=False)]
-        asked = self._pool.submit(_made, info, theirs, inputs, outputs)
+        names, inputs = self._again.names(info), self._again.operands(info, inputs)
+        theirs = [self._chains[1].values.get(n, v) for n, v in zip(names, inputs, strict=True)]
+        asked = self._pool.submit(self._made, info, theirs, inputs, outputs)
         drifted = [self._drifted(info, draw, inputs, outputs) for draw in range(len(self._noise))]
         made = asked.result()
-        if made is None or info.composite:
-            self.left.update(name for name in info.node.output if name)
         given = list(outputs)
         for position, name in enumerate(info.node.output):
             if name and position < len(outputs):
                 other = None if made is None or position >= len(made) else made[position]
-                given[position] = self._settled(info, position, (list(inputs), theirs), (outputs[position], other))
+                given[position] = self._settled(info, position, (inputs, theirs), (outputs[position], other))
                 drift = [_shifted(given[position], outputs[position], d[position]) for d in drifted]
                 self._drift[name] = drift
+                self._again.keep(name, given[position], info.dtypes[position])
                 self._judge(info, position, drift)
-        self._forget({n for n in (*info.node.input, *captured_by(info.node)) if n})
+        reads = {n for n in (*info.node.input, *captured_by(info.node)) if n}
+        self._readers.subtract(reads)
+        self._forget(n for n in (*reads, *info.node.output) if self._readers[n] <= 0)
         return given
 
-    def _forget(self, reads: Collection[str]) -> None:
-        for name in reads:
-            self._readers[name] -= 1
-            if self._readers[name] <= 0:
-                for chain in self._chains:
-                    chain.forget(name)
-                self._drift.pop(name, None)
+    def _forget(self, names: Iterable[str]) -> None:
+        for name in names:
+            for chain in self._chains:
+                chain.forget(name)
+            self._again.forget(name)
+            self._drift.pop(name, None)
+
+    def _made(
+        self, info: NodeInfo, given: Sequence[Value], inputs: Sequence[Value], outputs: list[Value]
+    ) -> list[Value] | None:
+        """What a node makes of other inputs than the main run's; ``None`` where the referee cannot tell."""
+        same = all(one is other for one, other in zip(given, inputs, strict=True))
+        return outputs if same else self._again.outputs(info, given)
 
     def _drifted(self, info: NodeInfo, draw: int, inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
         """The node's results for inputs that rounding has moved from the start on, and its own rounding."""
-        if info.composite:
-            moved_inside = self.inner[draw] if draw < len(self.inner) else {}
-            pairs = [moved_inside.get(n, (v, v)) for n, v in zip(info.node.output, outputs, strict=False)]
-            return [_shifted(v, exact, moved) for v, (exact, moved) in zip(outputs, pairs, strict=True)]
-        given = [self._drift[n][draw] if n in self._drift else v for n, v in zip(info.node.input, inputs, strict=False)]
-        moved = _made(info, given, inputs, outputs)
+        names = self._again.names(info)
+        given = [self._drift[n][draw] if n in self._drift else v for n, v in zip(names, inputs, strict=True)]
+        inner = self._again.outputs(info, given, self._noise[draw]) if info.composite else None
+        moved = inner or self._made(info, given, inputs, outputs)
         return self._rounded(draw, info, given, outputs if moved is None else moved, outputs)
 
     def _rounded(
@@ -284,8 +229,7 @@ class _Sweep:
         held = [_held(side, name, own) for side, own in zip(self._given, exact, strict=True)]
         for index in (0, 1):
             self._sides[index] = self._side(index, info, inputs[index], position, exact[index], held[index])
-        fits = held[0] is not None and np.shape(held[0]) == np.shape(exact[0])
-        return held[0] if fits else exact[0]
+        return held[0] if _alike(held[0], exact[0]) else exact[0]
 
     def _side(
         self, index: int, info: NodeInfo, inputs: Sequence[Value], position: int, exact: Value, held: Value
@@ -296,14 +240,16 @@ class _Sweep:
             chain.values[name] = exact if held is None else held
         if exact is None:
             return Side(exact, held, inputs)
-        inside = [n for n in info.node.input if n in chain.moved]
+        names = self._again.names(info)
+        inside = [n for n in names if n in chain.moved]
         region = tuple(dict.fromkeys(r for n in inside for r in chain.region[n]))
         if held is not None and not inside and not _needs_draws(info):
             return Side(exact, held, inputs)
         variants = []
         for draw in range(len(self._noise)):
-            given = [chain.moved[n][draw] if n in inside else v for n, v in zip(info.node.input, inputs, strict=False)]
-            moved = _computed(info, given) if inside and not info.composite else None
+            given = [chain.moved[n][draw] if n in inside else v for n, v in zip(names, inputs, strict=True)]
+            hook = self._noise[draw] if info.composite else None
+            moved = self._again.outputs(info, given, hook) if inside or info.composite else None
             results: list[Value] = [None] * len(info.dtypes)
             results[position] = exact if moved is None else moved[position]
             variants.append(self._rounded(draw, info, given, results, [exact])[position])
@@ -328,26 +274,24 @@ _AHEAD = 4
 """Values that may wait to be measured."""
 
 
-def _made(info: NodeInfo, given: Sequence[Value], inputs: Sequence[Value], outputs: list[Value]) -> list[Value] | None:
-    """What a node makes of other inputs than the main run's; ``None`` where the referee cannot compute it alone."""
-    if all(one is other for one, other in zip(given, inputs, strict=True)):
-        return outputs
-    made = None if info.composite else _computed(info, given)
-    return None if made is None else made[: len(outputs)]  # an operator may give more than the node asks for
-
-
 def _jumps(node: onnx.NodeProto) -> bool:
     return node.op_type in JUMPS - {"MaxPool", "Cast", "CastLike"}
 
 
-def _reader_counts(graph: onnx.GraphProto) -> dict[str, int]:
-    """How many nodes read each value; one more for the outputs, which stay."""
-    counts: dict[str, int] = {}
-    for node in graph.node:
-        for name in {n for n in (*node.input, *captured_by(node)) if n}:
-            counts[name] = counts.get(name, 0) + 1
-    for output in graph.output:
-        counts[output.name] = counts.get(output.name, 0) + 1
+def _reader_counts(graph: onnx.GraphProto) -> Counter[str]:
+    """How many of the nodes that run read each value; one more for the outputs, which stay."""
+    makers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+    pending = [output.name for output in graph.output]
+    counts = Counter(pending)
+    seen: set[int] = set()
+    while pending:
+        maker = makers.get(pending.pop())
+        if maker is not None and maker not in seen:
+            seen.add(maker)
+            node = graph.node[maker]
+            reads = {n for n in (*node.input, *captured_by(node)) if n}
+            counts.update(reads)
+            pending += reads
     return counts
 
 
@@ -358,12 +302,10 @@ def _held(side: Values, name: str, exact: Value) -> Value:
     return held
 
 
-def _computed(info: NodeInfo, inputs: Sequence[Value]) -> list[Value] | None:
-    try:
-        with np.errstate(all="ignore"):
-            return compute_again(info, inputs)
-    except (OnnxeqError, ValueError, IndexError, TypeError):
-        return None
+def _alike(held: Value, exact: Value) -> bool:
+    """Whether a value can stand where another one was computed."""
+    arrays = isinstance(held, np.ndarray) and isinstance(exact, np.ndarray)
+    return arrays and bool(held.shape == exact.shape and held.dtype == exact.dtype)
 
 
 def _needs_draws(info: NodeInfo) -> bool:
@@ -373,10 +315,12 @@ def _needs_draws(info: NodeInfo) -> bool:
 def _shifted(settled: Value, exact: Value, moved: Value) -> Value:
     """What rounding has moved, put onto the value that the run goes on with."""
     real = isinstance(settled, np.ndarray) and settled.dtype == np.float64 and isinstance(exact, np.ndarray)
-    if settled is exact or not real or np.shape(moved) != np.shape(settled):
+    if settled is exact or not real or not _alike(moved, settled):
         return moved
     with np.errstate(all="ignore"):
         fresh = isinstance(moved, np.ndarray) and moved.base is None and moved.flags.writeable and moved is not exact
         shifted = np.subtract(moved, exact, out=moved if fresh else None)
         shifted += settled
+        if not np.isfinite(shifted.sum()):  # a mask's infinity less itself is no number, and would spoil the noise
+            np.copyto(shifted, settled, where=~np.isfinite(shifted))
     return shifted

@@ -50,7 +50,8 @@ def run(job: Job) -> dict[str, Any]:
 
     Returns:
         ``layers``: how many rows ``out/layers.json`` has; ``paired``: how many of the source's values were found,
-        ``of`` how many, ``by`` what; ``compared``: at how many both sides are known.
+        ``of`` how many, ``by`` what; ``compared``: of how many nodes both sides
+        have a value.
 
     Raises:
         onnxeq.errors.OnnxeqError: The graph cannot be run in float64 on these inputs.
@@ -142,5 +143,5 @@ def _coverage(source: Values, matched: Mapping[str, Matched], layers: Sequence[L
     for row in matched.values():
         by[row.by.value] = by.get(row.by.value, 0) + 1
     known = len(list(source.known)) if isinstance(source, Renamed) else 0
-    compared = sum(not math.isnan(layer.propagated.ratio) for layer in layers)
+    compared = len({layer.index for layer in layers if not math.isnan(layer.propagated.ratio)})
     return {"paired": len({row.source for row in matched.values()}), "by": by, "of": known, "compared": compared}
