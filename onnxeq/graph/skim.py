@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from onnxeq.graph.files import read
 
-__all__ = ["Skimmed", "skim"]
+__all__ = ["Skimmed", "by_reference", "skim"]
 
 _Buffer: TypeAlias = "bytes | mmap.mmap"
 
@@ -52,17 +52,44 @@ def skim(path: Path) -> Skimmed:
     Raises:
         onnxeq.errors.UnusableModel: There is no ONNX model in the file.
     """
-    left_out: dict[str, int] = {}
+    model, extents = _skimmed(path)
+    return Skimmed(model, {name: size for name, (_, size) in extents.items()})
+
+
+def by_reference(path: Path) -> onnx.ModelProto:
+    """The model, its larger initializers as external data that lies where it does, in the file itself.
+
+    For whoever reads one at a time and knows the model's folder; what was external before stays so.
+
+    Raises:
+        onnxeq.errors.UnusableModel: There is no ONNX model in the file.
+    """
+    model, extents = _skimmed(path)
+    for tensor in model.graph.initializer:
+        if tensor.name in extents and not tensor.HasField("raw_data"):
+            offset, size = extents[tensor.name]
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            for key, value in (("location", path.name), ("offset", str(offset)), ("length", str(size))):
+                tensor.external_data.add(key=key, value=value)
+    return model
+
+
+_Extents: TypeAlias = dict[str, tuple[int, int]]
+"""Where the bytes begin that were left out, and how many they are, by the initializer's name."""
+
+
+def _skimmed(path: Path) -> tuple[onnx.ModelProto, _Extents]:
+    left_out: _Extents = {}
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             model = onnx.ModelProto.FromString(_light(data, left_out))
     except (OSError, ValueError, _Malformed, DecodeError):
-        return Skimmed(read(path), {})
+        return read(path), {}
     whole = len(model.graph.node) and len(model.graph.output) and (len(model.opset_import) or model.ir_version < 3)
-    return Skimmed(model, left_out) if whole else Skimmed(read(path), {})
+    return (model, left_out) if whole else (read(path), {})
 
 
-def _light(data: _Buffer, left_out: dict[str, int]) -> bytes:
+def _light(data: _Buffer, left_out: _Extents) -> bytes:
     """The encoded model, its graph's initializers without their bytes."""
     parts = []
     for number, kind, start, begin, end in _fields(data, 0, len(data)):
@@ -79,17 +106,19 @@ def _light(data: _Buffer, left_out: dict[str, int]) -> bytes:
     return b"".join(parts)
 
 
-def _without_data(data: _Buffer, begin: int, end: int, left_out: dict[str, int]) -> bytes:
-    kept, name, size = [], "", -1
+def _without_data(data: _Buffer, begin: int, end: int, left_out: _Extents) -> bytes:
+    kept, name, extent = [], "", None
     for number, kind, start, inner, stop in _fields(data, begin, end):
         if (number, kind) == (_RAW_DATA, _LEN) and stop - inner >= _LEFT_OUT_FROM:
-            size = stop - inner
+            extent = inner, stop - inner
             continue
         if (number, kind) == (_NAME, _LEN):
             name = data[inner:stop].decode()
         kept.append(data[start:stop])
-    if size >= 0:
-        left_out[name] = size
+    if extent is not None:
+        if name in left_out:
+            raise _Malformed  # two of one name: the whole model says which
+        left_out[name] = extent
     return b"".join(kept)
 
 

@@ -11,7 +11,8 @@ from onnxeq.errors import UnusableModel
 from onnxeq.graph import skim as module
 from onnxeq.graph.files import read
 from onnxeq.graph.inspect import inspect
-from onnxeq.graph.skim import skim
+from onnxeq.graph.skim import by_reference, skim
+from onnxeq.referee.constants import tensor_array
 
 
 def a_model() -> onnx.ModelProto:
@@ -90,3 +91,22 @@ def test_lengths_are_written_as_they_are_read(value: int) -> None:
     """A varint of any length comes back, and no more bytes of it are taken than it has."""
     encoded = module._record(5, b"")[:1] + module._length(value) + b"rest"
     assert module._varint(encoded, 1, len(encoded)) == (value, len(encoded) - 4)
+
+
+def test_references_lead_to_the_same_bytes(tmp_path: Path) -> None:
+    """Every initializer has the values that the whole model has; the large one holds no byte of them."""
+    path = tmp_path / "m.onnx"
+    onnx.save(a_model(), path)
+    model = by_reference(path)
+    assert [t.HasField("raw_data") for t in model.graph.initializer] == [False, True, False]
+    for mine, whole in zip(model.graph.initializer, a_model().graph.initializer, strict=True):
+        assert tensor_array(mine, tmp_path).tobytes() == tensor_array(whole).tobytes()
+
+
+def test_external_data_stays_where_it_is(tmp_path: Path) -> None:
+    """A model with its weights beside it keeps its references, and they lead to the same values."""
+    path = tmp_path / "m.onnx"
+    onnx.save(a_model(), path, save_as_external_data=True, location="m.bin", size_threshold=0)
+    model = by_reference(path)
+    assert {e.value for e in model.graph.initializer[0].external_data if e.key == "location"} == {"m.bin"}
+    assert tensor_array(model.graph.initializer[0], tmp_path).tobytes() == np.arange(1024, dtype=np.float32).tobytes()
