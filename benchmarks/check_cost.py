@@ -53,10 +53,11 @@ def tree_bytes(root: int) -> int:
     return total
 
 
-def measure(command: list[str], environment: dict[str, str]) -> tuple[float, int, int]:
-    """Wall seconds, peak bytes of the whole process tree, exit status."""
+def measure(command: list[str], environment: dict[str, str], folder: Path | None = None) -> tuple[float, int, int]:
+    """Wall seconds, peak bytes of the whole process tree, exit status of a command, run in a folder."""
     began = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, env=environment, cwd=folder, stdin=quiet, stdout=quiet, stderr=quiet)
     peak = 0
     stop = threading.Event()
 

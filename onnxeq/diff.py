@@ -90,7 +90,10 @@ def diff(
         check_folder(Path(repro))
     with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:
         saved = None if load_trace is None else saved_traces.open_saved(Path(load_trace), jobs.scratch)
-        if saved is not None and saved.feed and not request.feeds:
+        if saved is not None and not request.feeds:
+            if not saved.feed:
+                said = f"{load_trace} holds no inputs, and values of other inputs say nothing"
+                raise UsageError(said, hint="name those that it was made with: --inputs FILE")
             request = replace(request, feeds=(saved.feed,))
         models = executions.models_of(jobs, source, target, request)
         compared = _compared(jobs, models, rung, runtime, most, saved, repro=repro is not None)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnxeq import polygraphy_files
 from onnxeq.arrays import dtype_name, dtype_of
 from onnxeq.errors import BadInputs, UsageError
 from onnxeq.types import Array, Dim, Feed, TensorSpec, ValueRange
@@ -187,8 +188,9 @@ def _texture(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 
 
 def read(paths: Sequence[Path]) -> list[dict[str, Array]]:
-    """Feeds from files: ``.npz`` (one feed), ``.npy`` (one unnamed input), a folder of either, or an ONNX
-    ``test_data_set_N`` folder (``input_0.pb``, ...; unnamed inputs take the model's order).
+    """Feeds from files: ``.npz`` (one feed), ``.npy`` (one unnamed input), ``.json`` (Polygraphy's saved inputs, one
+    feed for each of its iterations), a folder of one of these, or an ONNX ``test_data_set_N`` folder (``input_0.pb``,
+    ...; unnamed inputs take the model's order).
 
     Raises:
         BadInputs: A file that cannot be read, or that would run code (object arrays).
@@ -200,7 +202,7 @@ def read(paths: Sequence[Path]) -> list[dict[str, Array]]:
         if path.is_dir():
             feeds += _read_folder(path)
         else:
-            feeds.append(_read_file(path))
+            feeds += _read_file(path)
     return feeds
 
 
@@ -215,19 +217,22 @@ def _read_folder(folder: Path) -> list[dict[str, Array]]:
             tensor = onnx.TensorProto.FromString(path.read_bytes())
             feed[tensor.name or f"#{i}"] = numpy_helper.to_array(tensor)
         return [feed]
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".npz", ".npy"))
+    found = sorted(folder.iterdir())
+    files = [p for p in found if p.suffix in (".npz", ".npy")] or [p for p in found if p.suffix == ".json"]
     if not files:
-        raise BadInputs(f"{folder} holds no .npz, .npy or input_N.pb", hint="put one file per feed into it")
-    return [_read_file(p) for p in files]
+        raise BadInputs(f"{folder} holds no .npz, .npy, .json or input_N.pb", hint="put one file per feed into it")
+    return [feed for p in files for feed in _read_file(p)]
 
 
-def _read_file(path: Path) -> dict[str, Array]:
+def _read_file(path: Path) -> list[dict[str, Array]]:
+    if path.suffix == ".json":
+        return _read_polygraphy(path)
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return {"#0": loaded}
+            return [{"#0": loaded}]
         with loaded:
-            return {name: loaded[name] for name in loaded.files}
+            return [{name: loaded[name] for name in loaded.files}]
     except (ValueError, OSError, EOFError) as error:
         raise BadInputs(
             f"{path} cannot be read as arrays: {' '.join(str(error).split())}",
@@ -235,6 +240,14 @@ def _read_file(path: Path) -> dict[str, Array]:
         ) from None
     except Exception as error:  # zipfile and zlib raise their own kinds for a damaged archive
         raise BadInputs(f"{path} is damaged: {error}", hint="write it again with numpy.savez") from None
+
+
+def _read_polygraphy(path: Path) -> list[dict[str, Array]]:
+    try:
+        return polygraphy_files.read_inputs(path)
+    except polygraphy_files.Damaged as error:
+        hint = "polygraphy run MODEL --onnxrt --save-inputs FILE.json writes one"
+        raise BadInputs(f"{path} is no file of Polygraphy's inputs: {error}", hint=hint) from None
 
 
 def check_feed(feed: Feed, specs: Sequence[TensorSpec]) -> dict[str, Array]:

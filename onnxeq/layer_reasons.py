@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from onnxeq.attribution import exporter, graph
 from onnxeq.errors import OnnxeqError
 from onnxeq.executions import Models
 from onnxeq.jobs import Jobs, JobSpec
@@ -34,6 +33,8 @@ def of_native(jobs: Jobs, models: Models, layers: Sequence[Layer]) -> dict[str, 
 
 
 def _of_exporter(jobs: Jobs, native: NativeSide, rows: Sequence[Layer]) -> dict[str, Reason]:
+    from onnxeq.attribution import exporter  # it brings the whole ledger along, which few diffs ask
+
     by_source = {row.source_value: row for row in rows}
     found = {}
     for fault in exporter.faults_of(jobs, native):
@@ -45,6 +46,8 @@ def _of_exporter(jobs: Jobs, native: NativeSide, rows: Sequence[Layer]) -> dict[
 
 
 def _of_artifact(jobs: Jobs, models: Models, native: NativeSide, rows: Sequence[Layer]) -> dict[str, Reason]:
+    from onnxeq.attribution import graph
+
     question = JobSpec(
         "referee", "question", {"names": dict(models.judged.names), "seed": 0},
         {**reads_of(models.judged.path), "feeds": models.feeds}, threads=jobs.threads_each,

@@ -223,7 +223,7 @@ class _Steps:
                 self._tell(self.last)
 
 
-_ARRAYS = frozenset({"anchor", "blame", "isolate", "referee"})
+_ARRAYS = frozenset({"anchor", "blame", "diff", "isolate", "referee", "trace-referee"})
 """Kinds of job that run the referee."""
 
 

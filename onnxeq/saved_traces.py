@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import io
-import json
 import re
 import shutil
 import uuid
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from onnxeq import inputs as inputs_
-from onnxeq import native_values, traces
+from onnxeq import native_values, polygraphy_files, traces
 from onnxeq.arrays import feeds_digest, load_feeds, save_feeds
 from onnxeq.errors import UnusableModel, UsageError
 from onnxeq.traces import TraceWriter
@@ -83,7 +77,8 @@ def save(path: Path, held: Path, feed: Feed, record: Mapping[str, Any]) -> None:
 
 
 def open_saved(path: Path, scratch: Path) -> Saved:
-    """Reads a trace: a folder of ours, an ONNX ``test_data_set_N`` folder, or a JSON file of Polygraphy's outputs.
+    """Reads a trace: a folder of ours, an ONNX ``test_data_set_N`` folder, or a JSON file (or a
+    folder of them) of Polygraphy's outputs.
 
     Args:
         path: What the user named.
@@ -107,6 +102,8 @@ def open_saved(path: Path, scratch: Path) -> Saved:
         )
     if list(path.glob("output_*.pb")):
         return _data_set(path, scratch)
+    if files := sorted(path.glob("*.json")):
+        return _polygraphy(files[0], scratch)  # --save-outputs FOLDER: a file for each iteration
     raise UnusableModel(f"{path} holds neither trace.json nor output_N.pb", hint="onnxeq diff --save-trace writes one")
 
 
@@ -122,10 +119,10 @@ def _inputs(folder: Path) -> Feed:
     return feed
 
 
-def _written(scratch: Path, values: Mapping[str, Array]) -> Path:
+def _written(scratch: Path, values: Iterable[tuple[str, Array]]) -> Path:
     folder = scratch / f"trace-{uuid.uuid4().hex[:12]}"
     with TraceWriter(folder) as writer:
-        for name, value in values.items():
+        for name, value in values:
             writer.add(name, value)
     return folder
 
@@ -142,7 +139,7 @@ def _data_set(path: Path, scratch: Path) -> Saved:
         except Exception as error:  # protobuf's and numpy's own kinds
             raise UnusableModel(f"{file} is no tensor: {' '.join(str(error).split())}") from error
     feed = inputs_.read([path])[0] if list(path.glob("input_*.pb")) else {}
-    return Saved(_written(scratch, found), feed, path.name)
+    return Saved(_written(scratch, found.items()), feed, path.name)
 
 
 def _number_in(path: Path) -> int:
@@ -152,24 +149,9 @@ def _number_in(path: Path) -> int:
 def _polygraphy(path: Path, scratch: Path) -> Saved:
     """Outputs that ``polygraphy run --save-outputs`` wrote: of the first runner's first iteration."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        name, iterations = document["lst"][0]
-        if not isinstance(iterations, list):  # each runner is a record of its own in newer files
-            name, iterations = document["lst"][0], document["lst"][1]
-        outputs = iterations[0]["outputs"]
-        values = {str(k): _array(v) for k, v in outputs.items() if not str(k).startswith("polygraphy")}
-    except UnusableModel:
-        raise
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
-        said = f"{path} is no file of Polygraphy's outputs: {type(error).__name__}: {error}"
+        runner, values = polygraphy_files.read_outputs(path)
+        # An element type that .npy cannot name (bfloat16) comes back as bytes: nothing says what they mean.
+        return Saved(_written(scratch, ((n, v) for n, v in values if v.dtype.kind != "V")), {}, f"saved {runner}")
+    except polygraphy_files.Damaged as error:
+        said = f"{path} is no file of Polygraphy's outputs: {error}"
         raise UnusableModel(said, hint="polygraphy run MODEL --onnxrt --save-outputs FILE.json writes one") from error
-    return Saved(_written(scratch, values), {}, f"saved {name}")
-
-
-def _array(record: Any) -> Array:
-    """A tensor as Polygraphy stores it: base64 of a ``.npy`` or ``.npz``, perhaps with its shape beside it."""
-    text = record["values"]["array"] if "values" in record else record["array"]
-    with contextlib.closing(io.BytesIO(base64.b64decode(text))) as data:
-        loaded = np.load(data, allow_pickle=False)
-        array: Array = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
-        return array

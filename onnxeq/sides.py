@@ -19,8 +19,9 @@ from onnxeq import zoo
 from onnxeq.arrays import dtype_name, feeds_digest, load_feeds, save_feeds
 from onnxeq.errors import BadInputs, UsageError
 from onnxeq.graph import inspect as onnx_file
-from onnxeq.graph.files import external_files, read
+from onnxeq.graph.files import external_files
 from onnxeq.graph.inspect import ModelInfo
+from onnxeq.graph.skim import skim
 from onnxeq.interface import pair_inputs
 from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.native_values import NativeValues
@@ -205,7 +206,7 @@ def reads_of(model: Path) -> dict[str, Path]:
     """A model file and its external data, as a job's inputs: all of it belongs to the cache key."""
     # External data lies in the model's own folder: without another file there, nothing needs to be parsed.
     alone = all(p.suffix == ".onnx" for p in model.parent.rglob("*") if p.is_file() and p.parent.name not in _TRACES)
-    data = () if alone else external_files(read(model), model.parent)
+    data = () if alone else external_files(skim(model).model, model.parent)
     return {"model": model, **{f"data {i}": path for i, path in enumerate(data)}}
 
 

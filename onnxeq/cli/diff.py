@@ -54,6 +54,9 @@ def diff(
     ref = parse(source)
     if (converter := converter_for(ref)) != "onnx":
         start_early(cache_root() / "jobs", "native", *(() if converter == "factory" else (converter, ref.zoo)))
+    elif target is not None and not rung:
+        for _ in range(1 if load_trace else 2):
+            start_early(cache_root() / "jobs", "trace")
 
     from rich.console import Console
 

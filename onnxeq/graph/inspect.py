@@ -14,7 +14,8 @@ import onnx
 
 from onnxeq import fingerprint
 from onnxeq.errors import UnusableModel
-from onnxeq.graph.files import external_files, load, read
+from onnxeq.graph.files import external_files, load
+from onnxeq.graph.skim import Skimmed, skim
 from onnxeq.graph.tensors import all_graphs
 from onnxeq.referee.elements import element_name
 from onnxeq.types import Dim, TensorSpec
@@ -80,9 +81,11 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     return TensorSpec(value.name, element_name(tensor.elem_type), shape)
 
 
-def _size(tensor: onnx.TensorProto) -> tuple[int, int]:
+def _size(tensor: onnx.TensorProto, left_out: Mapping[str, int]) -> tuple[int, int]:
     """Elements and bytes, from the declared shape: external data is not read."""
     count = math.prod(max(0, dim) for dim in tensor.dims)
+    if tensor.name in left_out and not tensor.HasField("raw_data"):
+        return count, left_out[tensor.name]
     if tensor.data_type == onnx.TensorProto.STRING:
         return count, sum(len(text) for text in tensor.string_data)
     if tensor.HasField("raw_data"):
@@ -112,23 +115,28 @@ def inspect(model: onnx.ModelProto | str | os.PathLike[str]) -> ModelInfo:
             whole = model.SerializeToString(deterministic=True)
         except ValueError as error:
             raise UnusableModel("the model in memory is over 2 GiB", hint="Write it and name the file.") from error
-        return _describe(model, hashlib.sha256(whole).hexdigest(), ())
+        return _describe(Skimmed(model, {}), hashlib.sha256(whole).hexdigest(), ())
     path = Path(model)
-    proto = read(path)
-    external = external_files(proto, path.parent)
+    skimmed = skim(path)
+    external = external_files(skimmed.model, path.parent)
     names = tuple(file.relative_to(path.parent).as_posix() for file in external)
-    return _describe(proto, _sha256(path, external), names)
+    return _describe(skimmed, _sha256(path, external), names)
 
 
 def _operator(node: onnx.NodeProto) -> str:
     return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
 
 
-def _describe(model: onnx.ModelProto, sha256: str, external: tuple[str, ...]) -> ModelInfo:
+def _describe(skimmed: Skimmed, sha256: str, external: tuple[str, ...]) -> ModelInfo:
+    model = skimmed.model
     scopes = list(all_graphs(model.graph))
     operators = Counter(_operator(node) for graph in scopes for node in graph.node)
-    sizes = [_size(tensor) for graph in scopes for tensor in graph.initializer]
-    sizes += [_size(sparse.values) for graph in scopes for sparse in graph.sparse_initializer]
+    sizes = [
+        _size(tensor, skimmed.left_out if graph is model.graph else {})
+        for graph in scopes
+        for tensor in graph.initializer
+    ]
+    sizes += [_size(sparse.values, {}) for graph in scopes for sparse in graph.sparse_initializer]
     stored = {tensor.name for tensor in model.graph.initializer}
     stored |= {sparse.values.name for sparse in model.graph.sparse_initializer}
     declared = [_spec(value) for value in model.graph.input]

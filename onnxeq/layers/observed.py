@@ -47,20 +47,23 @@ def observed(model: onnx.ModelProto) -> Iterator[Observed]:
             yield from (Observed(name, name) for name in node.output if name)
 
 
-def observed_in_optimized(model: onnx.ModelProto, ran: onnx.ModelProto, folder: Path) -> Iterator[Observed]:
+def observed_in_optimized(
+    model: onnx.ModelProto, ran: onnx.ModelProto, model_dir: Path, folder: Path
+) -> Iterator[Observed]:
     """The values that an optimised graph still has, in its order.
 
     Args:
-        model: What the runtime was given, its data in memory.
+        model: What the runtime was given.
         ran: What it has made of it.
-        folder: Where that lies.
+        model_dir: The folder of the model's external data.
+        folder: The same of what runs.
     """
     block = block_size() if any(node.domain == NCHWC for node in ran.graph.node) else 0
     blocked: Mapping[str, Blocked] = blocked_values(ran, block, base_dir=folder) if block else {}
     inputs = {i.name: i.name for i in model.graph.input}
     outputs = {o.name: o.name for o in model.graph.output}
     meant = meaning(ran, block, base_dir=folder)
-    pairs = pair_graphs(model, meant, inputs, outputs, target_dir=folder, names=former_names(ran))
+    pairs = pair_graphs(model, meant, inputs, outputs, source_dir=model_dir, target_dir=folder, names=former_names(ran))
     made = {name for node in model.graph.node if _shows(node) for name in node.output if name}
     seen: set[str] = set()
     for node in ran.graph.node:

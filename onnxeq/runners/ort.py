@@ -112,6 +112,10 @@ def _session(onnxruntime: Any, model: Path, options: SessionOptions, save: Path 
     asked = _session_options(onnxruntime, options)
     if save is not None:
         asked.optimized_model_filepath = str(save)
+        # Its weights lie beside it, so that it can be looked at without them.
+        asked.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", save.with_suffix(".bin").name
+        )
     settings = options.settings
     provider = _PROVIDERS[options.provider]
     providers: list[Any] = [provider]

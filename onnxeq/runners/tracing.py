@@ -8,6 +8,7 @@ own outputs are compared bit by bit with those of the run as deployed. Values th
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ import onnx
 from onnxeq.arrays import save_feeds
 from onnxeq.errors import CannotRun
 from onnxeq.graph.inspect import load
+from onnxeq.graph.skim import by_reference
 from onnxeq.inputs import adapt
 from onnxeq.layers.extents import extents_of
 from onnxeq.layers.hidden import hiding
@@ -91,9 +93,11 @@ def run(job: Job) -> dict[str, Any]:
         del session
     except CannotRun as error:
         return {"failed": error.line(), "changed": [], "hidden": [], "versions": dict(runner.versions())}
+    _give_back()
     save_feeds(job.out / "outputs", deployed)
     job.step("load")
     subject, literal = _subject(job, runner, options, feeds)
+    _give_back()
     changed: set[str] = set()
     left_out: list[Observed] = []
     for number, feed in enumerate(feeds):
@@ -107,6 +111,7 @@ def run(job: Job) -> dict[str, Any]:
             shutil.rmtree(folder)
             differing = _write(subject, feed, deployed[number], folder, most)
         changed.update(differing)
+    _tidy(job.out)
     return {
         "failed": "",
         "values": len(subject.values),
@@ -118,19 +123,38 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
+def _give_back() -> None:
+    """Returns freed memory to the system where the C library keeps it: two of these jobs run side by side."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _tidy(out: Path) -> None:
+    """Removes the copies of the model, which nobody reads any more: what stays is hashed and kept."""
+    shutil.rmtree(out / _COPIES, ignore_errors=True)
+
+
+_COPIES = "copies"
+
+
 def _subject(job: Job, runner: Runner, options: SessionOptions, feeds: Sequence[Feed]) -> tuple[_Subject, bool]:
     """What is run for its values: the optimised graph where the runtime gives it away, else the model itself."""
-    model = load(job.inputs["model"])
-    ran, literal, found = model, not options.optimize, tuple(observed(model))
+    path, copies = job.inputs["model"], job.out / _COPIES
+    copies.mkdir()
     if options.optimize and hasattr(runner, "save_optimized"):
-        path = job.out / "optimized.onnx"
         with contextlib.suppress(CannotRun):
-            runner.save_optimized(job.inputs["model"], options, path)
-            ran, options = onnx.load(path), replace(options, optimize=False)
-            found = tuple(observed_in_optimized(model, ran, job.out))
+            runner.save_optimized(path, options, copies / "optimized.onnx")
+            model, ran = by_reference(path), onnx.load(copies / "optimized.onnx", load_external_data=False)
+            found = tuple(observed_in_optimized(model, ran, path.parent, copies))
+            extents = extents_of(model, feeds)
+            sizes = {v.name: extents[v.value] for v in found}
+            literally = replace(options, optimize=False)
+            return _Subject(runner, ran, literally, found, sizes, Prober(ran, copies)), False
+    model = load(path)
     extents = extents_of(model, feeds)
-    sizes = {v.name: extents[v.value] for v in found}
-    return _Subject(runner, ran, options, found, sizes, Prober(ran, job.out / "probed")), literal
+    return _Subject(
+        runner, model, options, tuple(observed(model)), extents, Prober(model, copies)
+    ), not options.optimize
 
 
 def _parts(values: Sequence[Observed], extents: Mapping[str, Extent], most: int) -> Iterator[list[Observed]]:
