@@ -83,6 +83,10 @@ class Content:
         """The operands of a node that are no constants."""
         return [name for name in self.operands[node] if name and name not in self.constant]
 
+    def behind(self, node: int) -> list[tuple[str, str]]:
+        """The operators that read what a node makes, in no order."""
+        return sorted(self.operator(r) for n in self.outputs[node] for r, _ in self.readers.get(n, ()))
+
 
 def _transparent(node: NodeProto, opset: int, read: frozenset[str], false: frozenset[str]) -> bool:
     """Whether a node only hands its first operand on: Identity, and Dropout in inference."""

@@ -22,6 +22,9 @@ _TRUST = 0.5
 _HOPS = 16
 """Nodes that are looked through for whether one value is made from another."""
 
+_MOVES = frozenset("Reshape Transpose Squeeze Unsqueeze Flatten Split Slice Gather Concat Expand Tile".split())
+"""Operators that move elements and compute nothing."""
+
 Key: TypeAlias = Callable[[Content, int], Hashable]
 
 
@@ -134,7 +137,16 @@ class Correspondence:
         forward = self.mine.forward[here]
         if forward != self.theirs.forward[there] and any(map(self.free_there, self._alike.get(forward, ()))):
             return False  # another one is computed alike
-        return not self._contradicted(here, there)
+        return not self._contradicted(here, there) and not self._moved(here, there)
+
+    def _moved(self, here: int, there: int) -> bool:
+        """Whether two nodes move elements in different ways for different readers: one layout may be had by many."""
+        mine, theirs = self.mine, self.theirs
+        if mine.nodes[here].op_type not in _MOVES or (self.trusted() and self.same_title(here, there)):
+            return False
+        if (mine.labels[here], mine.sides[here]) == (theirs.labels[there], theirs.sides[there]):
+            return False
+        return mine.behind(here) != theirs.behind(there)
 
     def _contradicted(self, here: int, there: int) -> bool:
         """Whether paired operands say that two nodes are no pair."""

@@ -204,4 +204,4 @@ def _only_alike(found: Correspondence, mine: list[int], theirs: list[int]) -> bo
         lambda c, n: (c.operator(n), c.forms[n]),
         lambda c, n: c.operator(n),
     ]
-    return any(found.unique(mine, theirs, key, PairedBy.CONTEXT, LIKELY) for key in keys)
+    return any(_link(found, mine, theirs, key, PairedBy.CONTEXT, LIKELY) for key in keys)

@@ -209,8 +209,7 @@ def _surroundings(found: Correspondence, here: int, there: int) -> bool:
 
 def _around(content: Content, node: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     before = [content.operator(content.makers[n][0]) for n in content.data(node) if n in content.makers]
-    behind = [content.operator(r) for n in content.outputs[node] for r, _ in content.readers.get(n, ())]
-    return before, sorted(behind)
+    return before, content.behind(node)
 
 
 # Step 6.

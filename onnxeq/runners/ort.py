@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 import mmap
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from onnxeq.errors import CannotRun
 from onnxeq.protocols import SessionOptions
@@ -16,7 +19,18 @@ from onnxeq.protocols import SessionOptions
 from onnxeq.runners.runtime import run as run
 from onnxeq.types import Feed
 
-__all__ = ["EXPERIMENTS", "cuda_device", "levels", "open", "passes", "run", "save_optimized", "versions", "warm_up"]
+__all__ = [
+    "EXPERIMENTS",
+    "block_size",
+    "cuda_device",
+    "levels",
+    "open",
+    "passes",
+    "run",
+    "save_optimized",
+    "versions",
+    "warm_up",
+]
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -141,6 +155,33 @@ def _prepare_cuda(onnxruntime: Any) -> None:
     preload = getattr(onnxruntime, "preload_dlls", None)
     if preload is not None:
         preload()
+
+
+@functools.cache
+def block_size() -> int:
+    """How many channels lie together in this machine's blocked tensors (``com.microsoft.nchwc``).
+
+    Two pixels of many channels are brought into that order: the second pixel of the first channel then lies behind
+    one block.
+    """
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    domain = "com.microsoft.nchwc"
+    shape = [1, 128, 1, 2]
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("ReorderInput", ["x"], ["y"], domain=domain)], "order",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        ),
+        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(domain, 1)], ir_version=8,
+    )  # fmt: skip
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), _session_options(onnxruntime, SessionOptions()), providers=[_PROVIDERS["cpu"]]
+    )
+    counted = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
+    return int(np.flatnonzero(session.run(None, {"x": counted})[0].ravel() == 1)[0])
 
 
 _ENDINGS = (

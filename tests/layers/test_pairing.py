@@ -321,6 +321,35 @@ def test_a_name_decides_between_equals() -> None:
     assert set(blind(source, target)) == {"x", "s", "y"}
 
 
+def test_names_that_count_up_decide_nothing() -> None:
+    """The same branches, where the value before them has another name: an exporter has counted anew."""
+    text = "n0 = Abs(x)\nn1 = MatMul(n0, u)\nn2 = MatMul(n0, v)\ns = Add(n2, n1)\ny = Relu(s)"
+    source = graph(text, **weights("u", "v"))
+    again = text.replace("n2", "n3").replace("n1", "n2").replace("n0", "n1").replace("s ", "t ").replace("(s", "(t")
+    target = edited(graph(again, **weights("u", "v")), other_weight("u"), other_weight("v"))
+    assert {n: p.source for n, p in paired(source, target).items()} == {"x": "x", "n1": "n0", "t": "s", "y": "y"}
+
+
+def test_a_sum_is_the_same_both_ways() -> None:
+    """Operands of an Add may change places, those of a Sub may not."""
+    text = "a = Abs(x)\nb = Neg(x)\ny = {}"
+    source = graph(text.format("Add(a, b)"))
+    assert paired(source, graph(text.format("Add(b, a)")))["y"] == Pair("y", PairedBy.STRUCTURE, 1.0)
+    source = graph(text.format("Sub(a, b)"))
+    assert paired(source, graph(text.format("Sub(b, a)")))["y"].by is PairedBy.NAME
+
+
+def test_the_node_behind_a_missing_one_is_found_from_above() -> None:
+    """What follows a missing node is next to a pair through it, also where below all weights are wrong."""
+    text = "{}a = MatMul({}, u)\nb = MatMul(a, v)\nc = MatMul(b, w)\ns = Add(c, a)\nt = Mul(s, b)\ny = Softmax(t)"
+    source = graph(text.format("n = Neg(x)\n", "n"), **weights("u", "v", "w"))
+    target = edited(graph(text.format("", "x"), **weights("u", "v", "w")), *map(other_weight, "uvw"))
+    target = edited(target, replaced("s", "Sub"), replaced("t", "Div"))
+    found = blind(source, target)
+    assert found["a"] == "a"
+    assert all(found[n] == n for n in found)
+
+
 def test_exchanged_weights_do_not_exchange_their_nodes() -> None:
     """Two layers with each other's weights are in their places, with the wrong weights."""
 
