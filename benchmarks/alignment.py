@@ -6,8 +6,8 @@ value of the graph equals its output in whatever layout; a pair is *right* when 
 framework's as the product lays it out, and else *wrong*, whether it is a layer's output or a step inside one. Equal is
 up to 1e-4 of the largest element: an export that folds stores products of weights in float32 anew, which the layers
 behind amplify (up to 1.1e-5 of it in ResNet-50), and the wrong pairs that were seen were a tenth of it and more apart.
-Layers that give back what they were given (Dropout in inference) and have no value of their own are counted *apart*,
-and so are constant outputs, which equal too much.
+Layers that give back what they were given, bit by bit (Dropout in inference), are counted *apart*: their value is
+another layer's. So are constant outputs, which equal too much.
 
 The pairs are the product's: the function that ``diff`` calls, on what its jobs write. An artifact is the exporter's own
 file, or that file edited: simplified by onnxsim, or with a new name for every tensor and node and all notes removed.
@@ -110,7 +110,7 @@ class Row:
         model: Its name.
         variant: The artifact.
         layers: How many calls of layers there are.
-        apart: How many are not counted: idle without a value of their own, or constant.
+        apart: How many are not counted: idle ones, and constant outputs.
         existing: How many still exist in the graph.
         aligned: How many of those have a pair.
         by: Of these, by what.
@@ -314,7 +314,7 @@ def _row(
     for row in pairs.values():
         if row.source not in back or row.confidence > back[row.source].confidence:
             back[row.source] = row
-    counted = [(layer, own) for layer, own in owned if (own or not layer.idle) and np.ptp(layer.output) > 0]
+    counted = [(layer, own) for layer, own in owned if not layer.idle and np.ptp(layer.output) > 0]
     pool = Pool(values)
     present = [(layer, own) for layer, own in counted if exists(layer, pool, values)]
     found = [next((back[n] for n in own if n in back), None) for _, own in present]

@@ -30,7 +30,7 @@ from onnxeq.types import Array, Feed, PairedBy
 if TYPE_CHECKING:
     from onnxeq.referee import Value
 
-__all__ = ["Bridge", "Known", "Matched", "Renamed", "by_name", "through", "with_layers"]
+__all__ = ["Bridge", "Known", "Matched", "Renamed", "by_name", "reconciled", "through", "with_layers"]
 
 Known: TypeAlias = Trace | NativeValues
 """The source's values on disk."""
@@ -107,11 +107,11 @@ def through(known: Known, model: onnx.ModelProto, folder: Path, bridge: Bridge, 
     found = {n: Matched(p.source, p.by, p.confidence) for n, p in pairs.items() if p.source in known}
     if content and len({m.source for m in found.values()}) < ENOUGH * _comparable(known, bridge.model):
         walked = {n: m for n, m in _by_content(model, folder, bridge) if m.source in known}
-        found = _reconciled(found, walked)
+        found = reconciled(found, walked)
     return found
 
 
-def _reconciled(found: Mapping[str, Matched], walked: Mapping[str, Matched]) -> dict[str, Matched]:
+def reconciled(found: Mapping[str, Matched], walked: Mapping[str, Matched]) -> dict[str, Matched]:
     """Pairs of two graphs as the graphs tell them, and as their numbers do.
 
     1. What is computed alike stays.

@@ -10,7 +10,7 @@ import numpy as np
 from onnxeq.errors import OnnxeqError
 from onnxeq.layers.alignment import Alignment, Counterpart, Departure, State
 from onnxeq.layers.folded import AFFINE
-from onnxeq.layers.likeness import LIMIT, arrange, digest, distance, layouts
+from onnxeq.layers.likeness import LIMIT, arrange, digest, distance, layouts, resemblance
 from onnxeq.layers.program import Program
 from onnxeq.layers.twins import twins
 from onnxeq.noise import ConstantFloor
@@ -103,6 +103,8 @@ def settle(found: Alignment, position: int, name: str, entry: Entry) -> None:
         return
     sure = found.by_name or name in found.outputs
     if expected is not None and sure and (found.by_name or _all_settled(found, position)):
+        meant = [expected, *_behind_a_fold(found, name, expected)]
+        expected = max(meant, key=lambda c: resemblance(value, found.theirs[c.name].value))
         units = distance(value, found.theirs[expected.name].value, slack)
         found.departures.append(Departure(name, position, expected, value, units, slack=slack))
         correct(found, name, expected)
