@@ -140,8 +140,18 @@ def reconciled(found: Mapping[str, Matched], walked: Mapping[str, Matched]) -> d
 
 
 def _comparable(known: Known, model: onnx.ModelProto) -> int:
-    """How many of the source's values the bridge's nodes make."""
-    return sum(1 for node in model.graph.node for name in node.output if name in known and node.op_type != "Constant")
+    """How many of the source's values there are to find: those that the bridge's nodes compute from its inputs.
+
+    Optimisers leave out what hands its operand on, and compute beforehand what follows from constants.
+    """
+    constant = {tensor.name for tensor in model.graph.initializer}
+    found = 0
+    for node in model.graph.node:
+        if all(name in constant for name in node.input if name) and not any(a.HasField("g") for a in node.attribute):
+            constant.update(node.output)
+        elif node.op_type not in ("Identity", "Dropout"):
+            found += sum(name in known for name in node.output)
+    return found
 
 
 def _by_content(model: onnx.ModelProto, folder: Path, bridge: Bridge) -> Iterator[tuple[str, Matched]]:
