@@ -343,11 +343,9 @@ def wrong_pairs(values: Mapping[str, Array], pairs: Mapping[str, Matched], exact
     for name, row in pairs.items():
         if name not in values:
             continue
-        theirs = laid.array(name, values[name])
-        if not same(theirs, values[name], SAME):
-            gap = np.abs(theirs - values[name]).max() / np.abs(values[name]).max() if (
-                theirs.shape == values[name].shape
-            ) else np.inf  # fmt: skip
+        mine, theirs = values[name], laid.array(name, values[name])
+        if not same(theirs, mine, SAME):
+            gap = np.abs(theirs - mine).max() / np.abs(mine).max() if theirs.shape == mine.shape else np.inf
             yield f"{name} is not {row.source} of {row.native} ({row.by.value}, {row.confidence}): {gap:.1e} apart"
 
 
