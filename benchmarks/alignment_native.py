@@ -81,20 +81,21 @@ def _torch_layers(native: Native, name: str, image: Array) -> Iterator[tuple[str
     model.load_state_dict({k: held[k] for k in model.state_dict()})
     model = model.double().eval()
     calls: list[tuple[str, str, Array, bool]] = []
-    busy: list[list[bool]] = []  # for each module that runs, whether it has called another one
+    busy: list[tuple[list[bool], Any]] = []  # for each module that runs: whether it has called one, what it was given
 
-    def enter(_module: Any, _args: Any) -> None:
+    def enter(_module: Any, args: Any) -> None:
         if busy:
-            busy[-1][0] = True
-        busy.append([False])
+            busy[-1][0][0] = True
+        given = args[0].clone() if args and isinstance(args[0], torch.Tensor) else None  # a module may work in place
+        busy.append(([False], given))
 
     def leave(path: str) -> Any:
-        def hook(module: Any, args: Any, result: Any) -> None:
-            called_another = busy.pop()[0]
+        def hook(module: Any, _args: Any, result: Any) -> None:
+            (called_another,), given = busy.pop()
             made = result[0] if isinstance(result, tuple) else result
             if not called_another:
                 array = made.detach().numpy().copy()
-                idle = bool(args) and args[0].shape == made.shape and bool(torch.equal(args[0], made))
+                idle = given is not None and torch.equal(given, made)
                 calls.append((path, type(module).__name__, array, idle))
 
         return hook
