@@ -112,3 +112,53 @@ def test_every_factory_that_a_case_names_exists(load: Any) -> None:
     for ref in named:
         path, _, name = ref.partition("@")[0].rpartition(":")
         assert f"def {name}() -> " in Path(path).read_text()
+
+
+def test_a_renamed_graph_computes_the_same_under_no_old_name(load: Any) -> None:
+    """Inputs, outputs, constants, inner values and nodes have new names; notes are gone; ``-(2 x)`` is what it was."""
+    onnx, parser = pytest.importorskip("onnx"), importlib.import_module("onnx.parser")
+    model = parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20]> main (float[3] x) => (float[3] y) '
+        "<float two = {2}> { h = Mul(x, two)\n y = Neg(h) }"
+    )
+    model.graph.node[0].metadata_props.add(key="scope", value="layer")
+    alignment = load("alignment")
+    made = alignment.renamed(model)
+    onnx.checker.check_model(made)
+    names = {n for node in made.graph.node for n in (*node.input, *node.output)}
+    assert len(names) == 4
+    assert not names & {"x", "y", "h", "two"}
+    assert not made.graph.node[0].metadata_props
+    x = np.arange(3.0, dtype=np.float32)
+    values = alignment.values_of(made, Path(), {made.graph.input[0].name: x})
+    assert np.array_equal(values[made.graph.output[0].name], -2 * x.astype(np.float64))
+
+
+def test_a_pair_with_another_layers_value_is_wrong(load: Any, tmp_path: Path) -> None:
+    """Folding's 1e-6 is right, in another layout too; a thousandth is wrong."""
+    alignment = load("alignment")
+    native_values, matching = (importlib.import_module(f"onnxeq.{n}") for n in ("native_values", "layers.matching"))
+    protocols, types = importlib.import_module("onnxeq.protocols"), importlib.import_module("onnxeq.types")
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((2, 3, 4))
+    native_values.store(tmp_path, [protocols.NativeValue("a", a, "aten.relu", {}, (), "layer", "")])
+    turned = importlib.import_module("onnxeq.layers.likeness").Layout((2, 3, 4), (0, 2, 1), (2, 4, 3))
+    values = {"same": a * (1 + 1e-6), "turned": a.transpose(0, 2, 1), "off": a * (1 + 1e-3), "flat": a.reshape(6, 4)}
+    pairs = {
+        name: matching.Matched("a", types.PairedBy.VALUE, 1.0, (turned,) if name == "turned" else ()) for name in values
+    }
+    wrong = list(alignment.wrong_pairs(values, pairs, native_values.load(tmp_path)))
+    assert [text.partition(" ")[0] for text in wrong] == ["off", "flat"]
+
+
+def test_a_layer_exists_where_a_value_equals_it_in_some_layout(load: Any) -> None:
+    """Channels last, and flat; not where an element is another."""
+    alignment, likeness = load("alignment"), importlib.import_module("onnxeq.layers.likeness")
+    output = np.random.default_rng(0).standard_normal((1, 2, 3, 4))
+    layer = alignment.Layer("block.conv", "Conv2d", False, output)
+    other = output.copy()
+    other[0, 1, 2, 3] += 0.01
+    for values, expected in (
+        ({"last": output.transpose(0, 2, 3, 1)}, True), ({"flat": output.reshape(1, 24)}, True), ({"o": other}, False)
+    ):  # fmt: skip
+        assert alignment.exists(layer, likeness.Pool(values), values) is expected

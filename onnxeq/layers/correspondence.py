@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from onnxeq.layers.content import Content
+from onnxeq.layers.folded import fold_end
 from onnxeq.types import PairedBy
 
 __all__ = ["CLEAR", "EXACT", "EXACT_BEHIND", "LIKELY", "NAMED", "REPLACED", "Correspondence", "Key", "Pair"]
@@ -75,7 +76,17 @@ class Correspondence:
                 self._tell(name)
 
     def link(self, here: int, there: int, by: PairedBy, confidence: float) -> None:
-        """Pairs two nodes and what they make; a context in which the name is the same is a name."""
+        """Pairs two nodes and what they make; a context in which the name is the same is a name.
+
+        Where something was folded into the weights of one of them, it is what comes out behind that in the other
+        that is the same, whatever the names say.
+        """
+        ends = fold_end(self.mine, here, self.theirs, there)
+        if ends is not None:
+            self.join(here, there)
+            if ends[0] not in self.pairs and ends[1] not in self.back:
+                self.value(*ends, PairedBy.CONTEXT, min(confidence, LIKELY))
+            return
         if self.mine.forward[here] == self.theirs.forward[there]:
             by, confidence = PairedBy.STRUCTURE, EXACT
         elif by is PairedBy.CONTEXT and confidence >= CLEAR and self.trusted() and self.same_title(here, there):

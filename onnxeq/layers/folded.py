@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from onnxeq.layers.content import Content
 
-__all__ = ["fold_end", "fold_start"]
+__all__ = ["AFFINE", "fold_end", "fold_start"]
 
-_AFFINE = frozenset({"BatchNormalization", "Mul", "Add", "Sub", "Div"})
+AFFINE = frozenset({"BatchNormalization", "Mul", "Add", "Sub", "Div"})
 """Operators that go into the weights of the one before where their other operands are constant."""
 
 _FOLDS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -45,7 +45,7 @@ def _chain(content: Content, node: int) -> list[int]:
 
 
 def _affine(content: Content, node: int) -> bool:
-    return content.nodes[node].op_type in _AFFINE and len(content.data(node)) == 1
+    return content.nodes[node].op_type in AFFINE and len(content.data(node)) == 1
 
 
 def fold_start(content: Content, node: int) -> int | None:

@@ -30,7 +30,7 @@ from onnxeq.types import Array, Feed, PairedBy
 if TYPE_CHECKING:
     from onnxeq.referee import Value
 
-__all__ = ["Bridge", "Known", "Matched", "Renamed", "by_name", "through", "with_layers"]
+__all__ = ["Bridge", "Known", "Matched", "Renamed", "by_name", "reconciled", "through", "with_layers"]
 
 Known: TypeAlias = Trace | NativeValues
 """The source's values on disk."""
@@ -110,16 +110,52 @@ def through(known: Known, model: onnx.ModelProto, folder: Path, bridge: Bridge, 
     pairs = pair_graphs(bridge.model, model, bridge.inputs, bridge.outputs, source_dir=bridge.folder, target_dir=folder)
     found = {n: Matched(p.source, p.by, p.confidence) for n, p in pairs.items() if p.source in known}
     if content and len({m.source for m in found.values()}) < ENOUGH * _comparable(known, bridge.model):
-        taken = {m.source for m in found.values()}
-        for name, matched in _by_content(model, folder, bridge):
-            if name not in found and matched.source in known and matched.source not in taken:
-                found[name] = matched
+        walked = {n: m for n, m in _by_content(model, folder, bridge) if m.source in known}
+        found = reconciled(found, walked)
     return found
 
 
+def reconciled(found: Mapping[str, Matched], walked: Mapping[str, Matched]) -> dict[str, Matched]:
+    """Pairs of two graphs as the graphs tell them, and as their numbers do.
+
+    1. What is computed alike stays.
+    2. Where the numbers agree, they go before names and surroundings; the same find keeps its reason.
+    3. A value of the source that the numbers find elsewhere is not where names or surroundings saw it.
+    4. What only belongs into a place by what follows from it fills what is still open.
+    """
+    agreeing = {name: row for name, row in walked.items() if row.by is not PairedBy.CONTEXT}
+    elsewhere = {row.source for row in agreeing.values()}
+    kept: dict[str, Matched] = {}
+    for name, row in found.items():
+        told = agreeing.get(name)
+        if row.by is PairedBy.STRUCTURE:
+            kept[name] = row
+        elif told is not None:
+            kept[name] = replace(row, layouts=told.layouts, confidence=max(row.confidence, told.confidence)) if (
+                told.source == row.source
+            ) else told  # fmt: skip
+        elif row.source not in elsewhere:
+            kept[name] = row
+    taken = {row.source for row in kept.values()}
+    for name, row in walked.items():
+        if name not in kept and (name in agreeing or name in found or row.source not in taken):
+            kept[name] = row
+    return kept
+
+
 def _comparable(known: Known, model: onnx.ModelProto) -> int:
-    """How many of the source's values the bridge's nodes make."""
-    return sum(1 for node in model.graph.node for name in node.output if name in known and node.op_type != "Constant")
+    """How many of the source's values there are to find: those that the bridge's nodes compute from its inputs.
+
+    Optimisers leave out what hands its operand on, and compute beforehand what follows from constants.
+    """
+    constant = {tensor.name for tensor in model.graph.initializer}
+    found = 0
+    for node in model.graph.node:
+        if all(name in constant for name in node.input if name) and not any(a.HasField("g") for a in node.attribute):
+            constant.update(node.output)
+        elif node.op_type not in ("Identity", "Dropout"):
+            found += sum(name in known for name in node.output)
+    return found
 
 
 def _by_content(model: onnx.ModelProto, folder: Path, bridge: Bridge) -> Iterator[tuple[str, Matched]]:
@@ -137,9 +173,9 @@ def _by_content(model: onnx.ModelProto, folder: Path, bridge: Bridge) -> Iterato
         aligned = align(artifact, finer, theirs, inputs, bridge.inputs, bridge.outputs)
     except OnnxeqError:
         return
-    by = PairedBy.NAME if aligned.by_name else PairedBy.VALUE
     for name, counterpart in aligned.counterparts.items():
         if name in artifact.makers:
+            by = PairedBy.NAME if aligned.by_name and counterpart.name == name else PairedBy.VALUE
             wrong = aligned.states.get(name) is State.WRONG
             layouts = (counterpart.layout,) if counterpart.layout is not None else ()
             sure = _DOUBTFUL if wrong else 0.95

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from onnxeq.layers.content import Content
 from onnxeq.layers.correspondence import CLEAR, EXACT, LIKELY, NAMED, REPLACED, Correspondence, Key
-from onnxeq.layers.folded import fold_end, fold_start
+from onnxeq.layers.folded import fold_start
 from onnxeq.types import PairedBy
 
 __all__ = ["far_neighbours", "same_operator_neighbours", "unchanged_neighbours"]
@@ -54,21 +54,13 @@ def _beside(found: Correspondence, what: str | int, key: Key, by: PairedBy, conf
 
 
 def _link(found: Correspondence, mine: list[int], theirs: list[int], key: Key, by: PairedBy, confidence: float) -> bool:
-    """Links the only ones; where something was folded into one of them, it is what comes out behind that."""
-    if by is not PairedBy.CONTEXT or confidence >= CLEAR:
-        return found.unique(mine, theirs, key, by, confidence)
+    """Links the only ones; what is next to a pair is surer when all its operands are paired."""
     hit = False
     for here, there in found.only(mine, theirs, key):
-        if not found.fits(here, there):
-            continue
-        ends = fold_end(found.mine, here, found.theirs, there)
-        if ends is None:
-            found.link(here, there, by, _context(found, here, there))
-        else:
-            found.join(here, there)
-            if ends[0] not in found.pairs and ends[1] not in found.back:
-                found.value(*ends, by, confidence)
-        hit = True
+        if found.fits(here, there):
+            faint = by is PairedBy.CONTEXT and confidence < CLEAR
+            found.link(here, there, by, _context(found, here, there) if faint else confidence)
+            hit = True
     return hit
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from onnxeq.errors import OnnxeqError
 from onnxeq.layers.alignment import Alignment, Counterpart, Departure, State
-from onnxeq.layers.likeness import LIMIT, arrange, digest, distance, layouts
+from onnxeq.layers.folded import AFFINE
+from onnxeq.layers.likeness import LIMIT, arrange, digest, distance, layouts, resemblance
 from onnxeq.layers.program import Program
 from onnxeq.layers.twins import twins
 from onnxeq.noise import ConstantFloor
@@ -102,6 +103,8 @@ def settle(found: Alignment, position: int, name: str, entry: Entry) -> None:
         return
     sure = found.by_name or name in found.outputs
     if expected is not None and sure and (found.by_name or _all_settled(found, position)):
+        meant = [expected, *_behind_a_fold(found, name, expected)]
+        expected = max(meant, key=lambda c: resemblance(value, found.theirs[c.name].value))
         units = distance(value, found.theirs[expected.name].value, slack)
         found.departures.append(Departure(name, position, expected, value, units, slack=slack))
         correct(found, name, expected)
@@ -145,7 +148,10 @@ def _matched(
     found: Alignment, position: int, name: str, value: Array, expected: Counterpart | None
 ) -> tuple[Counterpart | None, Array | None]:
     """The reference's value that a value is, and the value's slack where that was needed."""
-    candidates = [expected] if expected is not None else list(_candidates(found, position, value))
+    if expected is not None:
+        candidates = [expected, *_behind_a_fold(found, name, expected)]
+    else:
+        candidates = list(_candidates(found, position, value))
     for candidate in candidates:
         if distance(value, arrange(found.theirs[candidate.name].value, candidate.layout)) <= LIMIT:
             return candidate, None
@@ -156,6 +162,23 @@ def _matched(
         if distance(value, arrange(found.theirs[candidate.name].value, candidate.layout), slack) <= LIMIT:
             return candidate, slack
     return None, slack
+
+
+def _behind_a_fold(found: Alignment, name: str, expected: Counterpart) -> Iterator[Counterpart]:
+    """What the reference makes of an expected value by constants alone, where the artifact has nothing of that name.
+
+    It went into the weights of the node that kept its name: the name is that of a value that is there no more.
+    """
+    reference = found.reference
+    last = expected.name
+    while found.by_name and name == expected.name:
+        readers = reference.readers.get(last, ())
+        if len(readers) != 1 or last in reference.outputs or not _goes_into_weights(reference, readers[0]):
+            return
+        last = reference.nodes[readers[0]].output[0]
+        if last in found.artifact.makers or last not in found.theirs:
+            return
+        yield Counterpart(last)
 
 
 def _candidates(found: Alignment, position: int, value: Array) -> Iterator[Counterpart]:
@@ -232,6 +255,11 @@ def _kept(found: Alignment, name: str) -> Array:
                 best = same if same.sum() > max(best.sum(), value.size / 2) else best
         found.kept[name] = best
     return found.kept[name]
+
+
+def _goes_into_weights(program: Program, position: int) -> bool:
+    """Whether a node scales and shifts its one operand by constants, as a fold into the weights before it can."""
+    return program.nodes[position].op_type in AFFINE and len(program.operands(position)) == 1
 
 
 def downstream(program: Program, name: str) -> list[int]:

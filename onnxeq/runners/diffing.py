@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -31,7 +32,7 @@ from onnxeq.runners.runtime import feeds_of
 from onnxeq.types import Feed, Layer, Role
 from onnxeq.worker import Job
 
-__all__ = ["run"]
+__all__ = ["of_framework", "run"]
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -116,20 +117,41 @@ def _matched(job: Job, side: str, model: onnx.ModelProto, known: Known, feed: Fe
     path = job.inputs[f"{side}_model"]
     inputs, outputs = job.params[f"{side}_inputs"], job.params[f"{side}_outputs"]
     bridge = Bridge(load(path), path.parent, inputs, outputs, {inputs.get(n, n): v for n, v in feed.items()})
+    content = bool(job.params["content"])
     if isinstance(known, NativeValues):
-        named = _named(job, side, bridge, known)
-        return with_layers(through(named, model, folder, bridge, content=bool(job.params["content"])), named)
-    return through(known, model, folder, bridge, content=bool(job.params["content"]))
+        exact = native_values.load(job.inputs[f"{side}_exact"]) if f"{side}_exact" in job.inputs else None
+        return of_framework(known, model, folder, bridge, exact, content=content)
+    return through(known, model, folder, bridge, content=content)
 
 
-def _named(job: Job, side: str, bridge: Bridge, known: NativeValues) -> NativeValues:
+def of_framework(
+    known: NativeValues, model: onnx.ModelProto, folder: Path, bridge: Bridge, exact: NativeValues | None = None, *,
+    content: bool,
+) -> dict[str, Matched]:  # fmt: skip
+    """Which values of a graph are which of a framework's program, with the layers that these belong to.
+
+    Args:
+        known: The program's values.
+        model: The judged graph.
+        folder: Of its external data.
+        bridge: The framework's own unfolded export.
+        exact: The program's values in float64, to be told by the numbers where the exporter keeps no names.
+        content: Whether both graphs may be run to compare what they compute.
+
+    Returns:
+        Graph's value -> the program's, under the program's own name.
+    """
+    named = _named(known, bridge, exact)
+    found = with_layers(through(named, model, folder, bridge, content=content), named)
+    return {name: dataclasses.replace(row, source=named.rows[row.source].name) for name, row in found.items()}
+
+
+def _named(known: NativeValues, bridge: Bridge, exact: NativeValues | None) -> NativeValues:
     """The framework's values as the export calls them; by the numbers where the exporter keeps no names."""
     made = {name for node in bridge.model.graph.node for name in node.output}
-    if 2 * len(known.rows.keys() & made) >= len(known.rows) or f"{side}_exact" not in job.inputs:
+    if 2 * len(known.rows.keys() & made) >= len(known.rows) or exact is None:
         return known
-    job.step("pair with an export that keeps no names")
-    executor = Executor(bridge.model, base_dir=bridge.folder)
-    renamed = by_value(bridge.model, executor, bridge.feed, native_values.load(job.inputs[f"{side}_exact"]))
+    renamed = by_value(bridge.model, Executor(bridge.model, base_dir=bridge.folder), bridge.feed, exact)
     rows = {name: known.rows[row.name] for name, row in renamed.rows.items() if row.name in known.rows}
     return NativeValues(known.folder, rows)
 
