@@ -11,6 +11,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,7 @@ class _Compared:
     target: Side
     job: JobResult
     runs: tuple[JobResult, ...]
+    ledger: Future[JobResult] | None = None
 
 
 def _compared(
@@ -125,6 +127,8 @@ def _compared(
     else:
         graph = Graph(saved.folder, {}, {})
         source = Side(saved.name, graph, None, "saved")
+    weighs = source.kind == "native" and rung in ("", "graph", "weights", "lowering")
+    ledger = layer_reasons.start_ledger(models) if weighs else None
     params: dict[str, Any] = {"names": dict(target.graph.names), "feed": 0, "seed": 0, "content": True}
     if repro:
         params |= {**target.how, "repro": True, "reference": models.ref.text}
@@ -134,7 +138,7 @@ def _compared(
         *_described("target", target, target.graph, params, files, None, models),
     ]
     job = jobs.start(JobSpec("diff", "diff", params, files)).result()
-    return _Compared(rung or "diff", source, target, job, tuple(runs))
+    return _Compared(rung or "diff", source, target, job, tuple(runs), ledger)
 
 
 _SHARE = 4
@@ -176,9 +180,10 @@ def _described(
 
 def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:
     layers = layer_report.read_layers(found.job.out / "layers.json")
-    reasons = layer_report.reasons_of(found.job.data["contrasts"])
+    layers, reasons = layer_reasons.with_ledger(found.ledger, layers)
+    reasons |= layer_report.reasons_of(found.job.data["contrasts"])
     if found.source.kind == "native":
-        reasons |= layer_reasons.of_native(jobs, models, layers)
+        reasons |= layer_reasons.of_native(jobs, models, layers, reasons.keys())
     layers = layer_report.named(layers, reasons)
     outputs = _made_outputs(found.target.graph)
     rung = layer_report.rung_of(found.name, found.source.name, found.target.name, layers, outputs)

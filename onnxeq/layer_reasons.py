@@ -2,26 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from onnxeq.errors import OnnxeqError
 from onnxeq.executions import Models
-from onnxeq.jobs import Jobs, JobSpec
+from onnxeq.jobs import JobResult, Jobs, JobSpec
+from onnxeq.ladder import Rules
 from onnxeq.layer_report import Reason
 from onnxeq.layers.roles import LOCAL
 from onnxeq.sides import BOTH_FORMS, NativeSide, reads_of
 from onnxeq.types import CauseKind, Layer, Role
 
-__all__ = ["of_native"]
+__all__ = ["of_native", "start_ledger", "with_ledger"]
 
 
-def of_native(jobs: Jobs, models: Models, layers: Sequence[Layer]) -> dict[str, Reason]:
+def start_ledger(models: Models) -> Future[JobResult] | None:
+    """Has a framework's weights compared with the artifact's, exactly: what outputs and layers cannot show."""
+    if models.native is None or models.bridge is None:
+        return None
+    files = {**reads_of(models.judged.path), "reference": models.bridge.path}
+    return models.native.question("native-ledger", "ledger", {}, files)
+
+
+def with_ledger(
+    asked: Future[JobResult] | None, layers: Sequence[Layer]
+) -> tuple[tuple[Layer, ...], dict[str, Reason]]:
+    """The rows, those marked that read a wrong constant, however little it does at these inputs, and why."""
+    found = None if asked is None else weighing.weighed(asked).ledger
+    reasons: dict[str, Reason] = {}
+    if found is None:
+        return tuple(layers), reasons
+    marked = {row.value: row for row in layers}
+    for entry in weighing.faults(found, Rules(), confirmed=True):
+        reading = [row for row in layers if entry.node and entry.node in (row.node, *row.region)]
+        row = next((r for r in reading if r.role is Role.CREATES), reading[0] if entry.sure and reading else None)
+        if row is None:  # merely unlike, and nothing shows
+            continue
+        reasons.setdefault(
+            row.value, Reason(CauseKind.WEIGHTS, entry.node, entry.op_type, entry.initializer, entry.evidence)
+        )
+        if row.role is not Role.CREATES:
+            note = "a constant is not the native one; at these inputs rounding hides it"
+            marked[row.value] = replace(row, role=Role.CREATES, note=note)
+    return tuple(marked[row.value] for row in layers), reasons
+
+
+def of_native(jobs: Jobs, models: Models, layers: Sequence[Layer], told: Collection[str]) -> dict[str, Reason]:
     """Value of the judged graph -> what is different there, for the layers that create error on the source's side.
+
+    Those whose value is in ``told`` are left out: the ledger has explained them.
 
     An export of our own is the exporter's doing; any other artifact is held against one.
     """
     native = models.native
-    rows = [row for row in layers if row.role is Role.CREATES and row.source_ratio > LOCAL]
+    rows = [r for r in layers if r.role is Role.CREATES and r.source_ratio > LOCAL and r.value not in told]
     if native is None or not rows:
         return {}
     try:

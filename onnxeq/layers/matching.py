@@ -197,7 +197,7 @@ class Renamed:
     def __contains__(self, name: object) -> bool:
         return name in self.matched
 
-    def array(self, name: str, like: Value) -> Array:
+    def array(self, name: str, like: Value) -> Array | None:
         """The value; of two ways to lie that fit the one in which it is more like."""
         found = self.matched[name]
         held = self.known.array(found.source)
@@ -212,6 +212,8 @@ class Renamed:
         if fitting:
             return min(fitting, key=lambda way: _gap(way, like)) if len(fitting) > 1 else fitting[0]
         best = (laid or ways)[0]
+        if best.size == np.size(like) and isinstance(self.known, Trace) and self.known.record.get("moved"):
+            return None  # an optimiser moves Transposes and Reshapes about: this is the value before or behind one
         plain = [n for n in best.shape if n != 1] == [n for n in np.shape(like) if n != 1]
         return best.reshape(np.shape(like)) if plain else best  # the same numbers with other axes of size one
 

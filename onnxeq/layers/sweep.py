@@ -56,8 +56,8 @@ class Values(Protocol):
     def __contains__(self, name: object) -> bool:
         """Whether there is one."""
 
-    def array(self, name: str, like: Value) -> Array:
-        """The value, lying as ``like``, what the graph makes in its place."""
+    def array(self, name: str, like: Value) -> Array | None:
+        """The value, lying as ``like``, what the graph makes in its place; ``None`` where it cannot lie so."""
 
 
 class _Exact:
@@ -298,8 +298,8 @@ def _reader_counts(graph: onnx.GraphProto) -> Counter[str]:
 def _held(side: Values, name: str, exact: Value) -> Value:
     if side is EXACT:
         return exact
-    held: Value = lift(side.array(name, exact)) if name in side else None
-    return held
+    held = side.array(name, exact) if name in side else None
+    return None if held is None else lift(held)
 
 
 def _alike(held: Value, exact: Value) -> bool:

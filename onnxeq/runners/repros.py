@@ -79,8 +79,9 @@ def _fault(job: Job, model: onnx.ModelProto, row: Layer, feed: Feed, source: Val
 def _array(name: str, sides: Sequence[Values]) -> Array:
     """A value as the first side that has it on disk."""
     for side in sides:
-        if side is not EXACT and name in side:
-            return side.array(name, None)
+        held = side.array(name, None) if side is not EXACT and name in side else None
+        if held is not None:
+            return held
     return np.zeros(0)
 
 

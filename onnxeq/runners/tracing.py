@@ -55,6 +55,7 @@ class _Subject:
         values: Its values that are values of the model, in order.
         extents: Their types and sizes.
         prober: Writes copies with further outputs.
+        moved: Whether it is not the model's own graph, so that a value may lie otherwise there.
     """
 
     runner: Runner
@@ -63,6 +64,7 @@ class _Subject:
     values: tuple[Observed, ...]
     extents: Mapping[str, Extent]
     prober: Prober
+    moved: bool = False
 
     def open(self, values: Sequence[Observed]) -> Session:
         """A session that gives these values as well."""
@@ -149,7 +151,7 @@ def _subject(job: Job, runner: Runner, options: SessionOptions, feeds: Sequence[
             extents = extents_of(model, feeds)
             sizes = {v.name: extents[v.value] for v in found}
             literally = replace(options, optimize=False)
-            return _Subject(runner, ran, literally, found, sizes, Prober(ran, copies)), False
+            return _Subject(runner, ran, literally, found, sizes, Prober(ran, copies), moved=True), False
     model = load(path)
     extents = extents_of(model, feeds)
     return _Subject(
@@ -176,7 +178,7 @@ def _write(subject: _Subject, feed: Feed, deployed: Feed, folder: Path, most: in
     """Writes the values; gives the outputs that had other bits meanwhile."""
     changed: set[str] = set()
     own = list(subject.prober.outputs)
-    with TraceWriter(folder) as writer:
+    with TraceWriter(folder, {"moved": subject.moved}) as writer:
         for part in _parts(subject.values, subject.extents, most):
             values = dict(subject.open(part).run(feed))
             outputs = flatten(own, [values[name] for name in own])
