@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
 
+from onnxeq import weighing
 from onnxeq.errors import OnnxeqError
 from onnxeq.executions import Models
 from onnxeq.jobs import JobResult, Jobs, JobSpec
