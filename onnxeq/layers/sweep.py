@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
-from onnxeq.errors import CannotRun
+from onnxeq.errors import OnnxeqError
 from onnxeq.layers.decisions import JUMPS
 from onnxeq.layers.judged import Found, Judged, Side, measured, with_condition
 from onnxeq.layers.recomputed import Recomputer
@@ -96,12 +96,12 @@ def sweep(
     with _Sweep(Recomputer(executor, graph, feed), graph, source, target, seed) as hook:
         try:
             executor.run(feed, hook=hook)
-        except CannotRun as error:
+        except OnnxeqError as error:
             failed = [_failed(graph, error, source)]
         return [*hook.found(), *failed]
 
 
-def _failed(graph: onnx.GraphProto, error: CannotRun, source: Values) -> Found:
+def _failed(graph: onnx.GraphProto, error: OnnxeqError, source: Values) -> Found:
     """The node that an executor's message names."""
     node = next((n for n in graph.node if f"node {node_label(n)}:" in error.message), None)
     if node is None:
