@@ -20,6 +20,8 @@ from onnxeq.errors import UnsupportedOperator
 from onnxeq.graph.inspect import load
 from onnxeq.inputs import adapt
 from onnxeq.layers.contrast import Part, contrasts
+from onnxeq.layers.doubts import without_wrong_pairs
+from onnxeq.layers.judged import Found
 from onnxeq.layers.matching import Bridge, Known, Matched, Renamed, by_name, through, with_layers
 from onnxeq.layers.program import native_name
 from onnxeq.layers.roles import layer_of
@@ -68,13 +70,26 @@ def run(job: Job) -> dict[str, Any]:
     source, matched = _side(job, "source", model, feed)
     target, _ = _side(job, "target", model, feed)
     job.step("hold against each other")
-    found = sweep(executor, model.graph, feed, source, target, int(params["seed"]))
+
+    def swept(pairs: Mapping[str, Matched]) -> list[Found]:
+        known = Renamed(source.known, pairs) if isinstance(source, Renamed) else source
+        return sweep(executor, model.graph, feed, known, target, int(params["seed"]))
+
+    outputs = {o.name for o in model.graph.output}
+    found, matched = without_wrong_pairs(swept, matched, outputs, named=_names_may_move(source))
+    source = Renamed(source.known, matched) if isinstance(source, Renamed) else source
     order = {name: i for i, node in enumerate(model.graph.node) for name in node.output}
     layers = [layer_of(f, order[f.value], matched.get(f.value), _native(f.node, matched.get(f.value))) for f in found]
     (job.out / "layers.json").write_text(json.dumps([dataclasses.asdict(layer) for layer in layers]))
     told = list(_told(job, model, matched, layers))
     repros = write_repros(job, model, layers, feed, source, target) if params.get("repro") else []
     return {"layers": len(layers), "contrasts": told, "repros": repros, **_coverage(source, matched, layers)}
+
+
+def _names_may_move(source: Values) -> bool:
+    """Whether the exporter may give a framework's name to another value: tf2onnx does where it makes two of a node."""
+    known = source.known if isinstance(source, Renamed) else None
+    return isinstance(known, NativeValues) and not any(r.op.startswith("aten.") for r in known.rows.values())
 
 
 _MOST_TOLD = 12
