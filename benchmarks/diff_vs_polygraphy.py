@@ -32,6 +32,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 import check_cost
 import numpy as np
@@ -260,7 +261,7 @@ def fault(tools: Tools, repeats: int) -> list[Row]:
     progress(f"{MODELS[0]}: golden values")
     made = ("--save-inputs", given, "--save-outputs", golden)
     tools.polygraphy("run", model, "--onnxrt", "--onnx-outputs", "*", *script, *made)
-    tools.polygraphy("data", "to-input", given, golden, "-o", values)
+    values.write_text(json.dumps([as_inputs(json.loads(given.read_text())[0], json.loads(golden.read_text()))]))
     reduced = tools.folder / "reduced.onnx"
     step = tools.folder / "step.onnx"
     check = [*tools.peer, "run", str(step), "--onnxrt", "--load-inputs", str(values), "--load-outputs", str(golden)]
@@ -280,6 +281,12 @@ def fault(tools: Tools, repeats: int) -> list[Row]:
     note = f"{node}: we name {' + '.join(first)}, they {' + '.join(theirs)}"
     most = (MOST_TIME_FAULT, None)
     return [Row("one wrong weight", found["diff"], found["bisection"], most, note, node in first)]
+
+
+def as_inputs(given: dict[str, Any], golden: dict[str, Any]) -> dict[str, Any]:
+    """Polygraphy's saved inputs and all its saved outputs as one entry of inputs, for whatever sub-graph is cut out."""
+    outputs = golden["lst"][0][1][0]["outputs"]
+    return {**given, **{name: record["values"] for name, record in outputs.items()}}
 
 
 def first_named(report: dict[str, object]) -> tuple[str, ...]:

@@ -226,6 +226,9 @@ class _Steps:
 _ARRAYS = frozenset({"anchor", "blame", "diff", "isolate", "referee", "trace-referee"})
 """Kinds of job that run the referee."""
 
+_ALONE = frozenset({"diff", "trace-referee"})
+"""Those of them that have the machine to themselves; see :func:`onnxeq.referee.blocks.product_threads`."""
+
 
 def _environment(kind: str, threads: int) -> dict[str, str]:
     env = dict(os.environ)
@@ -237,6 +240,8 @@ def _environment(kind: str, threads: int) -> dict[str, str]:
         # Large arrays come and go with every node: memory that was given back would be cleared page by page again.
         env.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
         env.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31))
+    if kind in _ALONE:
+        env.setdefault("OPENBLAS_NUM_THREADS", "1")  # its products are shared out by the referee itself
     if threads:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             env[name] = str(threads)

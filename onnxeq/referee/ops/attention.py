@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxeq.errors import UnsupportedOperator
+from onnxeq.referee.blocks import matmul
 from onnxeq.referee.ops.activation import softmax
 from onnxeq.referee.registry import Call, Value, op
 
@@ -24,10 +25,10 @@ _FILTER = -10000.0
 
 def attend(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], scale: float, bias: NDArray[Any] | None) -> NDArray[Any]:
     """``softmax(scale * q @ k^T + bias) @ v`` for ``[B,N,S,H]``, ``[B,N,T,H]``, ``[B,N,T,V]``."""
-    scores = np.matmul(q * scale, np.swapaxes(k, -1, -2))
+    scores = matmul(q * scale, np.swapaxes(k, -1, -2))
     if bias is not None:
         scores += bias
-    return np.asarray(np.matmul(softmax(scores, -1), v))
+    return matmul(softmax(scores, -1), v)
 
 
 def _heads(x: NDArray[Any], count: int) -> NDArray[Any]:

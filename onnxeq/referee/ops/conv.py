@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxeq.referee.blocks import in_blocks
+from onnxeq.referee.blocks import in_blocks, product_threads, shared_out
 from onnxeq.referee.registry import Call, Value, op
 from onnxeq.referee.windows import Windows, padded, windows_of
 
@@ -30,7 +30,7 @@ def convolve(X: NDArray[Any], W: NDArray[Any], B: NDArray[Any] | None, windows: 
     if Y.size == 0:
         return Y
     if windows.plain and group == 1:
-        np.matmul(W.reshape(filters, -1), X.reshape(n, channels, -1), out=Y.reshape(n, filters, -1))
+        _pointwise(X.reshape(n, channels, -1), W.reshape(filters, channels), Y.reshape(n, filters, -1))
     elif per_group == 1:
         _depthwise(X, W, Y, windows, filters // group)
     else:
@@ -38,6 +38,22 @@ def convolve(X: NDArray[Any], W: NDArray[Any], B: NDArray[Any] | None, windows: 
     if B is not None:
         Y += B.reshape(-1, *(1,) * len(windows.size))
     return Y
+
+
+def _pointwise(X: NDArray[Any], W: NDArray[Any], Y: NDArray[Any]) -> None:
+    """A product for each image; images, or the filters of a single one, are shared out to the threads."""
+    n, filters, length = Y.shape
+
+    def images(start: int, stop: int) -> None:
+        np.matmul(W, X[start:stop], out=Y[start:stop])
+
+    def share(start: int, stop: int) -> None:
+        np.matmul(W[start:stop], X[0], out=Y[0, start:stop])
+
+    if n > 1:
+        shared_out(n, images, weight=filters * length)
+    else:
+        shared_out(filters, share, weight=length)
 
 
 def _grouped(X: NDArray[Any], W: NDArray[Any], Y: NDArray[Any], windows: Windows, group: int) -> None:
@@ -49,21 +65,28 @@ def _grouped(X: NDArray[Any], W: NDArray[Any], Y: NDArray[Any], windows: Windows
     first, *rest = windows.output
     row = int(np.prod(rest))
     rows = min(first, max(1, _CHUNK // max(1, channels * taps * row)))
-    buffer = np.empty(channels * taps * rows * row, dtype=X.dtype)
+    if n == 1:
+        rows = min(rows, -(-first // product_threads()))
     slices = list(windows.taps())
-    for image in range(n):
-        source = padded(X[image], windows)
-        target = Y[image].reshape(group, filters // group, -1)
-        for start in range(0, first, rows):
+    chunks = [(image, start) for image in range(n) for start in range(0, first, rows)]
+
+    def work(begin: int, end: int) -> None:
+        buffer, source, last = np.empty(channels * taps * rows * row, dtype=X.dtype), X, -1
+        for image, start in chunks[begin:end]:
+            if image != last:
+                source, last = padded(X[image], windows), image
+            target = Y[image].reshape(group, filters // group, -1)
             count = min(rows, first - start)
             columns = buffer[: channels * taps * count * row].reshape(channels, taps, count, *rest)
             step = windows.strides[0]
             for position, (_, where) in enumerate(slices):
-                begin = where[0].start + start * step
-                lines = slice(begin, begin + (count - 1) * step + 1, step)
+                top = where[0].start + start * step
+                lines = slice(top, top + (count - 1) * step + 1, step)
                 columns[:, position] = source[(slice(None), lines, *where[1:])]
             products = np.matmul(weights, columns.reshape(group, per_group * taps, count * row))
             target[:, :, start * row : (start + count) * row] = products
+
+    shared_out(len(chunks), work, weight=filters * rows * row)
 
 
 def _depthwise(X: NDArray[Any], W: NDArray[Any], Y: NDArray[Any], windows: Windows, multiplier: int) -> None:

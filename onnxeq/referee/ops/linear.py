@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxeq.referee import blocks
 from onnxeq.referee.registry import Call, Value, op
 
 __all__ = ["gemm", "product"]
@@ -17,8 +18,8 @@ def product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """``numpy.matmul``; a stack times one matrix is one BLAS call instead of one per item."""
     if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous:
         rows = math.prod(a.shape[:-1])
-        return np.asarray(np.matmul(a.reshape(rows, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[1]))
-    return np.asarray(np.matmul(a, b))
+        return blocks.matmul(a.reshape(rows, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[1])
+    return blocks.matmul(a, b)
 
 
 @op("MatMul", witnesses=("suite", "onnxruntime"))
@@ -43,7 +44,7 @@ def gemm(call: Call, A: NDArray[Any], B: NDArray[Any], C: NDArray[Any] | None) -
     """``alpha * A' @ B' + beta * C`` with the node's attributes."""
     a = A.T if call.get("transA", 0) else A
     b = B.T if call.get("transB", 0) else B
-    Y = np.asarray(np.matmul(a, b))
+    Y = blocks.matmul(a, b)
     alpha, beta = call.get("alpha", 1.0), call.get("beta", 1.0)
     if alpha != 1.0:
         Y = Y * np.asarray(alpha).astype(Y.dtype)
