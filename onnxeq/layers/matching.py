@@ -207,8 +207,6 @@ class Renamed:
             other = np.shape(held) != np.shape(like)
             if other or _may_be_last(self.known.rows[found.source], held):
                 ways.append(np.moveaxis(held, -1, 1))
-        if _without_ones(np.shape(held)) == _without_ones(np.shape(like)) and isinstance(like, np.ndarray):
-            ways.append(held.reshape(like.shape))  # a mean that keeps its axes, under the name of one that does not
         laid = [functools.reduce(arrange, found.layouts, way) for way in ways if _fits(way, found.layouts)]
         fitting = [way for way in laid if np.shape(way) == np.shape(like)]
         if fitting:
@@ -218,10 +216,6 @@ class Renamed:
             return None  # an optimiser moves Transposes and Reshapes about: this is the value before or behind one
         plain = [n for n in best.shape if n != 1] == [n for n in np.shape(like) if n != 1]
         return best.reshape(np.shape(like)) if plain else best  # the same numbers with other axes of size one
-
-
-def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(size for size in shape if size != 1)
 
 
 def _fits(value: Array, layouts: Sequence[Layout]) -> bool:
