@@ -260,9 +260,9 @@ def test_other_shapes_are_wrong_and_do_not_break_it() -> None:
     assert math.isinf(found.ratio)
     assert "from its inputs [5]" in found.problem
     turned = np.ones((1, 6, 6, 8))  # channels last, where the node has them first: its unit lies as the node's
-    exact, unit = np.ones((1, 8, 6, 6)), np.zeros((1, 8, 6, 6))
-    assert math.isinf(gauge(turned, exact, unit, STEP, exact=(exact, exact)).measure.ratio)
-    assert math.isinf(gauge(turned, turned, unit, STEP, exact=(exact, exact)).measure.ratio)
+    first, unit = np.ones((1, 8, 6, 6)), np.zeros((1, 8, 6, 6))
+    assert math.isinf(gauge(turned, first, unit, STEP, exact=(first, first)).measure.ratio)
+    assert math.isinf(gauge(turned, turned, unit, STEP, exact=(first, first)).measure.ratio)
 
 
 def test_what_is_no_array_is_not_judged() -> None:
