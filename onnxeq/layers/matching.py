@@ -21,7 +21,7 @@ from onnxeq.layers.alignment import State
 from onnxeq.layers.expansion import expanded
 from onnxeq.layers.likeness import Layout, arrange
 from onnxeq.layers.pairing import pair_graphs
-from onnxeq.layers.program import take_apart
+from onnxeq.layers.program import Program, take_apart
 from onnxeq.layers.walk import align
 from onnxeq.native_values import NativeValues, StoredValue
 from onnxeq.traces import Trace
@@ -29,6 +29,7 @@ from onnxeq.types import Array, Feed, PairedBy
 
 if TYPE_CHECKING:
     from onnxeq.referee import Value
+    from onnxeq.referee.frames import Entry
 
 __all__ = ["Bridge", "Known", "Matched", "Renamed", "by_name", "reconciled", "through", "with_layers"]
 
@@ -110,7 +111,7 @@ def through(known: Known, model: onnx.ModelProto, folder: Path, bridge: Bridge, 
     pairs = pair_graphs(bridge.model, model, bridge.inputs, bridge.outputs, source_dir=bridge.folder, target_dir=folder)
     found = {n: Matched(p.source, p.by, p.confidence) for n, p in pairs.items() if p.source in known}
     if content and len({m.source for m in found.values()}) < ENOUGH * _comparable(known, bridge.model):
-        walked = {n: m for n, m in _by_content(model, folder, bridge) if m.source in known}
+        walked = {n: m for n, m in _by_content(known, model, folder, bridge) if m.source in known}
         found = reconciled(found, walked)
     return found
 
@@ -158,7 +159,7 @@ def _comparable(known: Known, model: onnx.ModelProto) -> int:
     return found
 
 
-def _by_content(model: onnx.ModelProto, folder: Path, bridge: Bridge) -> Iterator[tuple[str, Matched]]:
+def _by_content(known: Known, model: onnx.ModelProto, folder: Path, bridge: Bridge) -> Iterator[tuple[str, Matched]]:
     """Pairs that a walk of both graphs side by side finds, see :mod:`onnxeq.layers.walk`."""
     try:
         artifact, reference = take_apart(model, folder), take_apart(bridge.model, bridge.folder)
@@ -171,15 +172,37 @@ def _by_content(model: onnx.ModelProto, folder: Path, bridge: Bridge) -> Iterato
             {back.get(n, n): v for n, v in bridge.feed.items() if back.get(n, n) in artifact.inputs}
         )
         aligned = align(artifact, finer, theirs, inputs, bridge.inputs, bridge.outputs)
+        if aligned.by_name and aligned.share < ENOUGH:  # a value may bear its name and lie in another order
+            nameless = align(artifact, finer, theirs, inputs, bridge.inputs, bridge.outputs, names=False)
+            aligned = max(aligned, nameless, key=lambda a: a.share)
     except OnnxeqError:
         return
     for name, counterpart in aligned.counterparts.items():
         if name in artifact.makers:
             by = PairedBy.NAME if aligned.by_name and counterpart.name == name else PairedBy.VALUE
             wrong = aligned.states.get(name) is State.WRONG
-            layouts = (counterpart.layout,) if counterpart.layout is not None else ()
+            source, turned = _before_turns(finer, theirs, counterpart.name, known)
+            layouts = (*turned, counterpart.layout) if counterpart.layout is not None else turned
             sure = _DOUBTFUL if wrong else 0.95
-            yield name, Matched(counterpart.name, PairedBy.CONTEXT if wrong else by, sure, layouts)
+            yield name, Matched(source, PairedBy.CONTEXT if wrong else by, sure, layouts)
+
+
+def _before_turns(
+    program: Program, values: Mapping[str, Entry], name: str, known: Known
+) -> tuple[str, tuple[Layout, ...]]:
+    """The value that the source knows where an exporter has only put it in another order, and that order."""
+    start = name
+    turned: tuple[Layout, ...] = ()
+    while name not in known:
+        node = program.nodes[program.makers[name]] if name in program.makers else None
+        if node is None or node.op_type not in ("Transpose", "Identity"):
+            return start, ()
+        if node.op_type == "Transpose":
+            before = np.shape(values[node.input[0]].value)
+            axes = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), tuple(range(len(before)))[::-1])
+            turned = (Layout(before, axes, tuple(before[a] for a in axes)), *turned)
+        name = node.input[0]
+    return name, turned
 
 
 def with_layers(found: Mapping[str, Matched], values: NativeValues) -> dict[str, Matched]:
@@ -202,11 +225,8 @@ class Renamed:
         found = self.matched[name]
         held = self.known.array(found.source)
         ways = [held]
-        if isinstance(self.known, NativeValues) and held.ndim >= 3:
-            # An element-wise operator does not say how its operands lie.
-            other = np.shape(held) != np.shape(like)
-            if other or _may_be_last(self.known.rows[found.source], held):
-                ways.append(np.moveaxis(held, -1, 1))
+        if held.ndim >= 3 and self._keeps_last:
+            ways.append(np.moveaxis(held, -1, 1))
         laid = [functools.reduce(arrange, found.layouts, way) for way in ways if _fits(way, found.layouts)]
         fitting = [way for way in laid if np.shape(way) == np.shape(like)]
         if fitting:
@@ -217,15 +237,28 @@ class Renamed:
         plain = [n for n in best.shape if n != 1] == [n for n in np.shape(like) if n != 1]
         return best.reshape(np.shape(like)) if plain else best  # the same numbers with other axes of size one
 
+    @functools.cached_property
+    def _keeps_last(self) -> bool:
+        """Whether the framework keeps channels last; then any of its values may have them first in ONNX.
+
+        An exporter turns what goes into a Conv, and an optimiser moves that through what stands between two of them.
+        """
+        return isinstance(self.known, NativeValues) and any(map(_is_last, self.known.rows.values()))
+
 
 def _fits(value: Array, layouts: Sequence[Layout]) -> bool:
     """Whether a layout was made for a value of this shape."""
     return not layouts or value.size == math.prod(layouts[0].before)
 
 
-def _may_be_last(row: StoredValue, value: Array) -> bool:
-    """Whether a framework's value may have its channels last where ONNX has them first: torch's never do."""
-    return value.ndim >= 3 and not row.op.startswith("aten.")
+_LAST = ("NHWC", "NDHWC", "NWC")
+_ALWAYS_LAST = frozenset({"ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "LRN"})
+"""TensorFlow operators whose layout is no argument."""
+
+
+def _is_last(row: StoredValue) -> bool:
+    """Whether an operator of a framework has its channels last."""
+    return row.op in _ALWAYS_LAST or str(row.arguments.get("data_format", "")).strip("'") in _LAST
 
 
 def _gap(a: Array, b: Value) -> float:

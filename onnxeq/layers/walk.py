@@ -66,7 +66,7 @@ def align(
         fresh.states[name] = State.SAME
         fresh.counterparts[name] = Counterpart(input_pairs.get(name, name))
     plain = _aligned(copied(fresh))
-    if plain.by_name or plain.share >= _MOST_IN_PLACE:
+    if plain.by_name or plain.share >= (_MOST_IN_PLACE_TURNED if _turns(reference) else _MOST_IN_PLACE):
         return plain
     # Another convention (channels last): the same values, with their axes in another order.
     return max(plain, _aligned(replace(copied(fresh), free_layout=True)), key=lambda a: a.share)
@@ -74,6 +74,15 @@ def align(
 
 _MOST_IN_PLACE = 0.5
 """Share of the artifact's values that the reference has, from which on both keep their axes in one order."""
+
+_MOST_IN_PLACE_TURNED = 0.95
+"""The same where the reference turns values back and forth: it may hold in both orders what the artifact has in one."""
+
+
+def _turns(program: Program) -> bool:
+    """Whether a graph moves the channels of images, first to last or back."""
+    perms = [tuple(a.ints) for n in program.nodes if n.op_type == "Transpose" for a in n.attribute if a.name == "perm"]
+    return any(perm in ((0, 2, 3, 1), (0, 3, 1, 2)) for perm in perms)
 
 
 def _aligned(found: Alignment) -> Alignment:

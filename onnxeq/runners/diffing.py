@@ -26,7 +26,7 @@ from onnxeq.layers.matching import Bridge, Known, Matched, Renamed, by_name, thr
 from onnxeq.layers.program import native_name
 from onnxeq.layers.roles import layer_of
 from onnxeq.layers.sweep import EXACT, Values, sweep
-from onnxeq.native_values import NativeValues
+from onnxeq.native_values import NativeValues, StoredValue
 from onnxeq.referee import Executor
 from onnxeq.runners.aligning import by_value
 from onnxeq.runners.repros import write_repros
@@ -165,10 +165,21 @@ def _named(known: NativeValues, bridge: Bridge, exact: NativeValues | None) -> N
     """The framework's values as the export calls them; by the numbers where the exporter keeps no names."""
     made = {name for node in bridge.model.graph.node for name in node.output}
     if 2 * len(known.rows.keys() & made) >= len(known.rows) or exact is None:
-        return known
+        return NativeValues(known.folder, dict(_as_meant(known, bridge.model)))
     renamed = by_value(bridge.model, Executor(bridge.model, base_dir=bridge.folder), bridge.feed, exact)
     rows = {name: known.rows[row.name] for name, row in renamed.rows.items() if row.name in known.rows}
     return NativeValues(known.folder, rows)
+
+
+def _as_meant(known: NativeValues, model: onnx.ModelProto) -> Iterator[tuple[str, StoredValue]]:
+    """The values by the names of what they are: tf2onnx writes Rsqrt as two nodes and names the first after it."""
+    roots = {node.output[0] for node in model.graph.node if node.op_type == "Sqrt"}
+    inverse = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Reciprocal"}
+    for name, row in known.rows.items():
+        if row.op != "Rsqrt" or name not in roots:
+            yield name, row
+        elif name in inverse:
+            yield inverse[name], row
 
 
 def _native(node: onnx.NodeProto, matched: Matched | None) -> str:
