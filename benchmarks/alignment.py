@@ -1,13 +1,12 @@
 """Whether ``onnxeq diff`` finds a framework's layers in an ONNX graph, against pairs that are known beforehand.
 
-The truth: every layer's own output is recorded in float64 (``alignment_native.py``: forward hooks, or a model with
-all outputs), and every value of the ONNX graph is computed in float64 by the referee. A layer *still exists* when some
-value of the graph equals its output in whatever layout; a pair is *right* when the graph's value equals the
-framework's as the product lays it out, and else *wrong*, whether it is a layer's output or a step inside one. Equal is
-up to 1e-3 of the largest element: an export that folds stores products of weights in float32 anew, which the layers
-behind amplify (up to 1.5e-4 of it in MobileNetV2), and the wrong pairs that were seen were a tenth of it and more apart.
-Layers that give back what they were given, bit by bit (Dropout in inference), are counted *apart*: their value is
-another layer's. So are constant outputs, which equal too much.
+The truth: every layer's own output is recorded in float64 (``alignment_native.py``: forward hooks, or a model with all
+outputs), and every value of the ONNX graph is computed in float64 by the referee. A layer *still exists* when some
+value of the graph equals its output in whatever layout. A pair is *right* when the graph's value equals the framework's
+as the product lays it out, else *wrong*, also where it is a step inside a layer. Equal is up to 1e-3 of the largest
+element: an export that folds stores products of weights in float32 anew, which the layers behind amplify (up to
+1.5e-4 in MobileNetV2); wrong pairs that were seen were a tenth and more apart. Layers that give back what they were
+given, bit by bit (Dropout in inference), are counted *apart*: their value is another layer's. So are constant outputs.
 
 The pairs are the product's: the function that ``diff`` calls, on what its jobs write. An artifact is the exporter's own
 file, or that file edited: simplified by onnxsim, or with a new name for every tensor and node and all notes removed.
@@ -23,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import subprocess
 import sys
 import tempfile
@@ -36,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from alignment_artifacts import MODELS, Model, Variant, artifact_of, renamed
 from common import print_table, progress
 
 from onnxeq import native_values
@@ -48,6 +47,8 @@ from onnxeq.referee import Executor, NodeInfo, Value
 from onnxeq.runners.diffing import of_framework
 from onnxeq.types import Array
 
+__all__ = ["exists", "main", "renamed", "values_of", "wrong_pairs"]
+
 ASKED = 0.97
 """Share of the layers that still exist."""
 
@@ -56,40 +57,6 @@ SAME = 1e-3
 
 OWN = 1e-7
 """The same for a value of the native program and the layer's output: both float64, but for scalars that ONNX rounds."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """An artifact and its bridge.
-
-    Attributes:
-        exporter: Whose file it is.
-        form: ``unfolded`` or ``deployed``.
-        edit: Name of an edit, or empty.
-        bridge: The bridge's exporter.
-    """
-
-    exporter: str
-    form: str
-    edit: str = ""
-    bridge: str = ""
-
-    @property
-    def label(self) -> str:
-        """For the table."""
-        form = "folded" if self.form == "deployed" else self.form
-        through = f" by {self.bridge}" if self.bridge and self.bridge != self.exporter else ""
-        return " ".join(filter(None, [self.exporter, form, self.edit])) + through
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model of a zoo with seeded weights, at one image size."""
-
-    zoo: str
-    name: str
-    size: int
-    variants: tuple[Variant, ...]
 
 
 @dataclass(frozen=True)
@@ -141,73 +108,6 @@ class Row:
     def good(self) -> bool:
         """Whether it is as asked for."""
         return self.existing > 0 and self.share >= ASKED and not self.wrong
-
-
-def _both(exporter: str, bridge: str = "") -> tuple[Variant, ...]:
-    return tuple(Variant(exporter, f, e, bridge) for e in ("", "onnxsim", "renamed") for f in ("unfolded", "deployed"))
-
-
-def _usual(exporter: str) -> tuple[Variant, ...]:
-    return (Variant(exporter, "unfolded"), Variant(exporter, "deployed"), Variant(exporter, "deployed", "renamed"))
-
-
-MODELS = (
-    Model("torchvision", "resnet50", 64, _both("dynamo") + _both("torchscript") + _both("torchscript", "dynamo")),
-    *(
-        Model("torchvision", name, size, _usual("dynamo"))
-        for name, size in (("vit_b_16", 224), ("swin_t", 112), ("densenet121", 64), ("googlenet", 64))
-    ),
-    *(
-        Model("keras", name, size, _usual("tf2onnx"))
-        for name, size in (("ResNet50", 64), ("MobileNetV2", 64), ("InceptionV3", 75), ("NASNetMobile", 64))
-    ),
-)
-
-
-# The artifact.
-
-
-def artifact_of(folder: Path, variant: Variant) -> Path:
-    """The file of a variant, edited where that is asked for."""
-    plain = folder / variant.exporter / f"{variant.form}.onnx"
-    if not variant.edit:
-        return plain
-    path = plain.with_name(f"{variant.form}-{variant.edit}.onnx")
-    if not path.exists():
-        onnx.save(simplified(plain) if variant.edit == "onnxsim" else renamed(load(plain)), path)
-    return path
-
-
-def simplified(path: Path) -> onnx.ModelProto:
-    """What onnxsim makes of a file."""
-    import onnxsim
-
-    made: onnx.ModelProto = onnxsim.simplify(str(path), certify=False)[0]
-    return made
-
-
-def renamed(model: onnx.ModelProto, seed: int = 0) -> onnx.ModelProto:
-    """The same graph with a new name for every tensor and node, nodes in the same order, and all notes removed."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    graph = copy.graph
-    if any(a.type == onnx.AttributeProto.GRAPH for node in graph.node for a in node.attribute):
-        raise SystemExit("a graph with sub-graphs is not renamed")
-    ends = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
-    names = sorted(ends | {n for node in graph.node for n in (*node.input, *node.output) if n})
-    numbers = random.Random(seed).sample(range(10 * len(names)), len(names))  # noqa: S311 - any will do
-    new = {"": "", **{name: f"t{number}" for name, number in zip(names, numbers, strict=True)}}
-    for node in graph.node:
-        node.input[:] = [new[n] for n in node.input]
-        node.output[:] = [new[n] for n in node.output]
-        node.name, node.doc_string = "", ""
-        del node.metadata_props[:]
-    for held in (*graph.input, *graph.output, *graph.initializer):
-        held.name, held.doc_string = new[held.name], ""
-        del held.metadata_props[:]
-    for notes in (graph.value_info, graph.quantization_annotation, graph.metadata_props, copy.metadata_props):
-        del notes[:]
-    return copy
 
 
 # The truth.
