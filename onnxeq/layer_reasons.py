@@ -27,6 +27,10 @@ def start_ledger(models: Models) -> Future[JobResult] | None:
     return models.native.question("native-ledger", "ledger", {}, files)
 
 
+_HIDDEN = 4096.0
+"""Units in the last place that rounding may hide at a layer: a constant that is further off shows by itself."""
+
+
 def with_ledger(
     asked: Future[JobResult] | None, layers: Sequence[Layer]
 ) -> tuple[tuple[Layer, ...], dict[str, Reason]]:
@@ -38,7 +42,8 @@ def with_ledger(
     marked = {row.value: row for row in layers}
     for entry in weighing.faults(found, Rules(), confirmed=True):
         reading = [row for row in layers if entry.node and entry.node in (row.node, *row.region)]
-        row = next((r for r in reading if r.role is Role.CREATES), reading[0] if entry.sure and reading else None)
+        hidden = reading[0] if reading and entry.sure and entry.ulp <= _HIDDEN else None
+        row = next((r for r in reading if r.role is Role.CREATES), hidden)
         if row is None:  # merely unlike, and nothing shows
             continue
         reasons.setdefault(

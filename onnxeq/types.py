@@ -299,6 +299,8 @@ class Role(enum.StrEnum):
     """What comes out differs by more than rounding, because what came in does."""
     QUIET = "quiet"
     """What comes out differs by rounding only."""
+    UNDONE = "undone"
+    """It computes something else, and layers behind it undo that: the outputs agree."""
     UNKNOWN = "unknown"
     """Its value exists on one side only, or could not be computed."""
 

@@ -1,4 +1,4 @@
-"""Pairs that may be wrong: an exporter may give a framework's name to another value, or the surroundings mislead.
+"""Pairs that may be wrong: an exporter may give a framework's name to another value, an optimiser may turn one.
 
 A wrong pair shows as a gross error, and so does a fault. They are told apart by leaving the pair out: behind a fault
 the error is still there, at the next values that both sides know; behind a wrong pair it is gone.
@@ -7,17 +7,18 @@ the error is still there, at the next values that both sides know; behind a wron
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from onnxeq.layers.judged import Found
 from onnxeq.layers.matching import Matched
-from onnxeq.layers.roles import LOCAL
+from onnxeq.layers.roles import LOCAL, PROPAGATED
 from onnxeq.referee.plan import node_label
 from onnxeq.types import PairedBy
 
-__all__ = ["GROSS", "Swept", "without_wrong_pairs"]
+__all__ = ["GROSS", "Pairs", "Swept", "undone", "without_wrong_pairs"]
 
-Swept: TypeAlias = Callable[[Mapping[str, Matched]], list[Found]]
+Swept: TypeAlias = Callable[["Pairs"], list[Found]]
 """The pass with these pairs."""
 
 GROSS = 1e5
@@ -25,40 +26,84 @@ GROSS = 1e5
 would perhaps not be seen behind a region's larger noise."""
 
 
-def without_wrong_pairs(
-    swept: Swept, matched: Mapping[str, Matched], kept: Collection[str], *, named: bool
-) -> tuple[list[Found], dict[str, Matched]]:
-    """What the pass sees, without pairs that turn out to be wrong; and the pairs that are left.
+@dataclass(frozen=True)
+class Pairs:
+    """What each side's values are in the judged graph, and which of that may be doubted.
+
+    Attributes:
+        source: Of the source.
+        target: Of the target.
+        named: Whether even the source's pairs by structure rest on names that an exporter may have moved.
+        moved: Whether the target's values come from another graph than the judged one.
+        certain: Whether the source's pairs are what the user says they are.
+    """
+
+    source: Mapping[str, Matched]
+    target: Mapping[str, Matched]
+    named: bool = False
+    moved: bool = False
+    certain: bool = False
+
+    def without(self, source: Collection[str], target: Collection[str]) -> Pairs:
+        """The same without some."""
+        return Pairs(
+            {n: row for n, row in self.source.items() if n not in source},
+            {n: row for n, row in self.target.items() if n not in target},
+            self.named,
+            self.moved,
+            self.certain,
+        )
+
+
+def without_wrong_pairs(swept: Swept, pairs: Pairs, kept: Collection[str]) -> tuple[list[Found], Pairs]:
+    """What the pass sees without pairs that turn out to be wrong, and the pairs that are left.
 
     Args:
         swept: Runs the pass.
-        matched: The pairs.
+        pairs: The pairs.
         kept: Values whose pairs are given (the outputs).
-        named: Whether even pairs by structure rest on names that an exporter may have moved.
     """
-    found = swept(matched)
-    doubted = [f for f in found if _doubtful(f, matched, kept, named=named)]
-    if not doubted:
-        return found, dict(matched)
-    left = {name: row for name, row in matched.items() if name not in {f.value for f in doubted}}
+    found = swept(pairs)
+    ours = [f for f in found if f.value not in kept and _source_doubtful(f, pairs)]
+    theirs = [f for f in found if f.value not in kept and _target_doubtful(f, pairs)]
+    if not ours and not theirs:
+        return found, pairs
+    left = pairs.without({f.value for f in ours}, {f.value for f in theirs})
     again = swept(left)
-    wrong = {f.value for f in doubted if not _still_there(f, again)}
-    if len(wrong) == len(doubted):
+    wrong = tuple({f.value for f in some if not _still_there(f, again)} for some in (ours, theirs))
+    if len(wrong[0]) == len(ours) and len(wrong[1]) == len(theirs):
         return again, left
-    if not wrong:
-        return found, dict(matched)
-    left = {name: row for name, row in matched.items() if name not in wrong}
+    if not any(wrong):
+        return found, pairs
+    left = pairs.without(*wrong)
     return swept(left), left
 
 
-def _doubtful(found: Found, matched: Mapping[str, Matched], kept: Collection[str], *, named: bool) -> bool:
-    row = matched.get(found.value)
-    if row is None or found.value in kept or (row.by is PairedBy.STRUCTURE and not named):
+def _source_doubtful(found: Found, pairs: Pairs) -> bool:
+    row = pairs.source.get(found.value)
+    if row is None or pairs.certain or (row.by is PairedBy.STRUCTURE and not pairs.named):
         return False
     return found.source.ratio > GROSS
+
+
+def _target_doubtful(found: Found, pairs: Pairs) -> bool:
+    return pairs.moved and found.value in pairs.target and found.target.ratio > GROSS
 
 
 def _still_there(doubted: Found, again: Sequence[Found]) -> bool:
     """Whether some value behind the doubted one has an error in which its node may have a part."""
     label = node_label(doubted.node)
     return any(label in (r for side in f.regions for r in side) and f.local.ratio > LOCAL for f in again)
+
+
+def undone(found: Sequence[Found], outputs: Collection[str]) -> frozenset[str]:
+    """Values at which the graph computes something else, grossly, that layers behind them undo: all outputs agree.
+
+    A scale that is moved from one weight into the next is such a thing. A gross fault does not drown in rounding.
+    """
+    ends = [f for f in found if f.value in outputs]
+    makers = [f for f in found if f.local.ratio > LOCAL]
+    quiet = bool(ends) and all(all(f.known) and f.propagated.ratio <= PROPAGATED for f in ends)
+    if not quiet or not all(f.source.ratio > GROSS and not f.source.problem for f in makers):
+        return frozenset()
+    return frozenset(f.value for f in makers)

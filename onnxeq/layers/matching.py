@@ -225,7 +225,8 @@ class Renamed:
         found = self.matched[name]
         held = self.known.array(found.source)
         ways = [held]
-        if held.ndim >= 3 and self._keeps_last:
+        native = isinstance(self.known, NativeValues)
+        if native and held.ndim >= 3 and (self._keeps_last or np.shape(held) != np.shape(like)):
             ways.append(np.moveaxis(held, -1, 1))
         laid = [functools.reduce(arrange, found.layouts, way) for way in ways if _fits(way, found.layouts)]
         fitting = [way for way in laid if np.shape(way) == np.shape(like)]

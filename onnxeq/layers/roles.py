@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from onnxeq.layers.matching import Matched
 from onnxeq.layers.sweep import Found
@@ -11,7 +12,7 @@ from onnxeq.noise import AMPLITUDE
 from onnxeq.referee.plan import node_label
 from onnxeq.types import Layer, LayerError, Role
 
-__all__ = ["AMPLIFYING", "LOCAL", "PROPAGATED", "layer_of"]
+__all__ = ["AMPLIFYING", "LOCAL", "PROPAGATED", "as_undone", "layer_of"]
 
 LOCAL = AMPLITUDE
 """Local error, in the layer's own rounding noise, up to which rounding explains it."""
@@ -48,6 +49,11 @@ def layer_of(found: Found, index: int, matched: Matched | None, native: str) -> 
         condition=found.condition,
         note=note,
     )
+
+
+def as_undone(layer: Layer) -> Layer:
+    """A row of :func:`onnxeq.layers.doubts.undone`."""
+    return replace(layer, role=Role.UNDONE, note="computes something else, which layers behind it undo")
 
 
 def _role(found: Found) -> Role:

@@ -173,6 +173,7 @@ _ROLES = {
     Role.AMPLIFIES: ("amplifies it", "amplify it"),
     Role.PASSES: ("passes it on", "pass it on"),
     Role.QUIET: ("is quiet", "are quiet"),
+    Role.UNDONE: ("is undone behind it", "are undone behind them"),
     Role.UNKNOWN: ("is unknown", "are unknown"),
 }
 """Role -> what one layer does, and what several do."""

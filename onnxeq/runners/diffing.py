@@ -20,11 +20,11 @@ from onnxeq.errors import UnsupportedOperator
 from onnxeq.graph.inspect import load
 from onnxeq.inputs import adapt
 from onnxeq.layers.contrast import Part, contrasts
-from onnxeq.layers.doubts import without_wrong_pairs
+from onnxeq.layers.doubts import Pairs, undone, without_wrong_pairs
 from onnxeq.layers.judged import Found
 from onnxeq.layers.matching import Bridge, Known, Matched, Renamed, by_name, through, with_layers
 from onnxeq.layers.program import native_name
-from onnxeq.layers.roles import layer_of
+from onnxeq.layers.roles import as_undone, layer_of
 from onnxeq.layers.sweep import EXACT, Values, sweep
 from onnxeq.native_values import NativeValues, StoredValue
 from onnxeq.referee import Executor
@@ -67,23 +67,40 @@ def run(job: Job) -> dict[str, Any]:
         raise UnsupportedOperator(f"no validated float64 semantics for {', '.join(executor.missing[:3])}")
     feed = adapt(feeds_of(job)[int(params["feed"])], {s.name: s.dtype for s in executor.inputs})
     job.step("pair")
-    source, matched = _side(job, "source", model, feed)
-    target, _ = _side(job, "target", model, feed)
+    source, mine = _side(job, "source", model, feed)
+    target, theirs = _side(job, "target", model, feed)
+    pairs = Pairs(
+        mine, theirs, named=_names_may_move(source), moved=_is_moved(target),
+        certain=params["source"] in ("same", "names"),
+    )  # fmt: skip
     job.step("hold against each other")
 
-    def swept(pairs: Mapping[str, Matched]) -> list[Found]:
-        known = Renamed(source.known, pairs) if isinstance(source, Renamed) else source
-        return sweep(executor, model.graph, feed, known, target, int(params["seed"]))
+    def swept(pairs: Pairs) -> list[Found]:
+        held = _limited(source, pairs.source), _limited(target, pairs.target)
+        return sweep(executor, model.graph, feed, *held, int(params["seed"]))
 
     outputs = {o.name for o in model.graph.output}
-    found, matched = without_wrong_pairs(swept, matched, outputs, named=_names_may_move(source))
-    source = Renamed(source.known, matched) if isinstance(source, Renamed) else source
+    found, pairs = without_wrong_pairs(swept, pairs, outputs)
+    source, target, matched = _limited(source, pairs.source), _limited(target, pairs.target), pairs.source
     order = {name: i for i, node in enumerate(model.graph.node) for name in node.output}
     layers = [layer_of(f, order[f.value], matched.get(f.value), _native(f.node, matched.get(f.value))) for f in found]
+    cancelled = undone(found, outputs)
+    layers = [as_undone(layer) if layer.value in cancelled else layer for layer in layers]
     (job.out / "layers.json").write_text(json.dumps([dataclasses.asdict(layer) for layer in layers]))
     told = list(_told(job, model, matched, layers))
     repros = write_repros(job, model, layers, feed, source, target) if params.get("repro") else []
     return {"layers": len(layers), "contrasts": told, "repros": repros, **_coverage(source, matched, layers)}
+
+
+def _limited(side: Values, matched: Mapping[str, Matched]) -> Values:
+    """A side with these pairs alone."""
+    return Renamed(side.known, matched) if isinstance(side, Renamed) else side
+
+
+def _is_moved(side: Values) -> bool:
+    """Whether a side's values are those of an optimised graph."""
+    known = side.known if isinstance(side, Renamed) else None
+    return isinstance(known, traces.Trace) and bool(known.record.get("moved"))
 
 
 def _names_may_move(source: Values) -> bool:
