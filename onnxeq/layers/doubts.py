@@ -99,11 +99,15 @@ def _still_there(doubted: Found, again: Sequence[Found]) -> bool:
 def undone(found: Sequence[Found], outputs: Collection[str]) -> frozenset[str]:
     """Values at which the graph computes something else, grossly, that layers behind them undo: all outputs agree.
 
-    A scale that is moved from one weight into the next is such a thing. A gross fault does not drown in rounding.
+    A scale that is moved from one weight into the next is such a thing. What undoes it gives the right result of wrong
+    inputs, so that it stands out itself: an error that only goes by these inputs' way (a Relu that closes) is not undone.
+    A gross fault does not drown in rounding.
     """
     ends = [f for f in found if f.value in outputs]
     makers = [f for f in found if f.local.ratio > LOCAL]
     quiet = bool(ends) and all(all(f.known) and f.propagated.ratio <= PROPAGATED for f in ends)
-    if not quiet or not all(f.source.ratio > GROSS and not f.source.problem for f in makers):
+    gross = all(f.source.ratio > GROSS and not f.source.problem for f in makers)
+    undoing = any(all(f.known) and f.propagated.ratio <= PROPAGATED for f in makers)
+    if not quiet or not gross or not undoing:
         return frozenset()
     return frozenset(f.value for f in makers)
