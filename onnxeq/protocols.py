@@ -224,8 +224,9 @@ class Runner(Protocol):
     - ``levels() -> Mapping[str, Mapping[str, Any]]``: name -> settings of the optimisation levels, the mildest first.
     - ``passes() -> Sequence[str]``: names of single graph optimisations; the setting ``disabled_passes``, a list
       of them, must switch them off.
-    - ``save_optimized(model: Path, options: SessionOptions, target: Path) -> None``: writes the optimised graph
-      as an ONNX file that :meth:`open` runs literally with ``optimize`` off.
+    - ``save_optimized(model: Path, options: SessionOptions, target: Path) -> Session | None``: writes the optimised
+      graph as an ONNX file that :meth:`open` runs literally with ``optimize`` off, and gives the session that it was
+      made for, if it has one.
     """
 
     def open(self, model: Path, options: SessionOptions) -> Session:

@@ -99,8 +99,9 @@ def _still_there(doubted: Found, again: Sequence[Found]) -> bool:
 def undone(found: Sequence[Found], outputs: Collection[str]) -> frozenset[str]:
     """Values at which the graph computes something else, grossly, that layers behind them undo: all outputs agree.
 
-    A scale that is moved from one weight into the next is such a thing. What undoes it gives the right result of wrong
-    inputs, so that it stands out itself: an error that only goes by these inputs' way (a Relu that closes) is not undone.
+    A scale that is moved from one weight into the next is such a thing. What undoes it gives the right result of
+    wrong inputs, so that it stands out itself: an error that only goes by these inputs' way (a Relu that closes) is not
+    undone.
     A gross fault does not drown in rounding.
     """
     ends = [f for f in found if f.value in outputs]

@@ -62,7 +62,7 @@ def observed_in_optimized(
     blocked: Mapping[str, Blocked] = blocked_values(ran, block, base_dir=folder) if block else {}
     inputs = {i.name: i.name for i in model.graph.input}
     outputs = {o.name: o.name for o in model.graph.output}
-    meant = meaning(ran, block, base_dir=folder)
+    meant = meaning(ran, block, base_dir=folder, blocked=blocked)
     pairs = pair_graphs(model, meant, inputs, outputs, source_dir=model_dir, target_dir=folder, names=former_names(ran))
     made = {name for node in model.graph.node if _shows(node) for name in node.output if name}
     seen: set[str] = set()

@@ -59,19 +59,26 @@ def former_names(optimized: onnx.ModelProto) -> dict[str, str]:
     return found
 
 
-def meaning(optimized: onnx.ModelProto, block: int, *, base_dir: Path | None = None) -> onnx.ModelProto:
+def meaning(
+    optimized: onnx.ModelProto,
+    block: int,
+    *,
+    base_dir: Path | None = None,
+    blocked: Mapping[str, Blocked] | None = None,
+) -> onnx.ModelProto:
     """The model in standard operators, and those of onnxruntime's that the referee knows.
 
     Args:
         optimized: The model that onnxruntime saved; it is not changed.
         block: See :func:`block_size`; of the machine that saved it.
         base_dir: The folder of its external data.
+        blocked: What :func:`blocked_values` says of it, where that is known.
     """
     new = onnx.ModelProto(ir_version=optimized.ir_version, producer_name=optimized.producer_name)
     new.opset_import.extend(o for o in optimized.opset_import if o.domain != NCHWC)
     new.functions.extend(optimized.functions)
     new.metadata_props.extend(optimized.metadata_props)
-    new.graph.CopyFrom(_rewritten(optimized.graph, _opset(optimized), block, base_dir))
+    new.graph.CopyFrom(_rewritten(optimized.graph, _opset(optimized), block, base_dir, blocked))
     return new
 
 
@@ -79,9 +86,11 @@ def _opset(model: onnx.ModelProto) -> int:
     return opset_map(model.opset_import).get("", 1)
 
 
-def _rewritten(graph: GraphProto, opset: int, block: int, base_dir: Path | None) -> GraphProto:
+def _rewritten(
+    graph: GraphProto, opset: int, block: int, base_dir: Path | None, blocked: Mapping[str, Blocked] | None = None
+) -> GraphProto:
     sheet = Sheet(graph, opset, base_dir)
-    blocked = blocked_in(sheet, block)
+    blocked = blocked_in(sheet, block) if blocked is None else blocked
     gemms, gone = gemms_of_matmuls(sheet)
     for node in graph.node:
         if id(node) in gone:

@@ -101,11 +101,11 @@ def levels() -> Mapping[str, Mapping[str, Any]]:
     return {name: {"level": name} for name in _LEVELS if hasattr(onnxruntime.GraphOptimizationLevel, name)}
 
 
-def save_optimized(model: Path, options: SessionOptions, target: Path) -> None:
+def save_optimized(model: Path, options: SessionOptions, target: Path) -> _Session:
     """Writes the graph that onnxruntime makes of a model; see :class:`onnxeq.protocols.Runner`."""
     import onnxruntime
 
-    _session(onnxruntime, model, options, target)
+    return _Session(_session(onnxruntime, model, options, target))
 
 
 def _session(onnxruntime: Any, model: Path, options: SessionOptions, save: Path | None) -> Any:

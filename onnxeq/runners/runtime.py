@@ -17,6 +17,7 @@ from onnxeq.arrays import dtype_name, load_feeds, save_feeds
 from onnxeq.batches import choose_rows, leading_sizes, take
 from onnxeq.errors import CannotRun, OnnxeqError, UsageError
 from onnxeq.graph.files import read
+from onnxeq.graph.skim import skim
 from onnxeq.inputs import adapt
 from onnxeq.protocols import Runner, Session, SessionOptions
 from onnxeq.types import Array, Feed
@@ -124,7 +125,7 @@ def feeds_of(job: Job) -> list[dict[str, Array]]:
     feeds = [{names.get(k, k): v for k, v in feed.items()} for feed in load_feeds(job.inputs["feeds"])]
     declared = {
         i.name: dtype_name(np.empty(0, onnx.helper.tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type)))
-        for i in read(job.inputs["model"]).graph.input
+        for i in skim(job.inputs["model"]).model.graph.input
         if i.type.HasField("tensor_type") and i.type.tensor_type.elem_type
     }
     kinds = {name: "str" if kind == "object" else kind for name, kind in declared.items()}

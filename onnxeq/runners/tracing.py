@@ -89,8 +89,9 @@ def run(job: Job) -> dict[str, Any]:
     runner, options = runner_of(job), replace(options_of(job.params), threads=int(job.params.get("threads", 0)))
     feeds = feeds_of(job)
     job.step("run as deployed")
+    (job.out / _COPIES).mkdir()
     try:
-        session = runner.open(job.inputs["model"], options)
+        session = _as_deployed(job, runner, options)
         deployed = [outputs_of(session, feed) for feed in feeds]
         del session
     except CannotRun as error:
@@ -137,21 +138,37 @@ def _tidy(out: Path) -> None:
 
 
 _COPIES = "copies"
+_OPTIMIZED = "optimized.onnx"
+
+
+def _as_deployed(job: Job, runner: Runner, options: SessionOptions) -> Session:
+    """A session as users have it; where the runtime gives its optimised graph away, that is written as well.
+
+    It is one session and not two, since what a runtime makes of a model takes longer than to run it.
+    """
+    path = job.inputs["model"]
+    if options.optimize and hasattr(runner, "save_optimized"):
+        target = job.out / _COPIES / _OPTIMIZED
+        try:
+            session: Session | None = runner.save_optimized(path, options, target)
+        except CannotRun:
+            target.unlink(missing_ok=True)
+            session = None
+        if session is not None:
+            return session
+    return runner.open(path, options)
 
 
 def _subject(job: Job, runner: Runner, options: SessionOptions, feeds: Sequence[Feed]) -> tuple[_Subject, bool]:
     """What is run for its values: the optimised graph where the runtime gives it away, else the model itself."""
     path, copies = job.inputs["model"], job.out / _COPIES
-    copies.mkdir()
-    if options.optimize and hasattr(runner, "save_optimized"):
-        with contextlib.suppress(CannotRun):
-            runner.save_optimized(path, options, copies / "optimized.onnx")
-            model, ran = by_reference(path), onnx.load(copies / "optimized.onnx", load_external_data=False)
-            found = tuple(observed_in_optimized(model, ran, path.parent, copies))
-            extents = extents_of(model, feeds)
-            sizes = {v.name: extents[v.value] for v in found}
-            literally = replace(options, optimize=False)
-            return _Subject(runner, ran, literally, found, sizes, Prober(ran, copies), moved=True), False
+    if (copies / _OPTIMIZED).exists():
+        model, ran = by_reference(path), onnx.load(copies / _OPTIMIZED, load_external_data=False)
+        found = tuple(observed_in_optimized(model, ran, path.parent, copies))
+        extents = extents_of(model, feeds)
+        sizes = {v.name: extents[v.value] for v in found}
+        literally = replace(options, optimize=False)
+        return _Subject(runner, ran, literally, found, sizes, Prober(ran, copies), moved=True), False
     model = load(path)
     extents = extents_of(model, feeds)
     return _Subject(
