@@ -166,7 +166,7 @@ def _described(
         return done
     native = held.kind == "native"
     files[side] = done[0].out / ("layers" if native else "trace-0")
-    params[side] = "native" if native else "same" if held.graph is judged else "graph"
+    params[side] = "native" if native else "same" if _same_file(held.graph, judged) else "graph"
     if params[side] != "same":
         files |= {f"{side}_{key}": path for key, path in reads_of(held.graph.path).items()}
         back = {theirs: mine for mine, theirs in held.graph.outputs.items()}
@@ -176,6 +176,14 @@ def _described(
         done.append(held.exact.result())
         files[f"{side}_exact"] = done[1].out / "layers"
     return done
+
+
+def _same_file(one: Graph, other: Graph) -> bool:
+    return (
+        one is other
+        or one.path.samefile(other.path)
+        or fingerprint.of_path(one.path) == fingerprint.of_path(other.path)
+    )
 
 
 def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:

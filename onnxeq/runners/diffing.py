@@ -18,9 +18,11 @@ import onnx
 from onnxeq import native_values, traces
 from onnxeq.errors import UnsupportedOperator
 from onnxeq.graph.inspect import load
+from onnxeq.graph.skim import by_reference
 from onnxeq.inputs import adapt
 from onnxeq.layers.contrast import Part, contrasts
 from onnxeq.layers.doubts import Pairs, undone, without_wrong_pairs
+from onnxeq.layers.identical import identical
 from onnxeq.layers.judged import Found
 from onnxeq.layers.matching import Bridge, Known, Matched, Renamed, by_name, through, with_layers
 from onnxeq.layers.program import native_name
@@ -61,11 +63,8 @@ def run(job: Job) -> dict[str, Any]:
     """
     params = job.params
     job.step("load")
-    model = load(job.inputs["model"])
-    executor = Executor(model, base_dir=job.inputs["model"].parent)
-    if executor.missing:
-        raise UnsupportedOperator(f"no validated float64 semantics for {', '.join(executor.missing[:3])}")
-    feed = adapt(feeds_of(job)[int(params["feed"])], {s.name: s.dtype for s in executor.inputs})
+    model = by_reference(job.inputs["model"])
+    feed = feeds_of(job)[int(params["feed"])]
     job.step("pair")
     source, mine = _side(job, "source", model, feed)
     target, theirs = _side(job, "target", model, feed)
@@ -74,13 +73,11 @@ def run(job: Job) -> dict[str, Any]:
         certain=params["source"] in ("same", "names"),
     )  # fmt: skip
     job.step("hold against each other")
-
-    def swept(pairs: Pairs) -> list[Found]:
-        held = _limited(source, pairs.source), _limited(target, pairs.target)
-        return sweep(executor, model.graph, feed, *held, int(params["seed"]))
-
     outputs = {o.name for o in model.graph.output}
-    found, pairs = without_wrong_pairs(swept, pairs, outputs)
+    found = identical(model.graph, source, target)
+    if found is None:
+        model = load(job.inputs["model"])
+        found, pairs = _held_against(job, model, feed, (source, target), pairs)
     source, target, matched = _limited(source, pairs.source), _limited(target, pairs.target), pairs.source
     order = {name: i for i, node in enumerate(model.graph.node) for name in node.output}
     layers = [layer_of(f, order[f.value], matched.get(f.value), _native(f.node, matched.get(f.value))) for f in found]
@@ -90,6 +87,23 @@ def run(job: Job) -> dict[str, Any]:
     told = list(_told(job, model, matched, layers))
     repros = write_repros(job, model, layers, feed, source, target) if params.get("repro") else []
     return {"layers": len(layers), "contrasts": told, "repros": repros, **_coverage(source, matched, layers)}
+
+
+def _held_against(
+    job: Job, model: onnx.ModelProto, feed: Feed, sides: tuple[Values, Values], pairs: Pairs
+) -> tuple[list[Found], Pairs]:
+    """The pass over the graph, without pairs that turn out to be wrong."""
+    executor = Executor(model, base_dir=job.inputs["model"].parent)
+    if executor.missing:
+        raise UnsupportedOperator(f"no validated float64 semantics for {', '.join(executor.missing[:3])}")
+
+    given = adapt(feed, {s.name: s.dtype for s in executor.inputs})
+
+    def swept(pairs: Pairs) -> list[Found]:
+        held = _limited(sides[0], pairs.source), _limited(sides[1], pairs.target)
+        return sweep(executor, model.graph, given, *held, int(job.params["seed"]))
+
+    return without_wrong_pairs(swept, pairs, {o.name for o in model.graph.output})
 
 
 def _limited(side: Values, matched: Mapping[str, Matched]) -> Values:
@@ -148,7 +162,7 @@ def _matched(job: Job, side: str, model: onnx.ModelProto, known: Known, feed: Fe
         return by_name(known, model, same=how == "same")
     path = job.inputs[f"{side}_model"]
     inputs, outputs = job.params[f"{side}_inputs"], job.params[f"{side}_outputs"]
-    bridge = Bridge(load(path), path.parent, inputs, outputs, {inputs.get(n, n): v for n, v in feed.items()})
+    bridge = Bridge(by_reference(path), path.parent, inputs, outputs, {inputs.get(n, n): v for n, v in feed.items()})
     content = bool(job.params["content"])
     if isinstance(known, NativeValues):
         exact = native_values.load(job.inputs[f"{side}_exact"]) if f"{side}_exact" in job.inputs else None
