@@ -78,7 +78,7 @@ def meaning(
     new.opset_import.extend(o for o in optimized.opset_import if o.domain != NCHWC)
     new.functions.extend(optimized.functions)
     new.metadata_props.extend(optimized.metadata_props)
-    new.graph.CopyFrom(_rewritten(optimized.graph, _opset(optimized), block, base_dir, blocked))
+    _rewrite(optimized.graph, new.graph, _opset(optimized), block, base_dir, blocked)
     return new
 
 
@@ -86,9 +86,21 @@ def _opset(model: onnx.ModelProto) -> int:
     return opset_map(model.opset_import).get("", 1)
 
 
-def _rewritten(
-    graph: GraphProto, opset: int, block: int, base_dir: Path | None, blocked: Mapping[str, Blocked] | None = None
-) -> GraphProto:
+def _replace(graph: GraphProto, opset: int, block: int, base_dir: Path | None) -> None:
+    """Rewrites a sub-graph where it is."""
+    new = GraphProto()
+    _rewrite(graph, new, opset, block, base_dir)
+    graph.CopyFrom(new)
+
+
+def _rewrite(
+    graph: GraphProto,
+    new: GraphProto,
+    opset: int,
+    block: int,
+    base_dir: Path | None,
+    blocked: Mapping[str, Blocked] | None = None,
+) -> None:
     sheet = Sheet(graph, opset, base_dir)
     blocked = blocked_in(sheet, block) if blocked is None else blocked
     gemms, gone = gemms_of_matmuls(sheet)
@@ -105,7 +117,7 @@ def _rewritten(
             sheet.node("Identity", [node.input[0]], node.output[0], node)  # to five dimensions, or back
         elif not unfused(sheet, node):
             sheet.nodes.append(_with_bodies(node, opset, block, base_dir))
-    return sheet.finished()
+    sheet.finish(new)
 
 
 def _with_bodies(node: NodeProto, opset: int, block: int, base_dir: Path | None) -> NodeProto:
@@ -114,9 +126,9 @@ def _with_bodies(node: NodeProto, opset: int, block: int, base_dir: Path | None)
     kept.CopyFrom(node)
     for attribute in kept.attribute:
         if attribute.HasField("g"):
-            attribute.g.CopyFrom(_rewritten(attribute.g, opset, block, base_dir))
+            _replace(attribute.g, opset, block, base_dir)
         for inner in attribute.graphs:
-            inner.CopyFrom(_rewritten(inner, opset, block, base_dir))
+            _replace(inner, opset, block, base_dir)
     return kept
 
 

@@ -70,9 +70,12 @@ class Sheet:
             self.added[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
         return name
 
-    def finished(self) -> GraphProto:
-        """The new graph, without initializers that nobody reads any more."""
-        new = GraphProto(name=self.graph.name, doc_string=self.graph.doc_string)
+    def finish(self, new: GraphProto) -> None:
+        """Fills the new graph in, without initializers that nobody reads any more.
+
+        What was added goes over one by one, so that the weights are never held twice.
+        """
+        new.name, new.doc_string = self.graph.name, self.graph.doc_string
         new.node.extend(self.nodes)
         new.input.extend(self.graph.input)
         new.output.extend(self.graph.output)
@@ -81,8 +84,10 @@ class Sheet:
         read = {name for node in self.nodes for name in _reads(node)} | {o.name for o in self.graph.output}
         given = {i.name for i in self.graph.input}
         new.initializer.extend(t for t in self.graph.initializer if t.name in read or t.name in given)
-        new.initializer.extend(t for t in self.added.values() if t.name in read)
-        return new
+        for name in list(self.added):
+            tensor = self.added.pop(name)
+            if name in read:
+                new.initializer.append(tensor)
 
 
 def _reads(node: NodeProto) -> set[str]:

@@ -95,6 +95,7 @@ def run(job: Job) -> dict[str, Any]:
         deployed = [outputs_of(session, feed) for feed in feeds]
         del session
     except CannotRun as error:
+        _tidy(job.out)
         return {"failed": error.line(), "changed": [], "hidden": [], "versions": dict(runner.versions())}
     _give_back()
     save_feeds(job.out / "outputs", deployed)
@@ -150,13 +151,28 @@ def _as_deployed(job: Job, runner: Runner, options: SessionOptions) -> Session:
     if options.optimize and hasattr(runner, "save_optimized"):
         target = job.out / _COPIES / _OPTIMIZED
         try:
-            session: Session | None = runner.save_optimized(path, options, target)
+            session: Session | None = runner.save_optimized(_with_weights_apart(path, target.parent), options, target)
         except CannotRun:
             target.unlink(missing_ok=True)
             session = None
         if session is not None:
             return session
     return runner.open(path, options)
+
+
+def _with_weights_apart(path: Path, folder: Path) -> Path:
+    """The same model, its weights read from where they lie in its file: then a runtime need not hold them twice.
+
+    The file itself where it cannot be linked to, or where its data lies elsewhere already.
+    """
+    apart = folder / "apart" / path.name
+    with contextlib.suppress(OSError):
+        apart.parent.mkdir()
+        apart.hardlink_to(path)
+        copy = apart.with_name(f"apart-{path.name}")
+        copy.write_bytes(by_reference(path).SerializeToString())
+        return copy
+    return path
 
 
 def _subject(job: Job, runner: Runner, options: SessionOptions, feeds: Sequence[Feed]) -> tuple[_Subject, bool]:
