@@ -20,7 +20,7 @@ from typing import Any
 from onnxeq import fingerprint
 from onnxeq.errors import UsageError
 
-__all__ = ["cache_root", "keep_failed", "limit_bytes", "lookup", "prune", "sweep"]
+__all__ = ["cache_root", "keep_failed", "limit_bytes", "lookup", "prune", "prune_now_and_then", "sweep"]
 
 _KEEP_FAILED = 20
 _RECENT_S = 3600.0
@@ -89,13 +89,37 @@ def limit_bytes() -> float:
         raise UsageError(f"ONNXEQ_CACHE_LIMIT is '{asked}', no number of GiB", hint="set it to 20, say") from None
 
 
+def prune_now_and_then(root: Path) -> None:
+    """:func:`prune`, unless that was done a moment ago: it looks at every file that there is."""
+    stamp = root / "pruned"
+    with contextlib.suppress(OSError):
+        if time.time() - stamp.stat().st_mtime < _PAUSE_S:
+            return
+    prune(root)
+    with contextlib.suppress(OSError):
+        stamp.touch()
+
+
+_PAUSE_S = 60.0
+
+
+def _size_of(folder: str | os.PathLike[str]) -> int:
+    """Bytes of the files in a folder and below."""
+    total = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            directory = entry.is_dir(follow_symlinks=False)
+            total += _size_of(entry.path) if directory else entry.stat(follow_symlinks=False).st_size
+    return total
+
+
 def prune(root: Path) -> None:
     """Removes the finished jobs that were not used for longest until the cache is under its limit."""
     limit = limit_bytes()
     jobs: list[tuple[float, int, Path]] = []
     for path in (p for p in (root / "jobs").iterdir() if p.suffix != ".tmp"):
         with contextlib.suppress(OSError):  # another process may be pruning it
-            size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+            size = _size_of(path)
             jobs.append((path.stat().st_mtime, size, path))
     used = sum(size for _, size, _ in jobs)
     for last_use, size, path in sorted(jobs):

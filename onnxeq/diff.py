@@ -20,7 +20,7 @@ from onnxeq import executions, fingerprint, layer_reasons, layer_report, saved_t
 from onnxeq.arrays import load_feeds
 from onnxeq.errors import CannotRun, UsageError
 from onnxeq.executions import Graph, Models, Side
-from onnxeq.graph.files import read
+from onnxeq.graph.skim import skim
 from onnxeq.inputs import batch_size
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.judge import describe
@@ -231,7 +231,7 @@ def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:
 
 def _made_outputs(graph: Graph) -> list[str]:
     """The outputs that nodes make: one that is handed through, or stored, has no layer."""
-    proto = read(graph.path).graph
+    proto = skim(graph.path).model.graph
     made = {name for node in proto.node for name in node.output}
     return [o.name for o in proto.output if o.name in made]
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxeq import errors, fingerprint
-from onnxeq.cache import cache_root, keep_failed, limit_bytes, lookup, prune, sweep
+from onnxeq.cache import cache_root, keep_failed, limit_bytes, lookup, prune_now_and_then, sweep
 from onnxeq.errors import JobCrashed, JobKilled, JobTimeout, OnnxeqError, UsageError
 from onnxeq.processes import Ended, Lane, Pool
 
@@ -158,7 +158,7 @@ class Jobs:
         if "scratch" in self.__dict__:
             shutil.rmtree(self.scratch, ignore_errors=True)
         if self._wrote:
-            prune(self.root)
+            prune_now_and_then(self.root)
 
     def start(self, spec: JobSpec, lane: Lane | None = None, *, urgency: int = 0) -> Future[JobResult]:
         """Queues a job; the future raises the job's typed error.
