@@ -28,7 +28,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -213,8 +213,9 @@ def _row(
 ) -> Row:  # fmt: skip
     back: dict[str, Matched] = {}
     for row in pairs.values():
-        if row.source not in back or row.confidence > back[row.source].confidence:
-            back[row.source] = row
+        for name in (row.source, *row.also):
+            if name not in back or row.confidence > back[name].confidence:
+                back[name] = row
     counted = [(layer, own) for layer, own in owned if not layer.idle and np.ptp(layer.output) > 0]
     pool = Pool(values)
     present = [(layer, own) for layer, own in counted if exists(layer, pool, values)]
@@ -240,14 +241,14 @@ def _row(
 
 def wrong_pairs(values: Mapping[str, Array], pairs: Mapping[str, Matched], exact: NativeValues) -> Iterator[str]:
     """Pairs of which the graph's value is not the framework's as the product lays that out."""
-    laid = Renamed(exact, pairs)
     for name, row in pairs.items():
-        if name not in values:
-            continue
-        mine, theirs = values[name], laid.array(name, values[name])
-        if not same(theirs, mine, SAME):
-            gap = np.abs(theirs - mine).max() / np.abs(mine).max() if theirs.shape == mine.shape else np.inf
-            yield f"{name} is not {row.source} of {row.native} ({row.by.value}, {row.confidence}): {gap:.1e} apart"
+        for source in (row.source, *row.also) if name in values else ():
+            mine = values[name]
+            theirs = Renamed(exact, {name: replace(row, source=source)}).array(name, mine)
+            if theirs is None or not same(theirs, mine, SAME):
+                comparable = theirs is not None and theirs.shape == mine.shape
+                gap = np.abs(theirs - mine).max() / np.abs(mine).max() if comparable else np.inf
+                yield f"{name} is not {source} of {row.native} ({row.by.value}, {row.confidence}): {gap:.1e} apart"
 
 
 # The run.

@@ -97,7 +97,8 @@ def diff(
                 raise UsageError(said, hint="name those that it was made with: --inputs FILE")
             request = replace(request, feeds=(saved.feed,))
         models = executions.models_of(jobs, source, target, request)
-        compared = _compared(jobs, models, rung, runtime, most, saved, repro=repro is not None)
+        kept = save_trace is not None
+        compared = _compared(jobs, models, rung, runtime, most, saved, repro=repro is not None, kept=kept)
         if save_trace is not None:
             _save(Path(save_trace), models, compared)
         if repro is not None:
@@ -118,10 +119,12 @@ class _Compared:
 
 
 def _compared(
-    jobs: Jobs, models: Models, rung: str, runtime: Runtime, most: int, saved: Saved | None, *, repro: bool
+    jobs: Jobs, models: Models, rung: str, runtime: Runtime, most: int, saved: Saved | None, *, repro: bool, kept: bool
 ) -> _Compared:
     one, other = executions.choose(models, rung, runtime)
     target = executions.start(jobs, models, other, runtime, most // _SHARE)
+    if kept and target.traced is None:
+        raise UsageError(f"{other} has no trace to save", hint="choose another --rung")
     if saved is None:
         source = executions.start(jobs, models, one, runtime, most // _SHARE)
     else:
@@ -297,8 +300,9 @@ def _copy_repros(path: Path, found: _Compared) -> None:
 
 def _save(path: Path, models: Models, found: _Compared) -> None:
     """Keeps the target's trace."""
-    if found.target.traced is None or _failure(found):
-        raise UsageError(f"{found.target.name} has no trace to save", hint="choose another --rung")
+    if found.target.traced is None or (failed := _failure(found)):
+        said = failed if found.target.traced is not None else "it runs along"
+        raise CannotRun(f"{found.target.name} has left no trace: {said}")
     done = found.target.traced.result()
     held = done.out / ("layers" if found.target.kind == "native" else "trace-0")
     (feed,) = load_feeds(models.feeds)

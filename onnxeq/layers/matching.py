@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import onnx
 
+from onnxeq import fingerprint
 from onnxeq.errors import OnnxeqError
 from onnxeq.layers.alignment import State
 from onnxeq.layers.expansion import expanded
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from onnxeq.referee import Value
     from onnxeq.referee.frames import Entry
 
-__all__ = ["Bridge", "Known", "Matched", "Renamed", "by_name", "reconciled", "through", "with_layers"]
+__all__ = ["Bridge", "Known", "Matched", "Renamed", "by_name", "reconciled", "through", "with_layers", "with_twins"]
 
 Known: TypeAlias = Trace | NativeValues
 """The source's values on disk."""
@@ -53,6 +54,7 @@ class Matched:
         confidence: From 0 to 1.
         layouts: How it lies in the judged graph: applied one after the other.
         native: The source's layer.
+        also: Other values of the source that are the same bit for bit: an exporter computes them once.
     """
 
     source: str
@@ -60,6 +62,7 @@ class Matched:
     confidence: float
     layouts: tuple[Layout, ...] = ()
     native: str = ""
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,20 @@ def _before_turns(
 def with_layers(found: Mapping[str, Matched], values: NativeValues) -> dict[str, Matched]:
     """The same with the layer that each value belongs to."""
     return {n: replace(m, native=values.rows[m.source].native or values.rows[m.source].op) for n, m in found.items()}
+
+
+def with_twins(found: Mapping[str, Matched], values: NativeValues) -> dict[str, Matched]:
+    """The same with the values that have no pair because an exporter saw that they are what another one is."""
+    taken = {row.source for row in found.values()}
+    files = {name: values.folder / row.file for name, row in values.rows.items()}
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    open_ = {sizes[name] for name in files if name not in taken}
+    twins: dict[str, list[str]] = {}
+    for name, path in files.items():
+        if sizes[name] in open_:
+            twins.setdefault(fingerprint.of_path(path), []).append(name)
+    alike = {name: tuple(n for n in group if n not in taken) for group in twins.values() for name in group}
+    return {n: replace(row, also=alike.get(row.source, ())) for n, row in found.items()}
 
 
 @dataclass(frozen=True)

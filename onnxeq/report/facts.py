@@ -141,7 +141,7 @@ def headline(report: Report, most: int = 1000, gap: str = "…") -> str:
         return f"the outputs differ, but no layer that was compared creates the error{missing}"
     top = nearest(layers, 1)[0].local.ratio if nearest(layers, 1) else math.nan
     closest = "" if math.isnan(limit) or math.isnan(top) else f", the largest at {top / limit:.0%} of the limit"
-    return f"no layer creates error: all is rounding{closest}{missing}"
+    return f"no layer creates error{closest}{missing}"
 
 
 def pairing(layers: Sequence[Layer]) -> str:

@@ -91,11 +91,13 @@ def _above(report: Report, width: int, glyphs: Glyphs) -> list[Text]:
     coverage = report.coverage
     seen = f"{coverage.nodes_compared:,} of {facts.plural(coverage.nodes_total, 'node')}"
     inputs = facts.plural(coverage.inputs_tried, "input")
-    lines.append(_one(f"  {source} and {target or 'its own export'} ({seen}, {inputs})", width, glyphs))
-    lines.append(_one(f"  {facts.pairing(report.layers)}", width, glyphs))
+    against = f"and {target}" if target else "on its own"
+    lines.append(_one(f"  {source} {against} ({seen}, {inputs})", width, glyphs))
+    if any(layer.paired_by is not None for layer in report.layers):
+        lines.append(_one(f"  {facts.pairing(report.layers)}", width, glyphs))
     lines += [_one(f"  {facts.compared(rung)}", width, glyphs) for rung in report.rungs[:_MOST_RUNGS]]
     for cause in report.causes[:_MOST_CAUSES]:
-        told = _some(f"{cause.cause.value}: {cause.evidence}", width, glyphs, 2)
+        told = _some(f"{cause.cause.value}: {cause.evidence}", width, glyphs, 2 if len(report.causes) > 1 else 4)
         told[0].stylize("bold red", 2, 2 + len(cause.cause.value))
         lines += told
     lines += [_one(f"  note: {note}", width, glyphs, "yellow") for note in report.notes[:_MOST_NOTES]]

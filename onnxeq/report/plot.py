@@ -264,5 +264,5 @@ def _title(figure: Figure, report: Report, width: float, height: float) -> None:
         va="center",
         parse_math=False,
     )
-    subject = f"{source} and {target or 'its own export'}{between}{named}"
+    subject = f"{source} {f'and {target}' if target else 'on its own'}{between}{named}"
     figure.text(at, 1 - 0.46 / height, subject, fontsize=8, color="#555555", va="center", parse_math=False)

@@ -24,7 +24,7 @@ from onnxeq.layers.contrast import Part, contrasts
 from onnxeq.layers.doubts import Pairs, undone, without_wrong_pairs
 from onnxeq.layers.identical import identical
 from onnxeq.layers.judged import Found
-from onnxeq.layers.matching import Bridge, Known, Matched, Renamed, by_name, through, with_layers
+from onnxeq.layers.matching import Bridge, Known, Matched, Renamed, by_name, through, with_layers, with_twins
 from onnxeq.layers.program import native_name
 from onnxeq.layers.roles import as_undone, layer_of
 from onnxeq.layers.sweep import EXACT, Values, sweep
@@ -189,7 +189,8 @@ def of_framework(
     """
     named = _named(known, bridge, exact)
     found = with_layers(through(named, model, folder, bridge, content=content), named)
-    return {name: dataclasses.replace(row, source=named.rows[row.source].name) for name, row in found.items()}
+    own = {name: dataclasses.replace(row, source=named.rows[row.source].name) for name, row in found.items()}
+    return with_twins(own, known)
 
 
 def _named(known: NativeValues, bridge: Bridge, exact: NativeValues | None) -> NativeValues:
@@ -223,4 +224,5 @@ def _coverage(source: Values, matched: Mapping[str, Matched], layers: Sequence[L
         by[row.by.value] = by.get(row.by.value, 0) + 1
     known = len(list(source.known)) if isinstance(source, Renamed) else 0
     compared = len({layer.index for layer in layers if not math.isnan(layer.propagated.ratio)})
-    return {"paired": len({row.source for row in matched.values()}), "by": by, "of": known, "compared": compared}
+    paired = {name for row in matched.values() for name in (row.source, *row.also)}
+    return {"paired": len(paired), "by": by, "of": known, "compared": compared}

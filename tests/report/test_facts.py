@@ -117,7 +117,7 @@ def test_without_a_creating_layer_the_headline_claims_no_more_than_is_known(
 ) -> None:
     """Rounding is said only where all was compared and nothing is over; what could not be compared is counted."""
     quiet, unknown = layer(0, local=3.0), layer(1, Role.UNKNOWN, propagated=math.nan, local=math.nan)
-    rounding = "no layer creates error: all is rounding, the largest at 50% of the limit"
+    rounding = "no layer creates error, the largest at 50% of the limit"
     assert facts.headline(report([quiet])) == rounding
     assert facts.headline(report([quiet, unknown])) == f"{rounding}; 1 layer could not be compared"
     assert facts.headline(report([unknown])) == "no layer could be compared"

@@ -107,7 +107,7 @@ def test_neighbours_give_way_where_there_is_no_room(thousand: Report) -> None:
 def test_rounding_is_said_to_be_rounding(layer: MakeLayer, report: MakeReport) -> None:
     """Without a creating layer the five with the largest local error are shown."""
     lines = _screen(report([layer(i, local=i / 10) for i in range(30)]))
-    assert lines[0].startswith("equivalent  no layer creates error: all is rounding")
+    assert lines[0].startswith("equivalent  no layer creates error, the largest at")
     assert _rows(lines) == [29, 28, 27, 26, 25]
     assert "^" not in "".join(lines)
 
