@@ -71,12 +71,17 @@ def without_wrong_pairs(swept: Swept, pairs: Pairs, kept: Collection[str]) -> tu
     left = pairs.without({f.value for f in ours}, {f.value for f in theirs})
     again = swept(left)
     wrong = tuple({f.value for f in some if not _still_there(f, again)} for some in (ours, theirs))
-    if len(wrong[0]) == len(ours) and len(wrong[1]) == len(theirs):
-        return again, left
     if not any(wrong):
         return found, pairs
+    # What is made from a wrong value is off as well, and right as soon as that is gone.
+    first = tuple({f.value for f in (*ours, *theirs) if f.value in w and not w & set(f.node.input)} for w in wrong)
+    if first != wrong:
+        fewer = pairs.without(*first)
+        found = swept(fewer)
+        if not any(f.local.ratio > LOCAL for f in found if f.value in wrong[0] | wrong[1]):
+            return found, fewer
     left = pairs.without(*wrong)
-    return swept(left), left
+    return (again if len(wrong[0]) + len(wrong[1]) == len(ours) + len(theirs) else swept(left)), left
 
 
 def _source_doubtful(found: Found, pairs: Pairs) -> bool:
