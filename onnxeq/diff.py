@@ -191,7 +191,10 @@ def _same_file(one: Graph, other: Graph) -> bool:
 
 def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:
     layers = layer_report.read_layers(found.job.out / "layers.json")
-    layers, reasons = layer_reasons.with_ledger(found.ledger, layers)
+    ledger = found.ledger
+    if found.job.data["unlike"] and not layer_report.creating(layers):  # what no layer shows may still be wrong
+        ledger = ledger or layer_reasons.of_files(jobs, models)
+    layers, reasons = layer_reasons.with_ledger(ledger, layers)
     reasons |= layer_report.reasons_of(found.job.data["contrasts"])
     if found.source.kind == "native":
         reasons |= layer_reasons.of_native(jobs, models, layers, reasons.keys())

@@ -16,7 +16,7 @@ from onnxeq.layers.roles import LOCAL
 from onnxeq.sides import BOTH_FORMS, NativeSide, reads_of
 from onnxeq.types import CauseKind, Layer, Role
 
-__all__ = ["of_native", "start_ledger", "with_ledger"]
+__all__ = ["of_files", "of_native", "start_ledger", "with_ledger"]
 
 
 def start_ledger(models: Models) -> Future[JobResult] | None:
@@ -28,7 +28,18 @@ def start_ledger(models: Models) -> Future[JobResult] | None:
 
 
 _HIDDEN = 4096.0
-"""Units in the last place that rounding may hide at a layer: a constant that is further off shows by itself."""
+"""Units in the last place that rounding may hide at a layer: a constant that is further off shows by itself..."""
+
+_PARTLY = frozenset({"Gather", "GatherND", "GatherElements", "If", "Loop", "Scan"})
+"""...unless its node may leave a part of it unread at these inputs."""
+
+
+def of_files(jobs: Jobs, models: Models) -> Future[JobResult] | None:
+    """The same of two ONNX files."""
+    if models.source is None:
+        return None
+    files = {**reads_of(models.judged.path), "source": models.source.path}
+    return jobs.start(JobSpec("ledger", "ledger", {}, files, threads=jobs.threads_each))
 
 
 def with_ledger(
@@ -42,7 +53,8 @@ def with_ledger(
     marked = {row.value: row for row in layers}
     for entry in weighing.faults(found, Rules(), confirmed=True):
         reading = [row for row in layers if entry.node and entry.node in (row.node, *row.region)]
-        hidden = reading[0] if reading and entry.sure and entry.ulp <= _HIDDEN else None
+        may_hide = entry.ulp <= _HIDDEN or entry.op_type in _PARTLY
+        hidden = reading[0] if reading and entry.sure and may_hide else None
         row = next((r for r in reading if r.role is Role.CREATES), hidden)
         if row is None:  # merely unlike, and nothing shows
             continue
@@ -50,7 +62,7 @@ def with_ledger(
             row.value, Reason(CauseKind.WEIGHTS, entry.node, entry.op_type, entry.initializer, entry.evidence)
         )
         if row.role is not Role.CREATES:
-            note = "a constant is not the native one; at these inputs rounding hides it"
+            note = "a constant is not the source's; at these inputs that does not show"
             marked[row.value] = replace(row, role=Role.CREATES, note=note)
     return tuple(marked[row.value] for row in layers), reasons
 

@@ -26,6 +26,10 @@ GROSS = 1e5
 would perhaps not be seen behind a region's larger noise."""
 
 
+_PLAIN = 1e3
+"""Local error from which on a layer plainly computes something else."""
+
+
 @dataclass(frozen=True)
 class Pairs:
     """What each side's values are in the judged graph, and which of that may be doubted.
@@ -112,8 +116,14 @@ def undone(found: Sequence[Found], outputs: Collection[str]) -> frozenset[str]:
     ends = [f for f in found if f.value in outputs]
     makers = [f for f in found if f.local.ratio > LOCAL]
     quiet = bool(ends) and all(all(f.known) and f.propagated.ratio <= PROPAGATED for f in ends)
-    gross = all(f.source.ratio > GROSS and not f.source.problem for f in makers)
-    undoing = any(all(f.known) and f.propagated.ratio <= PROPAGATED for f in makers)
-    if not quiet or not gross or not undoing:
+    plain = all(f.source.ratio > _PLAIN and not f.source.problem for f in makers)
+    if len(makers) < 2 or not quiet or not plain or not any(_agrees_behind(f, found) for f in makers):
         return frozenset()
     return frozenset(f.value for f in makers)
+
+
+def _agrees_behind(maker: Found, found: Sequence[Found]) -> bool:
+    """Whether both sides agree right behind a layer, at its own value or at the next that the target has."""
+    label = node_label(maker.node)
+    here = maker if all(maker.known) else next((f for f in found if all(f.known) and label in f.regions[1]), None)
+    return here is not None and here.propagated.ratio <= PROPAGATED

@@ -116,7 +116,10 @@ def through(known: Known, model: onnx.ModelProto, folder: Path, bridge: Bridge, 
     if content and len({m.source for m in found.values()}) < ENOUGH * _comparable(known, bridge.model):
         walked = {n: m for n, m in _by_content(known, model, folder, bridge) if m.source in known}
         found = reconciled(found, walked)
-    return found
+    given = {here: there for here, there in bridge.outputs.items() if there in known}
+    return found | {
+        n: Matched(s, PairedBy.NAME, 1.0) for n, s in given.items() if n not in found or found[n].source != s
+    }
 
 
 def reconciled(found: Mapping[str, Matched], walked: Mapping[str, Matched]) -> dict[str, Matched]:

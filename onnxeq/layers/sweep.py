@@ -16,6 +16,7 @@ kernel on the target's. A value is forgotten right after its last reader, so the
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -103,7 +104,8 @@ def sweep(
 
 def _failed(graph: onnx.GraphProto, error: OnnxeqError, source: Values) -> Found:
     """The node that an executor's message names."""
-    node = next((n for n in graph.node if f"node {node_label(n)}:" in error.message), None)
+    named = (n for n in graph.node if re.search(rf"node '?{re.escape(node_label(n))}(?![\w./])", error.message))
+    node = next(named, None)
     if node is None:
         raise error
     value = next(name for name in node.output if name)
@@ -181,6 +183,8 @@ class _Sweep:
                 other = None if made is None or position >= len(made) else made[position]
                 given[position] = self._settled(info, position, (inputs, theirs), (outputs[position], other))
                 drift = [_shifted(given[position], outputs[position], d[position]) for d in drifted]
+                if _decided_alike(given[position], self._chains[1].values.get(name)):
+                    drift = [given[position]] * len(drift)  # a tie that neither side has taken otherwise is none
                 self._drift[name] = drift
                 self._again.keep(name, given[position], info.dtypes[position])
                 self._judge(info, position, drift)
@@ -310,6 +314,12 @@ def _alike(held: Value, exact: Value) -> bool:
 
 def _needs_draws(info: NodeInfo) -> bool:
     return info.composite or info.node.op_type in ("LSTM", "GRU", "RNN")
+
+
+def _decided_alike(ours: Value, theirs: Value) -> bool:
+    """Whether both sides have one and the same discrete value."""
+    discrete = isinstance(ours, np.ndarray) and ours.dtype.kind in "iub"
+    return discrete and isinstance(theirs, np.ndarray) and np.array_equal(ours, theirs)
 
 
 def _shifted(settled: Value, exact: Value, moved: Value) -> Value:

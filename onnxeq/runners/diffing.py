@@ -25,6 +25,7 @@ from onnxeq.layers.doubts import Pairs, undone, without_wrong_pairs
 from onnxeq.layers.identical import identical
 from onnxeq.layers.judged import Found
 from onnxeq.layers.matching import Bridge, Known, Matched, Renamed, by_name, through, with_layers, with_twins
+from onnxeq.layers.probes import GraphIndex
 from onnxeq.layers.program import native_name
 from onnxeq.layers.roles import as_undone, layer_of
 from onnxeq.layers.sweep import EXACT, Values, sweep
@@ -54,7 +55,8 @@ def run(job: Job) -> dict[str, Any]:
     The trace lies in ``job.inputs[SIDE]``. With ``repro`` set, see :func:`onnxeq.runners.repros.write_repros`.
 
     Returns:
-        ``layers``: how many rows ``out/layers.json`` has; ``paired``: how many of the source's values were found,
+        ``unlike``: whether two files' constants differ somewhere; ``contrasts`` and ``repros``; ``layers``: how many
+        rows ``out/layers.json`` has; ``paired``: how many of the source's values were found,
         ``of`` how many, ``by`` what; ``compared``: of how many nodes both sides
         have a value.
 
@@ -86,7 +88,9 @@ def run(job: Job) -> dict[str, Any]:
     (job.out / "layers.json").write_text(json.dumps([dataclasses.asdict(layer) for layer in layers]))
     told = list(_told(job, model, matched, layers))
     repros = write_repros(job, model, layers, feed, source, target) if params.get("repro") else []
-    return {"layers": len(layers), "contrasts": told, "repros": repros, **_coverage(source, matched, layers)}
+    unlike = params["source"] == "graph" and _unlike(job, matched)
+    said = {"contrasts": told, "repros": repros, "unlike": unlike}
+    return {"layers": len(layers), **said, **_coverage(source, matched, layers)}
 
 
 def _held_against(
@@ -121,6 +125,23 @@ def _names_may_move(source: Values) -> bool:
     """Whether the exporter may give a framework's name to another value: tf2onnx does where it makes two of a node."""
     known = source.known if isinstance(source, Renamed) else None
     return isinstance(known, NativeValues) and not any(r.op.startswith("aten.") for r in known.rows.values())
+
+
+def _unlike(job: Job, matched: Mapping[str, Matched]) -> bool:
+    """Whether some constant of the judged graph has other bits than the one in its place in the source's."""
+    mine, theirs = load(job.inputs["model"]), load(job.inputs["source_model"])
+    stored = [{t.name: t for t in m.graph.initializer} for m in (mine, theirs)]
+    makers = GraphIndex(theirs).makers
+    for node in mine.graph.node:
+        pair = next((matched[n] for n in node.output if n in matched), None)
+        other = None if pair is None else makers.get(pair.source)
+        if other is None or other.op_type != node.op_type or len(other.input) != len(node.input):
+            continue
+        for here, there in zip(node.input, other.input, strict=True):
+            a, b = stored[0].get(here), stored[1].get(there)
+            if a is not None and b is not None and a.raw_data != b.raw_data:
+                return True
+    return False
 
 
 _MOST_TOLD = 12
