@@ -29,7 +29,7 @@ from onnxeq.runtimes import Runtime, choose_runner
 from onnxeq.saved_traces import Saved
 from onnxeq.sides import Request, reads_of
 from onnxeq.sizes import parse_bytes
-from onnxeq.types import Coverage, Feed, Report, Status
+from onnxeq.types import Coverage, Feed, Report, Status, Verdict
 
 __all__ = ["diff"]
 
@@ -194,10 +194,13 @@ def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:
     ledger = found.ledger
     if found.job.data["unlike"] and not layer_report.creating(layers):  # what no layer shows may still be wrong
         ledger = ledger or layer_reasons.of_files(jobs, models)
-    layers, reasons = layer_reasons.with_ledger(ledger, layers)
+    graph = skim(models.judged.path).model.graph
+    layers, reasons = layer_reasons.with_ledger(ledger, layers, graph, files=models.native is None)
     reasons |= layer_report.reasons_of(found.job.data["contrasts"])
     if found.source.kind == "native":
-        reasons |= layer_reasons.of_native(jobs, models, layers, reasons.keys())
+        explained = layer_reasons.of_native(jobs, models, layers, reasons.keys(), graph)
+        reasons |= explained.reasons
+        layers = layer_report.without_aftermath(layers, explained.aftermath)
     layers = layer_report.named(layers, reasons)
     outputs = _made_outputs(found.target.graph)
     rung = layer_report.rung_of(found.name, found.source.name, found.target.name, layers, outputs)
@@ -206,20 +209,21 @@ def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:
     if failed := _failure(found):
         rung = replace(rung, status=Status.FAIL, ratio=math.inf, reason=failed)
     lost = [name for name in outputs if name not in {x.value for x in layers if not math.isnan(x.propagated.ratio)}]
-    absent = _absent_outputs(models)
+    source = models.source or models.bridge
+    ends = {} if source is None or found.source.kind == "saved" else models.judged.outputs
+    other = layer_report.interface(graph, ends, () if source is None else source.outputs.values())
     unseen = [f"output '{name}' is not known on both sides" for name in lost]
-    unseen += [f"the artifact lacks output '{name}' of the source" for name in absent]
     return Report(
-        verdict=layer_report.verdict_of(layers, rung, complete=not unseen),
+        verdict=Verdict.DIVERGENT if other else layer_report.verdict_of(layers, rung, complete=not unseen),
         source={"ref": models.ref.text, "kind": models.ref.zoo, **models.provenance},
         target=describe(models.artifact, models.target_ref),
         environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},
-        causes=layer_report.causes_of(layers, rung, reasons),
+        causes=(*other, *layer_report.causes_of(layers, rung, reasons)),
         rungs=(rung,),
         outputs=(),
         coverage=Coverage(
             outputs_compared=compared,
-            outputs_total=len(outputs) + len(absent),
+            outputs_total=len(outputs) + sum(not c.where.node for c in other),
             inputs_tried=sum(batch_size(feed) for feed in load_feeds(models.feeds)),
             nodes_compared=int(data["compared"]),
             nodes_total=models.artifact.info.nodes,
@@ -246,13 +250,6 @@ def _failure(found: _Compared) -> str:
     """What the target's runtime says of a model that it does not run; empty where it does."""
     traced = found.target.traced
     return "" if traced is None else str(traced.result().data.get("failed", ""))
-
-
-def _absent_outputs(models: Models) -> list[str]:
-    """The source's outputs that the artifact does not have."""
-    source = models.source or models.bridge
-    here = set(models.judged.outputs.values())
-    return [] if source is None else [name for name in source.outputs.values() if name not in here]
 
 
 def _labelled(found: _Compared) -> list[tuple[str, JobResult]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from onnxeq import weighing
 from onnxeq.errors import OnnxeqError
@@ -13,10 +15,14 @@ from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.ladder import Rules
 from onnxeq.layer_report import Reason
 from onnxeq.layers.roles import LOCAL
+from onnxeq.referee.plan import node_label
 from onnxeq.sides import BOTH_FORMS, NativeSide, reads_of
 from onnxeq.types import CauseKind, Layer, Role
 
-__all__ = ["of_files", "of_native", "start_ledger", "with_ledger"]
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["Explained", "of_files", "of_native", "start_ledger", "with_ledger"]
 
 
 def start_ledger(models: Models) -> Future[JobResult] | None:
@@ -43,23 +49,27 @@ def of_files(jobs: Jobs, models: Models) -> Future[JobResult] | None:
 
 
 def with_ledger(
-    asked: Future[JobResult] | None, layers: Sequence[Layer]
+    asked: Future[JobResult] | None, layers: Sequence[Layer], graph: onnx.GraphProto, *, files: bool
 ) -> tuple[tuple[Layer, ...], dict[str, Reason]]:
-    """The rows, those marked that read a wrong constant, however little it does at these inputs, and why."""
+    """The rows, those marked that read a wrong constant, however little it does at these inputs, and why.
+
+    Of two ``files`` the constants are as they were stored; a framework's may have been merged with something.
+    """
     found = None if asked is None else weighing.weighed(asked).ledger
     reasons: dict[str, Reason] = {}
     if found is None:
         return tuple(layers), reasons
     marked = {row.value: row for row in layers}
     for entry in weighing.faults(found, Rules(), confirmed=True):
-        reading = [row for row in layers if entry.node and entry.node in (row.node, *row.region)]
-        may_hide = entry.ulp <= _HIDDEN or entry.op_type in _PARTLY
+        readers = [node_label(n) for n in graph.node if entry.initializer in n.input] or [entry.node]
+        reading = [row for row in layers if set(readers) & {row.node, *row.region}]
+        may_hide = files or entry.ulp <= _HIDDEN or entry.op_type in _PARTLY
         hidden = reading[0] if reading and entry.sure and may_hide else None
         row = next((r for r in reading if r.role is Role.CREATES), hidden)
         if row is None:  # merely unlike, and nothing shows
             continue
         reasons.setdefault(
-            row.value, Reason(CauseKind.WEIGHTS, entry.node, entry.op_type, entry.initializer, entry.evidence)
+            row.value, Reason(CauseKind.WEIGHTS, readers[0], entry.op_type, entry.initializer, entry.evidence)
         )
         if row.role is not Role.CREATES:
             note = "a constant is not the source's; at these inputs that does not show"
@@ -67,23 +77,36 @@ def with_ledger(
     return tuple(marked[row.value] for row in layers), reasons
 
 
-def of_native(jobs: Jobs, models: Models, layers: Sequence[Layer], told: Collection[str]) -> dict[str, Reason]:
-    """Value of the judged graph -> what is different there, for the layers that create error on the source's side.
+@dataclass(frozen=True)
+class Explained:
+    """What a float64 comparison of both graphs tells of layers.
 
-    Those whose value is in ``told`` are left out: the ledger has explained them.
+    Attributes:
+        reasons: Value -> what is different there.
+        aftermath: Values of layers that are off only because of those differences, which explain everything.
+    """
+
+    reasons: Mapping[str, Reason] = field(default_factory=dict)
+    aftermath: frozenset[str] = frozenset()
+
+
+def of_native(
+    jobs: Jobs, models: Models, layers: Sequence[Layer], told: Collection[str], graph: onnx.GraphProto
+) -> Explained:
+    """Why layers create error on the source's side; those whose value is in ``told`` are left out.
 
     An export of our own is the exporter's doing; any other artifact is held against one.
     """
     native = models.native
     rows = [r for r in layers if r.role is Role.CREATES and r.source_ratio > LOCAL and r.value not in told]
     if native is None or not rows:
-        return {}
+        return Explained()
     try:
         if models.target_ref == "its own export":
-            return _of_exporter(jobs, native, rows)
-        return _of_artifact(jobs, models, native, rows)
+            return Explained(_of_exporter(jobs, native, rows))
+        return _of_artifact(jobs, models, native, rows, graph)
     except OnnxeqError:
-        return {}  # the layer is told without
+        return Explained()  # the layer is told without
 
 
 def _of_exporter(jobs: Jobs, native: NativeSide, rows: Sequence[Layer]) -> dict[str, Reason]:
@@ -99,7 +122,9 @@ def _of_exporter(jobs: Jobs, native: NativeSide, rows: Sequence[Layer]) -> dict[
     return found
 
 
-def _of_artifact(jobs: Jobs, models: Models, native: NativeSide, rows: Sequence[Layer]) -> dict[str, Reason]:
+def _of_artifact(
+    jobs: Jobs, models: Models, native: NativeSide, rows: Sequence[Layer], judged: onnx.GraphProto
+) -> Explained:
     from onnxeq.attribution import graph
 
     question = JobSpec(
@@ -117,13 +142,27 @@ def _of_artifact(jobs: Jobs, models: Models, native: NativeSide, rows: Sequence[
         for export in native.exported(BOTH_FORMS)
     ]  # fmt: skip
     told = graph.findings(jobs, question, models.judged.outputs, references, sorted(native.weights()))
+    order = {node_label(node): i for i, node in enumerate(judged.node)}
     found: dict[str, Reason] = {}
-    for row in rows:
-        nodes = {row.node, *row.region}
-        for finding in told:
-            where: Mapping[str, str] = finding["where"]
-            if where["node"] in nodes and row.value not in found:
-                found[row.value] = Reason(
-                    CauseKind(finding["cause"]), where["node"], where["op_type"], where["initializer"], finding["text"]
-                )
-    return found
+    for finding in told:
+        left = [row for row in rows if row.value not in found]
+        row = _row_of(finding["where"]["node"], order, left, proven=bool(finding["proven"]))
+        if row is not None:
+            found[row.value] = _reason(finding)
+    whole = bool(told) and all(finding["proven"] for finding in told) and len(found) == len(told)
+    return Explained(found, frozenset(r.value for r in rows if r.value not in found) if whole else frozenset())
+
+
+def _row_of(node: str, order: Mapping[str, int], rows: Sequence[Layer], *, proven: bool) -> Layer | None:
+    """The layer of a node; for what is proven the first that it shows in where its own is not known on both sides."""
+    own = next((row for row in rows if node in (row.node, *row.region)), None)
+    if own is not None or not proven:
+        return own
+    behind = [row for row in rows if row.index >= order.get(node, math.inf)]
+    return min(behind, key=lambda row: row.index, default=None)
+
+
+def _reason(finding: Mapping[str, Any]) -> Reason:
+    where: Mapping[str, str] = finding["where"]
+    kind = CauseKind(finding["cause"])
+    return Reason(kind, where["node"], where["op_type"], where["initializer"], finding["text"])

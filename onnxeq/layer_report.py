@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnxeq.layers.roles import LOCAL, PROPAGATED
+from onnxeq.referee.plan import node_label
 from onnxeq.types import Cause, CauseKind, Layer, LayerError, PairedBy, Role, Rung, Status, Verdict, Where
 
-__all__ = ["Reason", "causes_of", "creating", "named", "read_layers", "reasons_of", "rung_of", "verdict_of"]
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = [
+    "Reason",
+    "causes_of",
+    "creating",
+    "named",
+    "read_layers",
+    "reasons_of",
+    "rung_of",
+    "verdict_of",
+    "without_aftermath",
+]
 
 
 def read_layers(path: Path) -> tuple[Layer, ...]:
@@ -50,6 +64,32 @@ def rung_of(name: str, source: str, target: str, layers: Sequence[Layer], output
     return Rung(
         name, source, target, error.max_abs, error.noise, error.ratio, PROPAGATED, status, worst.note, worst.value
     )
+
+
+def interface(graph: onnx.GraphProto, pairs: Mapping[str, str], source: Collection[str]) -> tuple[Cause, ...]:
+    """A cause for each output that only one side has.
+
+    Args:
+        graph: The judged graph.
+        pairs: Its outputs -> the source's; one that pairs with none has a name of its own
+            (:func:`onnxeq.interface.pair_outputs`).
+        source: The source's outputs.
+    """
+    makers = {name: node for node in graph.node for name in node.output}
+    found = []
+    for here, there in pairs.items():
+        if there not in source:
+            node = makers.get(here)
+            where = Where(value=here) if node is None else Where(node_label(node), node.op_type, here)
+            found.append(_of_interface(where, f"the artifact has the output '{here}', the source has none such"))
+    for name in source:
+        if name not in pairs.values():
+            found.append(_of_interface(Where(value=name), f"the artifact lacks the source's output '{name}'"))
+    return tuple(found)
+
+
+def _of_interface(where: Where, words: str) -> Cause:
+    return Cause(CauseKind.GRAPH, "interface", math.inf, where, words)
 
 
 def verdict_of(layers: Sequence[Layer], rung: Rung, *, complete: bool) -> Verdict:
@@ -93,10 +133,16 @@ def named(layers: Sequence[Layer], reasons: Mapping[str, Reason]) -> tuple[Layer
 
 
 def _named(row: Layer, reason: Reason | None) -> Layer:
-    if row.role is not Role.CREATES or not row.region or reason is None or reason.node not in row.region:
+    if row.role is not Role.CREATES or reason is None or reason.node in ("", row.node):
         return row
     others = tuple(node for node in (row.node, *row.region) if node != reason.node)
     return replace(row, node=reason.node, op_type=reason.op_type, region=others)
+
+
+def without_aftermath(layers: Sequence[Layer], values: Collection[str]) -> tuple[Layer, ...]:
+    """The rows, those that are off only because of others no longer creating error themselves."""
+    note = "follows from the layers that create error"
+    return tuple(replace(r, role=Role.PASSES, note=note) if r.value in values else r for r in layers)
 
 
 def causes_of(layers: Sequence[Layer], rung: Rung, reasons: Mapping[str, Reason]) -> tuple[Cause, ...]:
@@ -127,9 +173,15 @@ def causes_of(layers: Sequence[Layer], rung: Rung, reasons: Mapping[str, Reason]
 
 def _kind(row: Layer, rung: Rung) -> CauseKind:
     """What a layer's error is by the side that makes it: a runtime's kernel, or the graph that was judged."""
+    if _RANDOM in row.note:
+        return CauseKind.NONDETERMINISM
     if row.target_ratio > LOCAL and row.target_ratio >= row.source_ratio:
         return CauseKind.GRAPH if "referee/" in rung.target else CauseKind.RUNTIME  # a runner may have any name
     return CauseKind.GRAPH
+
+
+_RANDOM = "is random"
+"""What the referee says of a node that draws numbers."""
 
 
 def _sentence(row: Layer, rung: Rung, words: str) -> str:

@@ -82,7 +82,8 @@ def _cut(part: Part) -> Program:
     index = GraphIndex(part.model)
     shared = {name: True for name in part.known if name != part.value}
     inputs = sorted(index.frontier(index.makers[part.value], shared))
-    given = [i.name for i in part.model.graph.input]
+    stored = {tensor.name for tensor in part.model.graph.initializer}  # in old files they are inputs as well
+    given = [i.name for i in part.model.graph.input if i.name not in stored]
     return take_apart(cut(part.model, part.folder, [*inputs, *given], [part.value]), part.folder)
 
 
