@@ -209,9 +209,8 @@ def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:
     if failed := _failure(found):
         rung = replace(rung, status=Status.FAIL, ratio=math.inf, reason=failed)
     lost = [name for name in outputs if name not in {x.value for x in layers if not math.isnan(x.propagated.ratio)}]
-    source = models.source or models.bridge
-    ends = {} if source is None or found.source.kind == "saved" else models.judged.outputs
-    other = layer_report.interface(graph, ends, () if source is None else source.outputs.values())
+    source = None if found.source.kind == "saved" else models.source or models.bridge
+    other = () if source is None else layer_report.interface(graph, models.judged.outputs, source.outputs.values())
     unseen = [f"output '{name}' is not known on both sides" for name in lost]
     return Report(
         verdict=Verdict.DIVERGENT if other else layer_report.verdict_of(layers, rung, complete=not unseen),

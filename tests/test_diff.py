@@ -181,13 +181,52 @@ def test_the_standards_test_data_are_a_side(conv_net: MakeConvNet, tmp_path: Pat
 
 
 def test_an_output_that_is_missing_is_not_equivalent(conv_net: MakeConvNet) -> None:
-    """All that is there is equal, and one output is not there: undecided, and said."""
+    """All that is there is equal, and one output is not there: another interface, and said."""
     less = conv_net()
     del less.graph.output[1]
     report = onnxeq.diff(conv_net(), less)
-    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.verdict is Verdict.DIVERGENT
     assert (report.coverage.outputs_compared, report.coverage.outputs_total) == (1, 2)
-    assert "the artifact lacks output 'tiny' of the source" in report.notes
+    assert [(c.rung, c.evidence) for c in report.causes] == [
+        ("interface", "the artifact lacks the source's output 'tiny'")
+    ]
+
+
+def test_an_output_too_many_is_named_with_its_node(conv_net: MakeConvNet) -> None:
+    """All that the source has is equal, and the artifact gives one value more: the node that makes it."""
+    more = conv_net()
+    inner = more.graph.node[0]
+    more.graph.output.append(onnx.ValueInfoProto(name=inner.output[0]))
+    report = onnxeq.diff(conv_net(), more)
+    assert report.verdict is Verdict.DIVERGENT
+    assert [(c.rung, c.where.node, c.where.value) for c in report.causes] == [
+        ("interface", inner.name, inner.output[0])
+    ]
+
+
+def test_a_constant_that_rounding_hides_is_told(conv_net: MakeConvNet) -> None:
+    """One weight is off by an ulp, which no layer shows at these inputs: it is named, and its layer creates error."""
+
+    def nudged(weights: dict[str, np.ndarray]) -> None:
+        weights["w2"][3, 0, 0, 0] = np.nextafter(np.float32(weights["w2"][3, 0, 0, 0]), np.float32(9))
+
+    report = onnxeq.diff(conv_net(), conv_net(edit=nudged))
+    assert report.verdict is Verdict.DIVERGENT
+    (cause,) = report.causes
+    assert (cause.cause, cause.where.initializer) == (CauseKind.WEIGHTS, "w2")
+    assert cause.ratio < 6
+
+
+def test_a_node_that_fails_is_told(conv_net: MakeConvNet, tmp_path: Path) -> None:
+    """The artifact cannot be run on what the source takes: divergent, at the node, with what it says."""
+    text = "<ir_version: 8, opset_import: ['' : 17]> g (float[2,6] x) => (float[N,M] y) <int64[2] s = {%s}> {{ %s }}"
+    body = "[a] t = Tanh(x) [r] u = Reshape(t, s) [e] y = Exp(u)"
+    good, bad = (parser.parse_model((text % (s, body)).replace("{{", "{").replace("}}", "}").replace("'", '"'))
+                 for s in ("3, 4", "5, 4"))  # fmt: skip
+    report = onnxeq.diff(good, bad)
+    assert report.verdict is Verdict.DIVERGENT
+    assert [c.where.node for c in report.causes] == ["r"]
+    assert "failed on inputs" in report.causes[0].evidence
 
 
 def test_a_trace_without_the_outputs_decides_nothing(conv_net: MakeConvNet, tmp_path: Path) -> None:

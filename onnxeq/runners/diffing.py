@@ -131,6 +131,8 @@ def _unlike(job: Job, matched: Mapping[str, Matched]) -> bool:
     """Whether some constant of the judged graph has other bits than the one in its place in the source's."""
     mine, theirs = load(job.inputs["model"]), load(job.inputs["source_model"])
     stored = [{t.name: t for t in m.graph.initializer} for m in (mine, theirs)]
+    if any(n in stored[1] and t.raw_data != stored[1][n].raw_data for n, t in stored[0].items()):
+        return True
     makers = GraphIndex(theirs).makers
     for node in mine.graph.node:
         pair = next((matched[n] for n in node.output if n in matched), None)
