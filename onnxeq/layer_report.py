@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnxeq.layers.judged import LOSSY
 from onnxeq.layers.roles import LOCAL, PROPAGATED
 from onnxeq.referee.plan import node_label
 from onnxeq.types import Cause, CauseKind, Layer, LayerError, PairedBy, Role, Rung, Status, Verdict, Where
@@ -175,6 +176,8 @@ def _kind(row: Layer, rung: Rung) -> CauseKind:
     """What a layer's error is by the side that makes it: a runtime's kernel, or the graph that was judged."""
     if _RANDOM in row.note:
         return CauseKind.NONDETERMINISM
+    if row.note == LOSSY:
+        return CauseKind.GRAPH
     if row.target_ratio > LOCAL and row.target_ratio >= row.source_ratio:
         return CauseKind.GRAPH if "referee/" in rung.target else CauseKind.RUNTIME  # a runner may have any name
     return CauseKind.GRAPH
@@ -192,6 +195,8 @@ def _sentence(row: Layer, rung: Rung, words: str) -> str:
     from_ = f"from what the graph makes of {'its own' if by_target else 'the same'} inputs"
     if row.note and math.isinf(row.local.ratio):
         return f"{words + '; ' if words else ''}node {row.node} ({row.op_type}){of}{joined}: {row.note}"
+    if row.note == LOSSY:
+        return f"node {row.node} ({row.op_type}){of}{joined}: {LOSSY}, {row.local.ratio:.3g} times as much"
     said = (
         f"node {row.node} ({row.op_type}){of}{joined}: {side} {row.local.max_abs:.3g} {from_}, {row.local.ratio:.3g}"
         f" times the layer's own rounding ({LOCAL:g} allowed)"

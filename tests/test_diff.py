@@ -229,6 +229,29 @@ def test_a_node_that_fails_is_told(conv_net: MakeConvNet, tmp_path: Path) -> Non
     assert "failed on inputs" in report.causes[0].evidence
 
 
+SHIFTED = "<ir_version: 8, opset_import: ['' : 17]> g (float[64] x) => (float[64] y) <float c = {%s}> { %s }".replace(
+    "'", '"'
+)
+THROUGH = "[t] t = Tanh(x) [up] u = Add(t, c) [down] v = Sub(u, c) [e] y = Exp(v)"
+PLAIN = "[t] t = Tanh(x) [e] y = Exp(t)"
+
+
+@pytest.mark.parametrize(
+    ("source", "constant", "verdict"),
+    [(PLAIN, 65536.0, Verdict.DIVERGENT), (PLAIN, 0.5, Verdict.EQUIVALENT), (THROUGH, 65536.0, Verdict.EQUIVALENT)],
+)
+def test_what_only_the_graph_rounds_away_is_told(source: str, constant: float, verdict: Verdict) -> None:
+    """2^16 added and taken away again costs sixteen bits: told where the source has no such pair, not elsewhere."""
+    models = [parser.parse_model(SHIFTED % (constant, body)) for body in (source, THROUGH)]
+    report = onnxeq.diff(*models)
+    assert report.verdict is verdict
+    named = creating(report)
+    assert {"up", "down"} <= set(named) if verdict is Verdict.DIVERGENT else not named
+    for cause in report.causes:
+        assert cause.cause is CauseKind.GRAPH
+        assert "inferior lowering" in cause.evidence
+
+
 def test_a_trace_without_the_outputs_decides_nothing(conv_net: MakeConvNet, tmp_path: Path) -> None:
     """Inner values that are equal are no evidence of the outputs."""
     onnxeq.diff(conv_net(), save_trace=tmp_path / "t")

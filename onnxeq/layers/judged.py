@@ -104,7 +104,10 @@ def measured(info: NodeInfo, position: int, sides: tuple[Side, Side], drift: Seq
         propagated = gauge(ours.held, theirs.held, None, step, draws=drift)
         local = _combined(info, position, ours, theirs, step)
     alone = [Measure(), Measure()]
-    if not both or local.ratio > _LOOKED_AT or local.problem:
+    lossy = _lossy(ours, theirs, propagated, step) if both else None
+    if lossy is not None:
+        local, alone = lossy, [Measure(), lossy]
+    elif not both or local.ratio > _LOOKED_AT or local.problem:
         alone = [_against_its_inputs(info, position, side, step) for side in sides]
         local = _told_apart(local, alone, both=both)
     held = ours.held if ours.held is not None else theirs.held
@@ -123,6 +126,39 @@ def measured(info: NodeInfo, position: int, sides: tuple[Side, Side], drift: Seq
         next((m.note for m in (local, *alone, propagated.measure) if m.note), ""),
     )
     return Judged(found, propagated)
+
+
+LOSSY = "inferior lowering: float32 loses here what the source keeps"
+
+_COARSE = 1e-5
+"""Rounding of a layer, relative to its values, from which on it is asked whether the source's is as coarse."""
+
+_WORSE = 100.0
+"""How many times less accurate than the source's own float32 a layer must be: the ladder's factor for a lowering."""
+
+_EXPLAINED = 10.0
+"""Share, one to this many, of what the nodes may round away that the sides must at least differ by."""
+
+
+def _lossy(ours: Side, theirs: Side, propagated: Gauged, step: float) -> Measure | None:
+    """The error of a layer that rounding explains, because the graph rounds far worse there than the source.
+
+    A large number that is added and taken away again is such a thing: every runtime loses what the framework
+    keeps. What the nodes that the source lacks round away, seen from the source's own values, must explain what
+    the two sides differ by, and the source's own float32 must be far more accurate.
+    """
+    if not ours.variants or theirs.held is None or not propagated.scale > 0:
+        return None
+    unit = spread(ours.exact, ours.variants)
+    if unit is None or unit.dtype != np.float64:
+        return None
+    coarse = float(np.sqrt(np.mean(np.square(unit)))) if unit.size else 0.0
+    floor = max(gauge(ours.exact, ours.held, None, step).error, step * propagated.scale)
+    if not (math.isfinite(coarse) and coarse > max(_WORSE * floor, _COARSE * propagated.scale)):
+        return None
+    if not propagated.error > max(_WORSE * floor, coarse / _EXPLAINED):
+        return None
+    return Measure(propagated.measure.max_abs, floor, propagated.error / floor, note=LOSSY)
 
 
 def with_condition(judged: Judged, relative: dict[str, float]) -> Found:
