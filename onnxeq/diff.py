@@ -2,7 +2,7 @@
 
 1. Two executions are chosen: the source as its users run it against onnxruntime as deployed, or the two of a rung.
 2. Each is run once, its inner values written to disk as they come.
-3. One pass over the judged graph holds them against each other (:mod:`onnxeq.layers.sweep`).
+3. One pass over the judged graph holds them against each other (:mod:`onnxeq.layers.judging.sweep`).
 """
 
 from __future__ import annotations

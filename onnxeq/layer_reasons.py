@@ -14,7 +14,7 @@ from onnxeq.executions import Models
 from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.ladder import Rules
 from onnxeq.layer_report import Reason
-from onnxeq.layers.roles import LOCAL
+from onnxeq.layers.judging.roles import LOCAL
 from onnxeq.referee.plan import node_label
 from onnxeq.sides import BOTH_FORMS, NativeSide, reads_of
 from onnxeq.types import CauseKind, Layer, Role

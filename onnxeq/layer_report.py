@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxeq.layers.judged import LOSSY
-from onnxeq.layers.roles import LOCAL, PROPAGATED
+from onnxeq.layers.judging.judged import LOSSY
+from onnxeq.layers.judging.roles import LOCAL, PROPAGATED
 from onnxeq.referee.plan import node_label
 from onnxeq.types import Cause, CauseKind, Layer, LayerError, PairedBy, Role, Rung, Status, Verdict, Where
 

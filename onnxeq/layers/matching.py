@@ -18,12 +18,12 @@ import onnx
 
 from onnxeq import fingerprint
 from onnxeq.errors import OnnxeqError
-from onnxeq.layers.alignment import State
-from onnxeq.layers.expansion import expanded
 from onnxeq.layers.likeness import Layout, arrange
-from onnxeq.layers.pairing import pair_graphs
+from onnxeq.layers.pairing.pairs import pair_graphs
 from onnxeq.layers.program import Program, take_apart
-from onnxeq.layers.walk import align
+from onnxeq.layers.walking.alignment import State
+from onnxeq.layers.walking.expansion import expanded
+from onnxeq.layers.walking.walk import align
 from onnxeq.native_values import NativeValues, StoredValue
 from onnxeq.traces import Trace
 from onnxeq.types import Array, Feed, PairedBy
@@ -166,7 +166,7 @@ def _comparable(known: Known, model: onnx.ModelProto) -> int:
 
 
 def _by_content(known: Known, model: onnx.ModelProto, folder: Path, bridge: Bridge) -> Iterator[tuple[str, Matched]]:
-    """Pairs that a walk of both graphs side by side finds, see :mod:`onnxeq.layers.walk`."""
+    """Pairs that a walk of both graphs side by side finds, see :mod:`onnxeq.layers.walking.walk`."""
     try:
         artifact, reference = take_apart(model, folder), take_apart(bridge.model, bridge.folder)
         theirs = reference.run(bridge.feed)

@@ -16,11 +16,11 @@ import numpy as np
 from onnxeq.arrays import load_feeds, save_feeds
 from onnxeq.errors import OnnxeqError
 from onnxeq.inputs import adapt, batch_size
-from onnxeq.layers.expansion import expanded
-from onnxeq.layers.findings import Finding, findings
+from onnxeq.layers.faults.findings import Finding, findings
 from onnxeq.layers.likeness import LIMIT, distance
 from onnxeq.layers.program import Program, open_program
-from onnxeq.layers.walk import align
+from onnxeq.layers.walking.expansion import expanded
+from onnxeq.layers.walking.walk import align
 from onnxeq.noise import ConstantFloor
 from onnxeq.referee import Executor
 from onnxeq.referee.elements import element_name

@@ -1,7 +1,7 @@
 """Two executions held against each other, layer by layer: a job that pairs their values and says what each layer adds.
 
 What the values of the judged graph are called on either side is told by :mod:`onnxeq.layers.matching`; what each layer
-does, by :mod:`onnxeq.layers.sweep`.
+does, by :mod:`onnxeq.layers.judging.sweep`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from onnxeq.errors import UnsupportedOperator
 from onnxeq.graph.inspect import load
 from onnxeq.graph.skim import by_reference
 from onnxeq.inputs import adapt
-from onnxeq.layers.contrast import Part, contrasts
-from onnxeq.layers.doubts import Pairs, undone, without_wrong_pairs
-from onnxeq.layers.identical import identical
-from onnxeq.layers.judged import Found
+from onnxeq.layers.judging.contrast import Part, contrasts
+from onnxeq.layers.judging.doubts import Pairs, undone, without_wrong_pairs
+from onnxeq.layers.judging.identical import identical
+from onnxeq.layers.judging.judged import Found
+from onnxeq.layers.judging.roles import as_undone, layer_of
+from onnxeq.layers.judging.sweep import EXACT, Values, sweep
 from onnxeq.layers.matching import Bridge, Known, Matched, Renamed, by_name, through, with_layers, with_twins
 from onnxeq.layers.probes import GraphIndex
 from onnxeq.layers.program import native_name
-from onnxeq.layers.roles import as_undone, layer_of
-from onnxeq.layers.sweep import EXACT, Values, sweep
 from onnxeq.native_values import NativeValues, StoredValue
 from onnxeq.referee import Executor
 from onnxeq.runners.aligning import by_value

@@ -4,11 +4,11 @@ It narrows the fault down in three ways, each of them an experiment that a perso
 
 1. *Settings.* The same model under other settings of the runtime: with one thread, without the memory pattern; at each
    optimisation level; with some optimiser passes switched off, halved again and again until those are left without
-   which the fault goes away (:mod:`onnxeq.layers.trials`).
+   which the fault goes away (:mod:`onnxeq.layers.kernels.trials`).
 2. *Nodes.* The runtime's own values of every node's inputs are given to the referee, and what the referee makes of them
    is compared with the runtime's value of the node's output, in the rounding noise of that node alone
-   (:mod:`onnxeq.layers.local`). An optimised graph is saved by the runtime and run literally, so that asking for inner
-   values does not change what runs.
+   (:mod:`onnxeq.layers.judging.local`). An optimised graph is saved by the runtime and run literally, so that asking
+   for inner values does not change what runs.
 3. *Effect.* Each suspect's error is put into the float64 run by itself, to see what it does to the outputs.
 """
 
@@ -25,10 +25,10 @@ import onnx
 from onnxeq.arrays import load_feeds
 from onnxeq.errors import CannotRun, OnnxeqError
 from onnxeq.graph.inspect import load
+from onnxeq.layers.kernels.suspects import Analysis, Suspect, analyse
+from onnxeq.layers.kernels.trials import Bench
 from onnxeq.layers.probes import GraphIndex, Prober
 from onnxeq.layers.program import native_name
-from onnxeq.layers.suspects import Analysis, Suspect, analyse
-from onnxeq.layers.trials import Bench
 from onnxeq.referee import Executor
 from onnxeq.referee.plan import node_label
 from onnxeq.runners.runtime import feeds_of, options_of, runner_of

@@ -10,9 +10,9 @@ import onnx
 
 from onnxeq.arrays import dtype_of
 from onnxeq.errors import OnnxeqError
+from onnxeq.layers.judging.roles import LOCAL
+from onnxeq.layers.judging.sweep import EXACT, Values
 from onnxeq.layers.probes import GraphIndex
-from onnxeq.layers.roles import LOCAL
-from onnxeq.layers.sweep import EXACT, Values
 from onnxeq.repro import AtFault, Fault, write_repro
 from onnxeq.runners.runtime import options_of
 from onnxeq.types import Array, Feed, Layer, Role

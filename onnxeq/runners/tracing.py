@@ -24,8 +24,8 @@ from onnxeq.graph.inspect import load
 from onnxeq.graph.skim import by_reference
 from onnxeq.inputs import adapt
 from onnxeq.layers.extents import extents_of
-from onnxeq.layers.hidden import hiding
-from onnxeq.layers.observed import Observed, observed, observed_in_optimized
+from onnxeq.layers.kernels.hidden import hiding
+from onnxeq.layers.optimized.observed import Observed, observed, observed_in_optimized
 from onnxeq.layers.probes import Extent, GraphIndex, Prober
 from onnxeq.protocols import Runner, Session, SessionOptions
 from onnxeq.referee import Executor

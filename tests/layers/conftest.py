@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxeq.layers.alignment import Alignment
-from onnxeq.layers.expansion import expanded
 from onnxeq.layers.program import take_apart
-from onnxeq.layers.walk import align
+from onnxeq.layers.walking.alignment import Alignment
+from onnxeq.layers.walking.expansion import expanded
+from onnxeq.layers.walking.walk import align
 
 Walk = Callable[[onnx.ModelProto, onnx.ModelProto], Alignment]
 

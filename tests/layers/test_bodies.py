@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxeq.layers.findings import findings
+from onnxeq.layers.faults.findings import findings
 from onnxeq.types import CauseKind
 from tests.layers.conftest import Walk, renamed
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from onnxeq.layers.contrast import Part, contrasts
+from onnxeq.layers.judging.contrast import Part, contrasts
 from onnxeq.types import CauseKind
 
 

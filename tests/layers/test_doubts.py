@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 from onnx import parser
 
-from onnxeq.layers.doubts import Pairs, undone, without_wrong_pairs
-from onnxeq.layers.judged import Found
+from onnxeq.layers.judging.doubts import Pairs, undone, without_wrong_pairs
+from onnxeq.layers.judging.judged import Found
+from onnxeq.layers.judging.roles import LOCAL
+from onnxeq.layers.judging.sweep import sweep
 from onnxeq.layers.matching import Matched, Renamed
-from onnxeq.layers.roles import LOCAL
-from onnxeq.layers.sweep import sweep
 from onnxeq.referee import Executor
 from onnxeq.traces import Trace
 from onnxeq.types import Array, PairedBy

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from onnxeq.layers.findings import Finding, findings
+from onnxeq.layers.faults.findings import Finding, findings
 from onnxeq.types import CauseKind
 from tests.layers.conftest import Walk, renamed
 

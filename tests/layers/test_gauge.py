@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from onnxeq.layers import gauge as module
-from onnxeq.layers.gauge import gauge, spread
+from onnxeq.layers.judging import gauge as module
+from onnxeq.layers.judging.gauge import gauge, spread
 from onnxeq.measure import Measure, compare
 from onnxeq.noise import AMPLITUDE
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from onnxeq.layers.findings import findings
+from onnxeq.layers.faults.findings import findings
 from tests.layers.conftest import Walk, renamed
 
 MakeConvNet = Callable[..., onnx.ModelProto]

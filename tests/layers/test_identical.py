@@ -9,10 +9,10 @@ import pytest
 from onnx import parser
 
 from onnxeq import traces
-from onnxeq.layers.identical import identical
+from onnxeq.layers.judging.identical import identical
+from onnxeq.layers.judging.sweep import EXACT
 from onnxeq.layers.likeness import Layout
 from onnxeq.layers.matching import Matched, Renamed
-from onnxeq.layers.sweep import EXACT
 from onnxeq.traces import TraceWriter
 from onnxeq.types import Array, PairedBy
 

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from onnxeq.layers.alignment import State
 from onnxeq.layers.likeness import Layout
 from onnxeq.layers.matching import Bridge, Matched, reconciled, through
+from onnxeq.layers.walking.alignment import State
 from onnxeq.traces import StoredArray, Trace
 from onnxeq.types import PairedBy
 from tests.layers.conftest import Walk

@@ -11,9 +11,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxeq.layers.blocks import Filter
-from onnxeq.layers.optimized import block_size, blocked_values, former_names, meaning, unblock
-from onnxeq.layers.pairing import Pair, pair_graphs
+from onnxeq.layers.optimized.blocks import Filter
+from onnxeq.layers.optimized.standard import block_size, blocked_values, former_names, meaning, unblock
+from onnxeq.layers.pairing.pairs import Pair, pair_graphs
 from onnxeq.referee import Executor
 from onnxeq.types import PairedBy
 

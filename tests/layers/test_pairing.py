@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper, parser
 
-from onnxeq.layers.pairing import Pair, pair_graphs
+from onnxeq.layers.pairing.pairs import Pair, pair_graphs
 from onnxeq.types import PairedBy
 
 Edit = Callable[[onnx.GraphProto], None]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from onnx import helper
 
+from onnxeq.layers.judging.roles import AMPLIFYING, LOCAL, PROPAGATED, layer_of
+from onnxeq.layers.judging.sweep import Found
 from onnxeq.layers.matching import Matched
-from onnxeq.layers.roles import AMPLIFYING, LOCAL, PROPAGATED, layer_of
-from onnxeq.layers.sweep import Found
 from onnxeq.measure import Measure
 from onnxeq.noise import AMPLITUDE
 from onnxeq.types import PairedBy, Role

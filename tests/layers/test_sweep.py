@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper, parser
 
-from onnxeq.layers.recomputed import Recomputer
-from onnxeq.layers.roles import LOCAL, PROPAGATED
-from onnxeq.layers.sweep import EXACT, Found, Values, _Sweep, sweep
+from onnxeq.layers.judging.recomputed import Recomputer
+from onnxeq.layers.judging.roles import LOCAL, PROPAGATED
+from onnxeq.layers.judging.sweep import EXACT, Found, Values, _Sweep, sweep
 from onnxeq.referee import Executor
 
 ort = pytest.importorskip("onnxruntime")

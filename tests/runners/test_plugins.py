@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from onnxeq.errors import CannotRun, UsageError
-from onnxeq.layers.trials import culprits
+from onnxeq.layers.kernels.trials import culprits
 from onnxeq.runners.runtime import load_runner
 from onnxeq.runtimes import BUILT_IN, choose_runner, installed_runners
 
