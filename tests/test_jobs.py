@@ -277,7 +277,13 @@ def test_an_interrupted_host_takes_its_workers_along(factories: Path, fresh_cach
     and the next host removes what was left.
     """
     command = [sys.executable, "-m", "onnxeq", "check", f"{factories}:hangs", "--shape", "x=1x1", "-q"]
-    host = subprocess.Popen(command, stderr=subprocess.PIPE, env=dict(os.environ, ONNXEQ_CACHE=str(fresh_cache)))
+    host = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        env=dict(os.environ, ONNXEQ_CACHE=str(fresh_cache)),
+        # A shell starts what runs in the background with Ctrl-C ignored, and that would be inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert wait_for(lambda: list(fresh_cache.glob("jobs/*/steps.jsonl")) and running(f"{fresh_cache}/jobs"))
     host.send_signal(kind)
     status = host.wait(timeout=20)
