@@ -198,7 +198,7 @@ def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:
     layers, reasons = layer_reasons.with_ledger(ledger, layers, graph, files=models.native is None)
     reasons |= layer_report.reasons_of(found.job.data["contrasts"])
     if found.source.kind == "native":
-        explained = layer_reasons.of_native(jobs, models, layers, reasons.keys(), graph)
+        explained = layer_reasons.of_native(jobs, models, layers, reasons, graph)
         reasons |= explained.reasons
         layers = layer_report.without_aftermath(layers, explained.aftermath)
     layers = layer_report.named(layers, reasons)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -91,20 +91,20 @@ class Explained:
 
 
 def of_native(
-    jobs: Jobs, models: Models, layers: Sequence[Layer], told: Collection[str], graph: onnx.GraphProto
+    jobs: Jobs, models: Models, layers: Sequence[Layer], known: Mapping[str, Reason], graph: onnx.GraphProto
 ) -> Explained:
-    """Why layers create error on the source's side; those whose value is in ``told`` are left out.
+    """Why layers create error on the source's side; those whose value is in ``known``, and its faults, are left out.
 
     An export of our own is the exporter's doing; any other artifact is held against one.
     """
     native = models.native
-    rows = [r for r in layers if r.role is Role.CREATES and r.source_ratio > LOCAL and r.value not in told]
+    rows = [r for r in layers if r.role is Role.CREATES and r.source_ratio > LOCAL and r.value not in known]
     if native is None or not rows:
         return Explained()
     try:
         if models.target_ref == "its own export":
             return Explained(_of_exporter(jobs, native, rows))
-        return _of_artifact(jobs, models, native, rows, graph)
+        return _of_artifact(jobs, models, native, rows, graph, known)
     except OnnxeqError:
         return Explained()  # the layer is told without
 
@@ -123,7 +123,12 @@ def _of_exporter(jobs: Jobs, native: NativeSide, rows: Sequence[Layer]) -> dict[
 
 
 def _of_artifact(
-    jobs: Jobs, models: Models, native: NativeSide, rows: Sequence[Layer], judged: onnx.GraphProto
+    jobs: Jobs,
+    models: Models,
+    native: NativeSide,
+    rows: Sequence[Layer],
+    judged: onnx.GraphProto,
+    known: Mapping[str, Reason],
 ) -> Explained:
     from onnxeq.attribution import graph
 
@@ -141,15 +146,17 @@ def _of_artifact(
         )
         for export in native.exported(BOTH_FORMS)
     ]  # fmt: skip
-    told = graph.findings(jobs, question, models.judged.outputs, references, sorted(native.weights()))
+    every = graph.findings(jobs, question, models.judged.outputs, references, sorted(native.weights()))
     order = {node_label(node): i for i, node in enumerate(judged.node)}
     found: dict[str, Reason] = {}
+    constants = {reason.initializer for reason in known.values() if reason.initializer}
+    told = [finding for finding in every if finding["where"]["initializer"] not in constants]
     for finding in told:
         left = [row for row in rows if row.value not in found]
         row = _row_of(finding["where"]["node"], order, left, proven=bool(finding["proven"]))
         if row is not None:
             found[row.value] = _reason(finding)
-    whole = bool(told) and all(finding["proven"] for finding in told) and len(found) == len(told)
+    whole = bool(every) and all(finding["proven"] for finding in every) and len(found) == len(told)
     return Explained(found, frozenset(r.value for r in rows if r.value not in found) if whole else frozenset())
 
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 import onnxeq
-from onnxeq.types import Role, Status, Verdict
+from onnxeq.types import CauseKind, Role, Status, Verdict
 
 pytestmark = pytest.mark.torch
 
@@ -87,6 +87,29 @@ def test_a_scaled_channel_is_told_at_its_layer(factory: str, exported: Path, tmp
     guilty = [n for row in report.layers if row.role is Role.CREATES for n in (row.node, *row.region)]
     assert reader.name in guilty
     assert report.causes[0].where.native.startswith("conv2") or reader.name == report.causes[0].where.node
+
+
+def test_a_wrong_weight_does_not_hide_a_fault_behind_it(factory: str, exported: Path, tmp_path: Path) -> None:
+    """One channel is off, and the addition right behind it takes another operand: each is told once, the weight at its
+    convolution and not a second time at the addition, whose own fault would then go untold.
+    """
+    model = onnx.load(exported)
+    tensor = next(t for t in model.graph.initializer if list(t.dims) == [16, 16, 3, 3])
+    array = numpy_helper.to_array(tensor).copy()
+    array[3] *= np.float32(1.01)
+    reader = next(n for n in model.graph.node if tensor.name in n.input)
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    add = next(n for n in model.graph.node if n.op_type == "Add" and reader.output[0] in n.input)
+    made = onnx.helper.make_node("Neg", [next(i for i in add.input if i != reader.output[0])], ["turned"], "turn")
+    add.input[:] = [reader.output[0], "turned"]
+    model.graph.node.insert(list(model.graph.node).index(add), made)
+    onnx.save(model, tmp_path / "bad.onnx")
+    report = onnxeq.diff(factory, tmp_path / "bad.onnx")
+    assert report.verdict is Verdict.DIVERGENT
+    weights = [c for c in report.causes if c.cause is CauseKind.WEIGHTS]
+    assert [(c.where.node, c.where.initializer) for c in weights] == [(reader.name, tensor.name)]
+    assert {c.where.node for c in report.causes} - {reader.name} <= {"turn", add.name}
+    assert len(report.causes) == 2
 
 
 def test_a_frameworks_values_can_be_kept(factory: str, tmp_path: Path) -> None:
