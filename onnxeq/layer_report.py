@@ -48,8 +48,8 @@ def _layer(row: Mapping[str, Any]) -> Layer:
 
 
 def creating(layers: Sequence[Layer]) -> list[Layer]:
-    """The layers that create error, worst first."""
-    return sorted((row for row in layers if row.role is Role.CREATES), key=lambda row: -row.local.ratio)
+    """The layers that create error: those of which it is known what is different first, then the worst."""
+    return sorted((r for r in layers if r.role is Role.CREATES), key=lambda r: (not r.reason, -r.local.ratio))
 
 
 def rung_of(name: str, source: str, target: str, layers: Sequence[Layer], outputs: Sequence[str]) -> Rung:
@@ -125,7 +125,7 @@ def reasons_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Reason]:
 
 
 def named(layers: Sequence[Layer], reasons: Mapping[str, Reason]) -> tuple[Layer, ...]:
-    """The rows, each that creates error under the node that is at fault where several were judged together.
+    """The rows, each that creates error with its reason, under the node at fault where several were judged together.
 
     That is the one that is known to be different, else the one that computes most: what a fused kernel only selects or
     moves has no error of its own.
@@ -134,7 +134,10 @@ def named(layers: Sequence[Layer], reasons: Mapping[str, Reason]) -> tuple[Layer
 
 
 def _named(row: Layer, reason: Reason | None) -> Layer:
-    if row.role is not Role.CREATES or reason is None or reason.node in ("", row.node):
+    if row.role is not Role.CREATES or reason is None:
+        return row
+    row = replace(row, reason=reason.words if row.local.ratio > LOCAL else "")
+    if reason.node in ("", row.node):
         return row
     others = tuple(node for node in (row.node, *row.region) if node != reason.node)
     return replace(row, node=reason.node, op_type=reason.op_type, region=others)

@@ -340,6 +340,8 @@ class Layer:
         role: What the layer does to the error.
         condition: By how much the relative error grows from the worst input to the result; NaN when nothing came in.
         note: What else a reader must know (a flip beside a tie, a value on one side only).
+        reason: What is known to be different in the two graphs where the layer creates error and that shows here. Such
+            layers are told before those without: an error is only evidence, a difference is proof.
     """
 
     index: int
@@ -360,6 +362,7 @@ class Layer:
     role: Role
     condition: float
     note: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ def limit_of(report: Report) -> float:
 
 
 def creating(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """The layers that create error, the worst first."""
-    return tuple(sorted((x for x in layers if x.role is Role.CREATES), key=_worst))
+    """The layers that create error: those of which it is known what is different first, then the worst."""
+    return tuple(sorted((x for x in layers if x.role is Role.CREATES), key=lambda x: (not x.reason, *_worst(x))))
 
 
 def amplifying(layers: Sequence[Layer]) -> tuple[Layer, ...]:

@@ -47,6 +47,12 @@ def test_the_worst_comes_first(layer: MakeLayer) -> None:
     assert [x.index for x in facts.amplifying(growing)] == [2, 0, 1]
 
 
+def test_what_is_proven_comes_before_what_is_only_worse(layer: MakeLayer) -> None:
+    """A layer of which the difference is known stands before one with a thousand times its error and no reason."""
+    layers = [layer(0, Role.CREATES, local=1e8), *(layer(i, Role.CREATES, local=10.0 * i, reason="w") for i in (1, 2))]
+    assert [x.index for x in facts.creating(layers)] == [2, 1, 0]
+
+
 def test_without_a_creating_layer_the_nearest_are_told(layer: MakeLayer) -> None:
     """The layers with the largest local error take the place of those that create it; unknown ones are left out."""
     layers = [layer(i, local=i / 10) for i in range(8)] + [layer(8, Role.UNKNOWN, local=math.nan)]
