@@ -11,7 +11,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxeq.layers.optimized.blocks import Filter
+from onnxeq.layers.optimized.blocks import NCHWC, Filter
+from onnxeq.layers.optimized.observed import observed_in_optimized
 from onnxeq.layers.optimized.standard import block_size, blocked_values, former_names, meaning, unblock
 from onnxeq.layers.pairing.pairs import Pair, pair_graphs
 from onnxeq.referee import Executor
@@ -182,6 +183,34 @@ def test_without_declared_shapes_the_padding_still_shows(blocked: onnx.ModelProt
     assert {n: v.channels for n, v in blocked_values(bare, BLOCK).items()} == {
         n: v.channels for n, v in blocked_values(blocked, BLOCK).items()
     }
+
+
+@pytest.mark.skipif(BLOCK == 1, reason="this machine's onnxruntime has no blocked tensors")
+def test_a_blocked_value_of_unknown_width_is_not_taken_for_a_plain_one(tmp_path: Path) -> None:
+    """Two pools between a plain tensor whose shape nothing declares and a Concat: what they hold could be put in no
+    order, so neither is read; all others are, and each that is blocked has its channels.
+    """
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.standard_normal((32, 3, 3, 3)).astype(np.float32)}
+    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "a"), helper.make_node("Elu", ["a"], ["b"], "b"),
+        helper.make_node("Add", ["a", "b"], ["s"], "s"), helper.make_node("MaxPool", ["s"], ["p"], "p", **pool),
+        helper.make_node("AveragePool", ["s"], ["q"], "q", **pool),
+        helper.make_node("Concat", ["q", "p"], ["c"], "c", axis=1), helper.make_node("Elu", ["c"], ["y"], "y"),
+    ]  # fmt: skip
+    original = model(nodes, weights, (1, 3, 12, 12), "y")
+    ran = optimised(original, tmp_path / "o.onnx")[0]
+    del ran.graph.value_info[:]
+    makers = {name: node for node in ran.graph.node for name in node.output}
+    found = {o.value: o for o in observed_in_optimized(original, ran, tmp_path, tmp_path)}
+    assert {"a", "b", "s", "c", "y"} <= set(found) <= {"a", "b", "s", "c", "y", "p", "q"}
+    blocked = [
+        o for o in found.values() if makers[o.name].domain == NCHWC and makers[o.name].op_type != "ReorderOutput"
+    ]
+    assert blocked
+    assert all(o.channels for o in blocked)
+    assert found["c"].channels == 64
 
 
 @pytest.mark.parametrize("block", [8, 16])

@@ -69,9 +69,11 @@ def observed_in_optimized(
     for node in ran.graph.node:
         for name in node.output if _shows(node) else ():
             pair = pairs.get(name)
+            lies = blocked.get(name)
+            if lies is not None and not lies.channels:
+                continue  # nothing says how many channels it holds, so it cannot be put in order
             if pair is not None and pair.confidence >= SURE and pair.source in made and pair.source not in seen:
                 seen.add(pair.source)
-                lies = blocked.get(name)
                 yield Observed(name, pair.source, 0 if lies is None else lies.channels, block)
 
 
