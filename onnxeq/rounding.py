@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from onnxeq.accumulation import BLOCK, LANES, ONE, Size, terms
-from onnxeq.rounding_groups import log_softmax, lp_normalisation, normalisation, rms_normalisation, softmax
+from onnxeq.rounding_draws import by_draws, longest, once
+from onnxeq.rounding_groups import (
+    log_softmax,
+    lp_normalisation,
+    normalisation,
+    rms_normalisation,
+    skip_normalisation,
+    softmax,
+)
 from onnxeq.rounding_sums import (
     attribute,
     average_pool,
@@ -79,7 +87,7 @@ def _conv(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
 
 def _matmul(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
     a, b = np.asarray(inputs[0]), np.asarray(inputs[1])
-    if info.node.op_type in ("Gemm", "FusedMatMul", "FusedGemm"):
+    if info.node.op_type in ("Gemm", "FusedMatMul", "FusedGemm", "TransposeMatMul"):
         a = a.swapaxes(-1, -2) if attribute(info, "transA", 0) else a
         b = b.swapaxes(-1, -2) if attribute(info, "transB", 0) else b
     if a.ndim < 2 or b.ndim < 2 or y.ndim < 2:
@@ -245,7 +253,7 @@ def _recurrent(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Size:
 
 _RULES: dict[str, Callable[[NodeInfo, Sequence[Value], Real], Size]] = {
     **dict.fromkeys(("Conv", "ConvTranspose", "FusedConv", "DeformConv"), _conv),
-    **dict.fromkeys(("MatMul", "Gemm", "FusedMatMul", "FusedGemm"), _matmul),
+    **dict.fromkeys(("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "TransposeMatMul"), _matmul),
     **dict.fromkeys(("ReduceMean", "ReduceSum", "GlobalAveragePool"), reduction),
     **dict.fromkeys(
         ("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp", "GlobalLpPool"),
@@ -269,6 +277,9 @@ _RULES: dict[str, Callable[[NodeInfo, Sequence[Value], Real], Size]] = {
     **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
     **dict.fromkeys(("ScatterElements", "ScatterND"), _scatter),
     **dict.fromkeys(("Sum", "Mean"), _variadic),
+    **dict.fromkeys(("Attention", "MultiHeadAttention", "Inverse", "Det", "DFT", "STFT"), by_draws(longest)),
+    **dict.fromkeys(("EmbedLayerNormalization", "RoiAlign"), by_draws(once)),
+    **dict.fromkeys(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), skip_normalisation),
     "Sigmoid": _sigmoid,
     "HardSwish": _hard_swish,
     "LRN": _lrn,

@@ -184,6 +184,7 @@ def _kernels() -> list[tuple[str, str, int, list[np.ndarray], dict[str, object]]
     large = normal(200, scale=1000.0)
     cells = [normal(1, 12, 3, scale=0.5), normal(1, 12, 3, scale=0.5)]
     rows = np.tile(np.arange(4), (100, 1)).astype(np.int64) // 2
+    fused: dict[str, object] = {"domain": "com.microsoft"}
     return [
         ("elu near zero", "Elu", 6, [near], {}),
         ("celu near zero", "Celu", 12, [near], {"alpha": 0.5}),
@@ -225,6 +226,24 @@ def _kernels() -> list[tuple[str, str, int, list[np.ndarray], dict[str, object]]
         ("a plain cell near zero", "RNN", 14, [normal(1, 200, 1), normal(1, 1, 1, scale=0.01), np.zeros((1, 1, 1))],
          {"hidden_size": 1}),
         ("gates of large terms", "LSTM", 14, [normal(4, 200, 3, scale=500.0), *cells], {"hidden_size": 3}),
+        ("a fused attention", "Attention", 17, [normal(2, 16, 64), normal(64, 192, scale=1 / 8), normal(192)],
+         {"num_heads": 4, **fused}),
+        ("a fused attention with sharp scores", "Attention", 17, [normal(2, 64, 64), normal(64, 192), normal(192)],
+         {"num_heads": 4, **fused}),
+        ("attention without projections", "MultiHeadAttention", 17, [normal(2, 64, 256), *normal(2, 2, 67, 256)],
+         {"num_heads": 8, **fused}),
+        ("a residual normalised", "SkipLayerNormalization", 17, [*normal(2, 2, 9, 768), *normal(3, 768)], fused),
+        ("a residual far from zero", "SkipLayerNormalization", 17,
+         [30 + normal(2, 9, 4096), normal(2, 9, 4096), np.ones(4096), np.zeros(4096)], fused),
+        ("a residual's root mean squares", "SkipSimplifiedLayerNormalization", 17,
+         [*normal(2, 2, 9, 768), *normal(2, 768)], fused),
+        ("a spectrum", "DFT", 17, [normal(2, 256, 1)], {"axis": 1}),
+        ("spectra of frames", "STFT", 17, [normal(2, 400, 1), np.array(8), normal(16)], {}),
+        ("an inverse", "Inverse", 17, [normal(3, 20, 20) + 2 * np.eye(20)], fused),
+        ("a determinant", "Det", 17, [normal(200, 20, 20, scale=0.2)], {}),
+        ("regions between pixels", "RoiAlign", 16,
+         [normal(1, 5, 20, 20), np.array([[0, 0, 20, 20], [3, 4, 30, 33.3]]), np.zeros(2, np.int64)],
+         {"output_height": 4, "output_width": 4, "sampling_ratio": 2, "spatial_scale": 0.5}),
     ]  # fmt: skip
 
 
@@ -241,7 +260,8 @@ def test_the_unit_covers_what_the_kernel_really_does(
     graph = helper.make_graph(
         [helper.make_node(op, list(feed), ["y"], **attributes)], "g", infos, [onnx.ValueInfoProto(name="y")]
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=8)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
