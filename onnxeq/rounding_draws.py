@@ -9,7 +9,7 @@ chapter 3), so the operands are moved, each number for itself, and the referee's
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from onnxeq.referee import NodeInfo, Value
 
-__all__ = ["by_draws", "longest", "once"]
+__all__ = ["by_draws", "is_real", "longest", "once"]
 
 Real: TypeAlias = "NDArray[np.float64]"
 Length: TypeAlias = "Callable[[NodeInfo, Sequence[Value]], float]"
@@ -57,7 +57,7 @@ def by_draws(length: Length) -> Callable[[NodeInfo, Sequence[Value], Real], Size
 
 def longest(info: NodeInfo, inputs: Sequence[Value]) -> float:
     """As many terms as the longest axis of the operands has, but for the first, which counts samples."""
-    sizes = [d for v in inputs if _is_real(v) for d in v.shape[v.ndim > 2 :]]
+    sizes = [d for v in inputs if is_real(v) for d in v.shape[v.ndim > 2 :]]
     return float(max(sizes, default=1))
 
 
@@ -66,16 +66,14 @@ def once(info: NodeInfo, inputs: Sequence[Value]) -> float:
     return 1.0
 
 
-def _is_real(value: Any) -> bool:
+def is_real(value: Any) -> TypeGuard[Real]:
+    """Whether a value is numbers that the referee holds in float64."""
     return isinstance(value, np.ndarray) and value.dtype == np.float64
 
 
 def _moved(inputs: Sequence[Value], amount: float, draw: int) -> list[Value]:
     rng = np.random.default_rng(draw)
-    return [
-        v * (1 + rng.standard_normal(v.shape) * (amount * _SMALL)) if isinstance(v, np.ndarray) and _is_real(v) else v
-        for v in inputs
-    ]
+    return [v * (1 + rng.standard_normal(v.shape) * (amount * _SMALL)) if is_real(v) else v for v in inputs]
 
 
 def _result(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Real | None:
@@ -84,5 +82,5 @@ def _result(info: NodeInfo, inputs: Sequence[Value], y: Real) -> Real | None:
         made = compute_again(info, inputs) or []
     except (OnnxeqError, ValueError, IndexError, TypeError):
         return None
-    alike = [v for v in made if isinstance(v, np.ndarray) and v.dtype == np.float64 and v.shape == y.shape]
+    alike = [v for v in made if is_real(v) and v.shape == y.shape]
     return min(alike, key=lambda v: float(np.nansum(np.abs(v - y))), default=None)

@@ -27,6 +27,7 @@ from onnxeq.referee.again import compute_again
 from onnxeq.referee.elements import FLOATS, lift
 from onnxeq.referee.frames import Entry, Kind
 from onnxeq.rounding import is_rounded, size_of
+from onnxeq.rounding_draws import is_real
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -217,7 +218,7 @@ def _size(info: NodeInfo, inputs: Sequence[Value], exact: Real) -> Real:
 
 def _numbers(value: Value) -> Value:
     """An operand with zeros where it is no number."""
-    if not _is_real(value) or np.isfinite(value).all():
+    if not is_real(value) or np.isfinite(value).all():
         return value
     return np.where(np.isfinite(value), value, 0.0)
 
@@ -284,7 +285,7 @@ def _fits(
     found = {}
     for kind in KINDS:
         hook = Reduced(kind)
-        operands = [hook.constant("", v, dtype) if _is_real(v) else v for v in inputs]  # as float16 stores them
+        operands = [hook.constant("", v, dtype) if is_real(v) else v for v in inputs]  # as float16 stores them
         try:
             base = compute_again(info, operands) or []
             rounded = hook.node(info, operands, base)[position]
@@ -296,7 +297,3 @@ def _fits(
         if unit.any():
             found[kind] = compare([{"": exact}], [{"": theirs}], [{"": unit}], step=2.0**-24).ratio
     return found
-
-
-def _is_real(value: Value) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype == np.float64
