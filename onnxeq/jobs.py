@@ -16,6 +16,7 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 import os
 import queue
 import shutil
@@ -324,7 +325,7 @@ class Jobs:
             # Somebody finished the same job meanwhile, and may be reading it: theirs stays.
             shutil.rmtree(work, ignore_errors=True)
         else:
-            _replace(work, final)
+            final = _place(work, final, seconds)
             for name, (_, sha256) in record["files"].items():
                 fingerprint.learn(final / name, sha256)
         self._wrote = True
@@ -332,14 +333,34 @@ class Jobs:
         return JobResult(final, record["data"], seconds, int(record.get("peak_bytes", 0)), cached=False)
 
 
-def _replace(work: Path, final: Path) -> None:
-    """Puts a finished job into its place; what stood there (damaged, or asked to be redone) goes."""
-    if final.exists():
-        stale = final.with_name(f"{final.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-        with contextlib.suppress(OSError):
-            final.rename(stale)
-            shutil.rmtree(stale, ignore_errors=True)
-    work.rename(final)
+def _place(work: Path, final: Path, seconds: float) -> Path:
+    """Puts a finished job into its place and says where that is.
+
+    What stood there (damaged, or asked to be redone) goes. A result that another thread or process has put there
+    while this job ran, ``seconds`` long, may be being read: it stays, and this one gets a name of its own.
+    """
+    beside = final.with_name(f"{final.name}-{uuid.uuid4().hex[:8]}")
+    if _age(final / "result.json") < seconds:
+        work.rename(beside)
+        return beside
+    stale = final.with_name(f"{final.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    with contextlib.suppress(OSError):  # there is none, or another process has taken it away
+        final.rename(stale)
+        shutil.rmtree(stale, ignore_errors=True)
+    try:
+        work.rename(final)
+    except OSError:  # another process has just put one there
+        work.rename(beside)
+        return beside
+    return final
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written; infinite where there is none."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return math.inf
 
 
 def _key(spec: JobSpec) -> str:

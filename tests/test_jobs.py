@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import onnx
 import pytest
+from onnx import parser
 
 from onnxeq import fingerprint
 from onnxeq.errors import CannotRun, JobCrashed, JobKilled, JobTimeout, OnnxeqError, UsageError
@@ -72,6 +74,39 @@ def test_a_death_by_signal_names_signal_step_and_replay(factories: Path, name: s
     command = shlex.split(error.hint.partition(": ")[2])
     again = subprocess.run(command, capture_output=True, check=False)
     assert again.returncode == -getattr(signal, signal_name)
+
+
+@pytest.fixture
+def relu(tmp_path: Path, fresh_cache: Path) -> Path:
+    path = tmp_path / "relu.onnx"
+    text = '<ir_version: 8, opset_import: ["": 17]> g (float[N] x) => (float[N] y) {y = Relu(x)}'
+    onnx.save(parser.parse_model(text), path)
+    return path
+
+
+def test_equal_jobs_side_by_side_keep_a_result_each(relu: Path) -> None:
+    """Of two equal jobs that run at once without the cache, neither takes the other's result away."""
+    with Jobs(parallel=2, use_cache=False) as jobs:
+        both = [jobs.start(JobSpec("normalize", label, {}, {"model": relu})) for label in ("one", "other")]
+        folders = [future.result().folder for future in both]
+        assert folders[0] != folders[1]
+        assert all((folder / "result.json").exists() for folder in folders)
+
+
+def test_a_job_that_is_redone_takes_the_older_results_place(relu: Path) -> None:
+    """Without the cache a job is made again, and what it leaves is what the cache finds next."""
+    spec = JobSpec("normalize", "normalize", {}, {"model": relu})
+    with Jobs(use_cache=False) as jobs:
+        first = jobs.start(spec).result().folder
+    (first / "older").touch()
+    os.utime(first / "result.json", (0, 0))
+    with Jobs(use_cache=False) as jobs:
+        second = jobs.start(spec).result().folder
+    with Jobs() as jobs:
+        found = jobs.start(spec).result()
+    assert found.cached
+    assert first == second == found.folder
+    assert not (found.folder / "older").exists()
 
 
 def test_an_exit_without_a_result_is_a_crash(factories: Path) -> None:
