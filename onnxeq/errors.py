@@ -57,6 +57,9 @@ class OnnxeqError(Exception):
         self.hint = hint
         self.step = step
 
+    def __str__(self) -> str:
+        return self.message  # which whoever passes the error on may have made clearer
+
     def line(self) -> str:
         """The message and the hint as the one line that a terminal shows."""
         text = self.message.rstrip(".")

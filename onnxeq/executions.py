@@ -21,6 +21,7 @@ from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.providers import choose_providers
 from onnxeq.runtimes import Runtime
 from onnxeq.sides import Artifact, NativeSide, Request, reads_of
+from onnxeq.targets import Target, inputs_of, open_target
 from onnxeq.types import Export, ExportForm, ModelRef, Precision
 from onnxeq.zoo import converter_for
 
@@ -119,30 +120,33 @@ def models_of(jobs: Jobs, source: object, target: object | None, request: Reques
 
 def _loaded(jobs: Jobs, source: object, target: object | None, request: Request) -> Models:
     ref, live = sides.resolve(source, jobs.root)
-    brought = None if target is None else sides.open_artifact(target, jobs.root)
+    asked = functools.partial(inputs_of, jobs, ref, live, request)
+    brought = None if target is None else open_target(jobs, target, request, asked)
     if live is None and converter_for(ref) == "onnx":
         return _onnx_models(jobs, ref, brought, request)
     return _framework_models(jobs, ref, live, brought, request)
 
 
-def _onnx_models(jobs: Jobs, ref: ModelRef, brought: Artifact | None, request: Request) -> Models:
+def _onnx_models(jobs: Jobs, ref: ModelRef, brought: Target | None, request: Request) -> Models:
     source = sides.open_artifact(ref.name, jobs.root)
-    feeds = sides.store_feeds(sides.onnx_feeds(source, request, brought)[:1], jobs.root)
+    feeds = sides.store_feeds(
+        sides.onnx_feeds(source, request, None if brought is None else brought.artifact)[:1], jobs.root
+    )
     inputs, outputs = [s.name for s in source.info.inputs], [o.name for o in source.info.outputs]
     own = Graph(source.path, {n: n for n in inputs}, {n: n for n in outputs})
     said = {"sha256": source.info.sha256}
     if brought is None:
         return Models(ref, said, feeds, source, own, "")
-    names = pair_inputs(source.info.inputs, brought.info.inputs)
-    pairs = pair_outputs(outputs, [o.name for o in brought.info.outputs])
-    judged = Graph(brought.path, names, pairs)
-    return Models(ref, said, feeds, brought, judged, brought.path.name, source=own)
+    artifact = brought.artifact
+    names = pair_inputs(source.info.inputs, artifact.info.inputs)
+    judged = Graph(artifact.path, names, pair_outputs(outputs, [o.name for o in artifact.info.outputs]))
+    return Models(ref, said, feeds, artifact, judged, brought.name, source=own, notes=_exported(brought))
 
 
 def _framework_models(
-    jobs: Jobs, ref: ModelRef, live: object | None, brought: Artifact | None, request: Request
+    jobs: Jobs, ref: ModelRef, live: object | None, brought: Target | None, request: Request
 ) -> Models:
-    declared = sides.declared_inputs(request, brought)
+    declared = sides.declared_inputs(request, None if brought is None else brought.artifact)
     prepare = functools.partial(sides.prepare_native, jobs, ref, live, request, declared=declared)
     if brought is None:
         native = prepare(forms=(ExportForm.UNFOLDED, ExportForm.DEPLOYED))
@@ -151,7 +155,9 @@ def _framework_models(
             native = prepare(forms=(ExportForm.UNFOLDED, ExportForm.DEPLOYED), dynamic_batch=False)
             unfolded, deployed = native.export(ExportForm.UNFOLDED), native.export(ExportForm.DEPLOYED)
     else:
-        native = prepare(forms=(ExportForm.UNFOLDED,), dynamic_batch=sides.has_dynamic_batch(brought.info.inputs))
+        native = prepare(
+            forms=(ExportForm.UNFOLDED,), dynamic_batch=sides.has_dynamic_batch(brought.artifact.info.inputs)
+        )
         unfolded, deployed = native.export(ExportForm.UNFOLDED), None
     names = [spec.name for spec in native.inputs]
     # An exporter was told the outputs in their order; what the framework calls them is not known before it has run.
@@ -165,10 +171,15 @@ def _framework_models(
         return Models(ref, said, feeds, artifact, judged, "its own export", native, bridge, notes=deployed.notes)
     if brought is None:
         raise CannotRun("the exporter wrote no file")
-    theirs = [o.name for o in brought.info.outputs]
-    pairs = pair_outputs(list(unfolded.output_names), theirs)
-    judged = Graph(brought.path, pair_inputs(native.inputs, brought.info.inputs), pairs)
-    return Models(ref, said, feeds, brought, judged, brought.path.name, native, bridge)
+    artifact = brought.artifact
+    pairs = pair_outputs(list(unfolded.output_names), [o.name for o in artifact.info.outputs])
+    judged = Graph(artifact.path, pair_inputs(native.inputs, artifact.info.inputs), pairs)
+    return Models(ref, said, feeds, artifact, judged, brought.name, native, bridge, notes=_exported(brought))
+
+
+def _exported(brought: Target) -> tuple[str, ...]:
+    """What a reader must know of a target that is no ONNX file."""
+    return (f"{brought.name} was exported, and the export is what is judged",) if brought.native is not None else ()
 
 
 def _as_exported(names: Sequence[str], deployed: Export, unfolded: Export) -> tuple[dict[str, str], dict[str, str]]:

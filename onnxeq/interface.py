@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from onnxeq.arrays import dtype_name
 from onnxeq.errors import BadInputs
 from onnxeq.types import Array, Feed, Rung, Status, TensorSpec
 
-__all__ = ["Silent", "check_interface", "pair_inputs", "pair_outputs", "pairing_note", "silent_outputs"]
+__all__ = ["Silent", "check_interface", "pair_inputs", "pair_outputs", "paired_outputs", "silent_outputs"]
 
 
 def pair_inputs(source: Sequence[TensorSpec], target: Sequence[TensorSpec]) -> dict[str, str]:
@@ -52,12 +52,69 @@ def pair_outputs(source: Sequence[str], target: Sequence[str]) -> dict[str, str]
     return pairs | {n: f"artifact:{n}" for n in target if n not in pairs}
 
 
-def pairing_note(source: Sequence[str], target: Sequence[str], pairs: Mapping[str, str]) -> str:
-    """What a reader must know about the pairing: names that agree in another order."""
-    order = [pairs[n] for n in target if pairs.get(n) in source]
-    if order != [n for n in source if n in order]:
-        return f"outputs come in another order in the artifact ({', '.join(target)}); they were paired by name"
-    return ""
+def paired_outputs(
+    trace: Sequence[Feed], theirs: Sequence[str], raw: Callable[[], Sequence[Feed]]
+) -> tuple[dict[str, str], str]:
+    """The pairs of :func:`pair_outputs`, outputs that only their position pairs exchanged where values say so.
+
+    Names that one exporter gives and another does not know say nothing, and neither does the order of a dictionary.
+    Two outputs of one type and shape are exchanged when each is :data:`_NEARER` times nearer to the other's partner,
+    over all inputs, than to its own. A source that itself has nothing but positions is left alone.
+
+    Args:
+        trace: The source's outputs for each feed.
+        theirs: The target's output names.
+        raw: Gives the target's outputs for each feed under its own names; asked only when there is a doubt.
+
+    Returns:
+        Target output name -> source output name, and what a reader must know of it.
+    """
+    ours = list(trace[0])
+    pairs = pair_outputs(ours, theirs)
+    if len(ours) == len(theirs) and all(re.fullmatch(r"output(_\d+)?", name) for name in ours):
+        return pairs, ""
+    order = [pairs[n] for n in theirs if pairs[n] in ours]
+    note = ""
+    if order != [n for n in ours if n in order]:
+        note = f"outputs come in another order in the artifact ({', '.join(theirs)}); they were paired by name"
+    doubtful = {t: s for t, s in pairs.items() if t != s and s in ours}
+    if len({(v.shape, v.dtype.kind) for s, v in trace[0].items() if s in doubtful.values()}) == len(doubtful):
+        return pairs, note
+    moved = _by_value(trace, raw(), doubtful)
+    if moved == doubtful:
+        return pairs, note
+    told = ", ".join(f"{t} is {s}" for t, s in moved.items())
+    return pairs | moved, f"names of outputs do not agree, so that they were paired by their values: {told}"
+
+
+_NEARER = 64.0
+"""What rounding or a reduced precision leaves between an output and itself is a hundredth of it at most; two different
+outputs of a model are about as far apart as they are large."""
+
+
+def _by_value(ours: Sequence[Feed], theirs: Sequence[Feed], pairs: Mapping[str, str]) -> dict[str, str]:
+    """Pairs, exchanged where the values are decidedly nearer; as they are where they are not."""
+    if len(ours) != len(theirs):
+        return dict(pairs)
+    apart = {
+        (t, s): _apart([f[t] for f in theirs if t in f], [f[s] for f in ours]) for t in pairs for s in pairs.values()
+    }
+    nearest = {t: min(pairs.values(), key=lambda s: apart[t, s]) for t in pairs}
+    one_to_one = len(set(nearest.values())) == len(nearest)
+    decided = all(s == pairs[t] or apart[t, s] * _NEARER <= apart[t, pairs[t]] for t, s in nearest.items())
+    return nearest if one_to_one and decided else dict(pairs)
+
+
+def _apart(ones: Sequence[Array], others: Sequence[Array]) -> float:
+    """Root mean square distance, in the second's own root mean square; infinite where types or shapes differ."""
+    if len(ones) != len(others) or any(
+        a.shape != b.shape or a.dtype.kind != b.dtype.kind for a, b in zip(ones, others, strict=True)
+    ):
+        return math.inf
+    a, b = (np.concatenate([v.astype(np.float64).ravel() for v in side]) for side in (ones, others))
+    use = np.isfinite(a) & np.isfinite(b)
+    size = float(np.sqrt(np.mean(np.square(b[use])))) if use.any() else 0.0
+    return float(np.sqrt(np.mean(np.square(a[use] - b[use])))) / size if size else math.inf
 
 
 def check_interface(

@@ -44,7 +44,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
             jobs.expect([("isolate", 0)])
         units = found.runs.reduced_units(asked or found.runs.start_reduced(jobs))
     reference = found.executions[found.reference].trace
-    as_deployed = found.runs.runtime.deployed
+    as_deployed = found.deployed or found.runs.runtime.deployed
     deployed = found.executions[as_deployed].trace or found.executions[found.runs.runtime.plain].trace
     judged = deployed or found.executions["referee/f64"].trace
     if reference and not deployed and (broken := _cannot_run(found)):
@@ -78,7 +78,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
     return Report(
         verdict=ladder.verdict(rungs, (*found.plans, replace(_LEDGER, asked=broke)), doubts),
         source={"ref": found.ref.text, "kind": found.ref.zoo, **found.provenance},
-        target=describe(found.artifact, found.target_ref),
+        target={**describe(found.artifact, found.target_ref), **found.target_said},
         environment={
             "versions": fingerprint.versions(),
             "machine": fingerprint.machine(),

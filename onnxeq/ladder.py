@@ -61,6 +61,8 @@ LIMITS: dict[str, Limit] = {
     "native-rounding": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, _HEALTHY + "1.8"),
     "graph": Limit(Unit.FLOOR, 4.0, CauseKind.GRAPH, "as for weights, which is the same comparison"),
     "weights": Limit(Unit.FLOOR, 4.0, CauseKind.WEIGHTS, _HEALTHY + "2.1"),
+    "target-rounding": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, "as for native-rounding"),
+    "target-export": Limit(Unit.FLOOR, 4.0, CauseKind.GRAPH, "as for weights, which is the same comparison"),
     "ledger": Limit(
         Unit.ULP,
         0.0,
@@ -95,7 +97,7 @@ REDUCED = 2.0
 """Units of a reduced precision (``onnxeq.reduced``) that an execution in it may be away; see tests/test_reduced.py:
 emulated TF32, float16, bfloat16 and int8 runs lie between 0.2 and 1.2 of their own, and bfloat16 at 5 of TF32's."""
 
-_ANYWHERE = frozenset({"graph", "weights", "normalize", "kernels", "optimizer", "provider", "lowering"})
+_ANYWHERE = frozenset(LIMITS) - {"native-rounding", "ledger", "stability"}
 
 ACCEPTED: dict[str, frozenset[str]] = {
     "tf32": frozenset({"provider", "lowering"}),
@@ -127,6 +129,7 @@ class RungPlan:
         asked: Whether the verdict depends on it; otherwise ``not-run`` is only said.
         why_not: A reason known beforehand for which it cannot run.
         measure: The execution whose own error is the unit, for :attr:`Unit.NATIVE`.
+        limit: The rung by whose unit and factor it is judged; its own where this is empty.
     """
 
     name: str
@@ -136,6 +139,7 @@ class RungPlan:
     asked: bool = True
     why_not: str = ""
     measure: str = ""
+    limit: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,7 @@ def climb(
 
 
 def _rung(plan: RungPlan, executions: Mapping[str, Execution], units: Units, rules: Rules) -> Rung:
-    limit = LIMITS[plan.name]
+    limit = LIMITS[plan.limit or plan.name]
     source, target = executions.get(plan.source), executions.get(plan.target)
     reason = plan.why_not
     for name, side in ((plan.source, source), (plan.target, target)):
@@ -287,6 +291,7 @@ def _not_run(plan: RungPlan, limit: Limit, reason: str) -> Rung:
 
 
 def _finish(plan: RungPlan, found: Measure, allowed: float, said: str) -> Rung:
+    unit = LIMITS[plan.limit or plan.name].unit.value
     passed = found.ratio <= allowed and not found.problem
     status = Status.PASS if passed else Status.FAIL
     if passed and found.undecided:
@@ -294,7 +299,7 @@ def _finish(plan: RungPlan, found: Measure, allowed: float, said: str) -> Rung:
     reason = found.problem or found.undecided or "; ".join(t for t in (said if passed else "", found.note) if t)
     return Rung(
         plan.name, plan.source, plan.target, found.max_abs, found.noise, found.ratio, allowed, status, reason,
-        found.output,
+        found.output, unit,
     )  # fmt: skip
 
 
@@ -327,6 +332,9 @@ _TYPICAL = 0.6
 
 _MEANING = {
     "native-rounding": "the native float32 run is further from its own float64 run than rounding explains",
+    "target-rounding": "the target as its own framework runs it is further from its program in float64 than rounding"
+    " explains",
+    "target-export": "the target's exporter has made something else of it, so that its export says little about it",
     "graph": "the ONNX graph computes something else than the native model",
     "weights": "the exported constants differ from the native ones by more than rounding to float32",
     "ledger": "stored constants are not what the native tensors give",
@@ -371,7 +379,7 @@ def _evidence(rung: Rung, joint: bool, precision: str) -> str:
         meaning = "the artifact differs from the native model in float64, so its weights or its graph do"
     if rung.reason:
         return f"{meaning}: {rung.reason}"
-    unit = LIMITS[rung.name].unit.value
+    unit = rung.unit or LIMITS[rung.name].unit.value
     at = f" at output '{rung.output}' ({rung.target} against {rung.source})"
     tail = f"; {precision}" if precision else ""
     return f"{meaning}: {rung.max_abs:.3g}{at}, {rung.ratio:.3g}x {unit} ({rung.limit:g}x allowed){tail}"

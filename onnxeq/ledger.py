@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -14,7 +15,8 @@ from onnxeq.errors import OnnxeqError, UsageError
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.ladder import Rules
 from onnxeq.sides import Artifact, NativeSide, Request
-from onnxeq.types import Coverage, ExportForm, Feed, Report, Status, Verdict
+from onnxeq.targets import inputs_of, open_target
+from onnxeq.types import Coverage, ExportForm, Feed, ModelRef, Report, Status, Verdict
 from onnxeq.weighing import Weighing
 from onnxeq.weights.document import summary
 from onnxeq.weights.types import EntryStatus, Ledger
@@ -40,7 +42,7 @@ def ledger(
 
     Args:
         source: See :func:`onnxeq.check`.
-        target: The artifact; without one the source is exported.
+        target: See :func:`onnxeq.check`; without one the source is exported.
         inputs: Feeds that tell the shapes of an export.
         shapes: Input name -> shape.
         seed: Seed of a factory's random weights.
@@ -98,7 +100,7 @@ def _weigh(
     jobs: Jobs, source: object, target: object | None, request: Request
 ) -> tuple[Ledger, Artifact, dict[str, Any]]:
     ref, live = sides.resolve(source, jobs.root)
-    brought = None if target is None else sides.open_artifact(target, jobs.root)
+    brought = None if target is None else _opened(jobs, ref, live, target, request)
     if live is None and converter_for(ref) == "onnx":
         if brought is None:
             hint = "name the file to compare it with, or the model that it was exported from"
@@ -118,6 +120,11 @@ def _weigh(
     if any(e.status not in (EntryStatus.OK, EntryStatus.ORPHAN) for e in held.entries):
         held = _with_reference(native, brought, held)
     return held, brought, described
+
+
+def _opened(jobs: Jobs, ref: ModelRef, live: object | None, target: object, request: Request) -> Artifact:
+    """The target's file: it itself, or the export of a model of a framework."""
+    return open_target(jobs, target, request, functools.partial(inputs_of, jobs, ref, live, request)).artifact
 
 
 def _ask(native: NativeSide, artifact: Artifact, reference: Path | None) -> Future[JobResult]:

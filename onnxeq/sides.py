@@ -291,6 +291,7 @@ def prepare_native(
     forms: Sequence[ExportForm],
     dynamic_batch: bool | None = None,
     feeds: bool = True,
+    label: str = "native",
 ) -> NativeSide:
     """Loads and exports a framework's model, in a process of its own, or here when it is a live object.
 
@@ -303,6 +304,7 @@ def prepare_native(
         forms: What to export.
         dynamic_batch: Whether feeds may have any batch size; ``None`` leaves it to the export.
         feeds: Whether it is going to be run.
+        label: What the reader sees of its jobs.
     """
     reads: dict[str, Path] = {}
     if ref.zoo == "file":
@@ -329,7 +331,7 @@ def prepare_native(
     }
     given = {"feeds": store_feeds(request.feeds, jobs.root)} if request.feeds else {}
     # What a user's code reads and imports cannot be known, so what it made is not reused.
-    spec = JobSpec("native", "native", params, {**reads, **given}, cache=ref.zoo != "factory")
+    spec = JobSpec("native", label, params, {**reads, **given}, cache=ref.zoo != "factory")
     lane, shared = jobs.lane(), dict[str, Any]()
 
     def run(job: JobSpec, *, urgency: int = 0) -> Future[JobResult]:

@@ -234,6 +234,7 @@ class Rung:
         status: ``pass``, ``fail`` or ``not-run``.
         reason: Why it was not run, or what explains a pass that is not obvious.
         output: The output with the largest ratio.
+        unit: What the ratio is in: ``rounding noise``, ``constant floor``, ...
     """
 
     name: str
@@ -246,6 +247,7 @@ class Rung:
     status: Status
     reason: str = ""
     output: str = ""
+    unit: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from onnxeq.evidence import framework
 from onnxeq.sides import Request
 from onnxeq.types import Export, ExportForm, TensorSpec
-
-check = importlib.import_module("onnxeq.check")  # the package's own name for it is the function
 
 
 class _Exporter:
@@ -56,13 +55,16 @@ def test_the_unfolded_form_is_run_while_the_deployed_one_is_made(
     was begun is begun again with feeds that suit both.
     """
     exporter = _Exporter(deployed_is_dynamic=dynamic)
-    monkeypatch.setattr(check, "start_unfolded", exporter.run_unfolded)
-    monkeypatch.setattr(check.sides, "open_artifact", lambda path, _root: path)
-    native, judged = check._own_export(exporter.prepare, SimpleNamespace(root=Path()), replace(Request(), seed=3))
+    monkeypatch.setattr(framework, "start_unfolded", exporter.run_unfolded)
+    monkeypatch.setattr(framework.sides, "open_artifact", lambda path, _root: path)
+    native, judged = framework._own_export(exporter.prepare, SimpleNamespace(root=Path()), replace(Request(), seed=3))
     begun = ["prepare unfolded, dynamic None", "run unfolded on feeds", "export deployed"]
     again = ["prepare unfolded, dynamic False", "run unfolded on feeds of one"]
     assert exporter.asked == begun + ([] if dynamic else again)
     assert native.feeds == Path("feeds" if dynamic else "feeds of one")
     assert judged.names == {"x": "deployed_x"}
     assert (judged.unfolded, judged.ahead) == (Path("unfolded.onnx"), {"x": "unfolded_x"})
-    assert judged.pair(["logits"])[:2] == ({"deployed_y": "logits"}, {"unfolded_y": "logits"})
+    assert judged.pair([{"logits": np.zeros(1)}], SimpleNamespace())[:2] == (
+        {"deployed_y": "logits"},
+        {"unfolded_y": "logits"},
+    )

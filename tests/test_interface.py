@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnxeq.errors import BadInputs
-from onnxeq.interface import check_interface, pair_inputs, pair_outputs, pairing_note, silent_outputs
+from onnxeq.interface import check_interface, pair_inputs, pair_outputs, paired_outputs, silent_outputs
 from onnxeq.types import Status, TensorSpec
 
 F32 = np.zeros((1, 4), np.float32)
@@ -67,14 +67,47 @@ def test_numbers_in_float64_leave_what_both_sides_miss_to_the_runtime() -> None:
 
 def test_outputs_pair_by_name_and_else_by_position() -> None:
     """Names win and their order is noted; other names go by position; what is left over keeps its own name."""
-    swapped = pair_outputs(["x", "y"], ["y", "x"])
+    trace = [{"x": F32, "y": F32 + 1}]
+    swapped, said = paired_outputs(trace, ["y", "x"], _never)
     assert swapped == {"y": "y", "x": "x"}
-    assert "another order" in pairing_note(["x", "y"], ["y", "x"], swapped)
-    assert pairing_note(["x", "y"], ["x", "y"], {"x": "x", "y": "y"}) == ""
+    assert "another order" in said
+    assert paired_outputs(trace, ["x", "y"], _never) == ({"x": "x", "y": "y"}, "")
     assert pair_outputs(["x", "y"], ["p", "q"]) == {"p": "x", "q": "y"}
     assert pair_outputs(["x", "y"], ["p"]) == {"p": "x"}
     collided = pair_outputs(["logits", "aux"], ["foo", "aux2", "logits"])
     assert collided == {"logits": "logits", "foo": "artifact:foo", "aux2": "artifact:aux2"}
+
+
+def _never() -> list[dict[str, np.ndarray]]:
+    raise AssertionError("there is no doubt")
+
+
+@pytest.mark.parametrize(
+    ("off", "names", "expected"),
+    [
+        (0.0, ("x", "y"), {"p": "y", "q": "x"}),  # the same numbers, the other way round
+        (0.01, ("x", "y"), {"p": "y", "q": "x"}),  # the same in bfloat16, say
+        (0.5, ("x", "y"), {"p": "x", "q": "y"}),  # another model: numbers that are nobody's say nothing
+        (0.0, ("output_0", "output_1"), {"p": "output_0", "q": "output_1"}),  # a tuple has an order
+    ],
+)
+def test_outputs_whose_names_say_nothing_are_paired_by_value(
+    off: float, names: tuple[str, str], expected: dict[str, str]
+) -> None:
+    """Two outputs of one shape are exchanged only where that is decidedly nearer over all inputs, and it is said."""
+    rng = np.random.default_rng(0)
+    a, b, noise = rng.standard_normal((3, 4, 50)).astype(np.float32)
+    ours = [dict(zip(names, (a[:2], b[:2]), strict=True)), dict(zip(names, (a[2:], b[2:]), strict=True))]
+    theirs = [{"p": (b + off * noise)[part], "q": a[part]} for part in (slice(0, 2), slice(2, 4))]
+    pairs, said = paired_outputs(ours, ["p", "q"], lambda: theirs)
+    assert pairs == expected
+    assert ("by their values" in said) == (pairs["p"] == "y")
+
+
+def test_outputs_that_their_shapes_tell_apart_are_not_asked_for_values() -> None:
+    """Position pairs what nothing else could be paired with."""
+    trace = [{"x": F32, "y": F32[0]}]
+    assert paired_outputs(trace, ["p", "q"], _never)[0] == {"p": "x", "q": "y"}
 
 
 def test_positions_decide_where_the_source_has_nothing_else() -> None:

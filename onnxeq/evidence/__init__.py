@@ -1,9 +1,15 @@
-"""Everything that was executed for one check: what is judged, and what attribution asks further questions of."""
+"""Everything that was executed for one check: what is judged, and what attribution asks further questions of.
+
+==================  ================================================================
+:mod:`.framework`   gathers it for a framework's model
+:mod:`.onnx_file`   gathers it for an ONNX file
+==================  ================================================================
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +46,8 @@ class Evidence:
         native: The framework's model, to ask further questions of; ``None`` where the source is an ONNX file.
         ledger: The ledger, how to ask for it again, and what put-back weights do; ``None`` where there is none.
         source_runs: The source's own executions, where it is an ONNX file: ``native-rounding`` goes by its units.
+        deployed: The execution that users of the target see; the runtime's as deployed where it is empty.
+        target_said: What the target says about itself, where it is no ONNX file.
         sizes: Folder of feeds of other sizes, where a brought artifact leaves axes free besides the batch.
     """
 
@@ -60,5 +68,7 @@ class Evidence:
     shortcut: str = ""
     native: NativeSide | None = None
     source_runs: ArtifactRuns | None = None
+    deployed: str = ""
+    target_said: Mapping[str, Any] = field(default_factory=dict)
     ledger: Weighing | None = None
     sizes: Path | None = None
