@@ -120,12 +120,12 @@ def test_an_onnx_file_is_held_against_a_model_of_a_framework(factories: Path, tm
 
 
 def test_a_target_that_does_not_say_what_it_takes_is_given_what_the_source_takes(tmp_path: Path) -> None:
-    """Only the source's file has example_inputs; without any, the error names the target."""
+    """Only the source's file has example_inputs; without any, nobody knows."""
     source, target = tmp_path / "source.py", tmp_path / "target.py"
     source.write_text(FACTORIES)
     target.write_text(FACTORIES.partition("def example_inputs")[0])
     assert onnxeq.check(f"{source}:net", f"{target}:same").verdict is Verdict.EQUIVALENT
-    with pytest.raises(UsageError, match=f"{target}:same"):
+    with pytest.raises(UsageError, match="the inputs of Net are not known"):
         onnxeq.check(f"{target}:net", f"{target}:same")
 
 
@@ -134,7 +134,7 @@ def test_a_target_with_another_interface_is_refused_in_one_line(factories: Path,
     path = tmp_path / "two.onnx"
     text = '<ir_version: 8, opset_import: ["": 17]> g (float[3,6] x, float[3,6] z) => (float[3,6] y) {y = Add(x, z)}'
     onnx.save(parser.parse_model(text), path)
-    with pytest.raises(UsageError, match="the target .*:same: 2 inputs are declared; forward takes 1"):
+    with pytest.raises(UsageError, match=r"the target .*:same: 2 inputs are declared; forward takes 1"):
         onnxeq.check(path, f"{factories}:same", shapes={"x": (3, 6), "z": (3, 6)})
 
 
