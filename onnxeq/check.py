@@ -91,7 +91,7 @@ def check(
         setting = Setting(choose_runner(runner), choose_providers(providers), rules.accept)
         if setting.runtime.name != "ort" and "cuda" in (providers or ()):
             raise UsageError("--providers cuda is onnxruntime's", hint=f"leave it out, or --runner {runner}")
-        ref, live = sides.resolve(source, jobs.root)
+        ref, live = sides.resolve(source, jobs)
         if live is None and converter_for(ref) == "onnx":
             found = onnx_file.gather(jobs, ref, target, request, setting)
         else:

@@ -72,7 +72,7 @@ def convert(
     path = _target(output, overwrite)
     request = Request.of(inputs, shapes, seed=seed, opset=opset, trust=trust, exporter=exporter)
     with Jobs(timeout_s=timeout_s, listener=listener) as jobs:
-        ref, live = sides.resolve(source, jobs.root)
+        ref, live = sides.resolve(source, jobs)
         provenance: dict[str, Any] = {"onnxeq.source": ref.text}
         notes: tuple[str, ...] = ()
         if live is None and converter_for(ref) == "onnx":

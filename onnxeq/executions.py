@@ -18,6 +18,7 @@ from onnxeq.arrays import load_feeds
 from onnxeq.errors import CannotRun, UsageError
 from onnxeq.interface import pair_inputs, pair_outputs
 from onnxeq.jobs import JobResult, Jobs, JobSpec
+from onnxeq.kept import store_feeds
 from onnxeq.providers import choose_providers
 from onnxeq.runtimes import Runtime
 from onnxeq.sides import Artifact, NativeSide, Request, reads_of
@@ -119,7 +120,7 @@ def models_of(jobs: Jobs, source: object, target: object | None, request: Reques
 
 
 def _loaded(jobs: Jobs, source: object, target: object | None, request: Request) -> Models:
-    ref, live = sides.resolve(source, jobs.root)
+    ref, live = sides.resolve(source, jobs)
     asked = functools.partial(inputs_of, jobs, ref, live, request)
     brought = None if target is None else open_target(jobs, target, request, asked)
     if live is None and converter_for(ref) == "onnx":
@@ -129,9 +130,7 @@ def _loaded(jobs: Jobs, source: object, target: object | None, request: Request)
 
 def _onnx_models(jobs: Jobs, ref: ModelRef, brought: Target | None, request: Request) -> Models:
     source = sides.open_artifact(ref.name, jobs.root)
-    feeds = sides.store_feeds(
-        sides.onnx_feeds(source, request, None if brought is None else brought.artifact)[:1], jobs.root
-    )
+    feeds = store_feeds(sides.onnx_feeds(source, request, None if brought is None else brought.artifact)[:1], jobs.root)
     inputs, outputs = [s.name for s in source.info.inputs], [o.name for o in source.info.outputs]
     own = Graph(source.path, {n: n for n in inputs}, {n: n for n in outputs})
     said = {"sha256": source.info.sha256}
@@ -163,7 +162,7 @@ def _framework_models(
     # An exporter was told the outputs in their order; what the framework calls them is not known before it has run.
     outputs = {name: name for name in unfolded.output_names}
     bridge = Graph(unfolded.path, dict(zip(names, unfolded.input_names, strict=False)), outputs)
-    feeds = sides.store_feeds(load_feeds(native.feeds)[:1], jobs.root)
+    feeds = store_feeds(load_feeds(native.feeds)[:1], jobs.root)
     said = native.job.data["provenance"]
     if deployed is not None:
         artifact = sides.open_artifact(deployed.path, jobs.root)

@@ -99,7 +99,7 @@ def weights_only(
 def _weigh(
     jobs: Jobs, source: object, target: object | None, request: Request
 ) -> tuple[Ledger, Artifact, dict[str, Any]]:
-    ref, live = sides.resolve(source, jobs.root)
+    ref, live = sides.resolve(source, jobs)
     brought = None if target is None else _opened(jobs, ref, live, target, request)
     if live is None and converter_for(ref) == "onnx":
         if brought is None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -16,7 +13,7 @@ import numpy as np
 
 from onnxeq import inputs as inputs_
 from onnxeq import zoo
-from onnxeq.arrays import dtype_name, feeds_digest, load_feeds, save_feeds
+from onnxeq.arrays import dtype_name, load_feeds
 from onnxeq.errors import BadInputs, UsageError
 from onnxeq.graph import inspect as onnx_file
 from onnxeq.graph.files import external_files
@@ -24,6 +21,7 @@ from onnxeq.graph.inspect import ModelInfo
 from onnxeq.graph.skim import skim
 from onnxeq.interface import pair_inputs
 from onnxeq.jobs import JobResult, Jobs, JobSpec
+from onnxeq.kept import is_model_proto, store_feeds, store_model
 from onnxeq.native_values import NativeValues
 from onnxeq.native_values import load as load_values
 from onnxeq.protocols import KernelError
@@ -45,7 +43,6 @@ __all__ = [
     "open_artifact",
     "prepare_native",
     "resolve",
-    "store_feeds",
 ]
 
 
@@ -190,16 +187,31 @@ def native_trace(run: JobResult, name: str) -> tuple[dict[str, Array], ...]:
     return tuple(load_feeds(folder)) if (folder / "index.json").exists() else ()
 
 
-def resolve(source: object, root: Path) -> tuple[ModelRef, object | None]:
-    """A reference for whatever the caller handed over, and the live model if it is one."""
+def resolve(source: object, jobs: Jobs) -> tuple[ModelRef, object | None]:
+    """A reference for whatever the caller handed over, and the live model if it is one.
+
+    A model of the ONNX Model Zoo is fetched, and its reference names the file.
+
+    Raises:
+        onnxeq.errors.OnnxeqError: It is no reference, or the zoo does not have it.
+    """
     if isinstance(source, (str, os.PathLike)):
-        return zoo.parse(os.fspath(source)), None
+        ref = zoo.parse(os.fspath(source))
+        return (_from_onnx_zoo(ref, jobs) if ref.zoo == "onnx-zoo" else ref), None
     if source is None:
         raise UsageError("there is no model to check", hint="give a reference, a path, or a model")
     if is_model_proto(source):
-        path = store_model(cast("onnx.ModelProto", source), root)
+        path = store_model(cast("onnx.ModelProto", source), jobs.root)
         return ModelRef("ModelProto", "file", str(path)), None
     return ModelRef(type(source).__name__, "live", type(source).__qualname__), source
+
+
+def _from_onnx_zoo(ref: ModelRef, jobs: Jobs) -> ModelRef:
+    if ref.weights not in ("", "pretrained", "seeded"):
+        raise UsageError(f"{ref.text}: a model of the ONNX Model Zoo takes no weights of others", hint="leave @... out")
+    params = {"name": ref.name, "seed": ref.seed if ref.weights == "seeded" else None}
+    done = jobs.start(JobSpec("onnx-zoo", "onnx-zoo", params)).result()
+    return replace(ref, name=str(done.out / str(done.data["path"])))
 
 
 def reads_of(model: Path) -> dict[str, Path]:
@@ -211,42 +223,6 @@ def reads_of(model: Path) -> dict[str, Path]:
 
 
 _TRACES = ("feeds",)  # folders that a native job writes beside its exports
-
-
-def is_model_proto(value: object) -> bool:
-    """Whether ``value`` is an ``onnx.ModelProto``, asked without importing onnx."""
-    return type(value).__name__ == "ModelProto" and hasattr(value, "SerializeToString")
-
-
-def store_model(model: onnx.ModelProto, root: Path) -> Path:
-    """Puts a live ``ModelProto`` into the cache, under its content's name."""
-    import hashlib
-
-    data = model.SerializeToString(deterministic=True)
-    path = root / "models" / f"{hashlib.sha256(data).hexdigest()[:32]}.onnx"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-        part.write_bytes(data)
-        part.replace(path)
-    return path
-
-
-def store_feeds(feeds: Sequence[Feed], root: Path) -> Path:
-    """Puts feeds into the cache, under their content's name; a damaged copy is replaced."""
-    digest = feeds_digest(feeds)
-    folder = root / "feeds" / digest[:32]
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        if feeds_digest(load_feeds(folder)) == digest:
-            return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    part = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
-    save_feeds(part, feeds)
-    try:
-        part.rename(folder)
-    except OSError:  # another process stored the same
-        shutil.rmtree(part)
-    return folder
 
 
 _NATIVE_KIND = {"float16": "float32", "bfloat16": "float32"}

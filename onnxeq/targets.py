@@ -17,6 +17,7 @@ from onnxeq import sides
 from onnxeq.arrays import load_feeds
 from onnxeq.errors import BadInputs, UsageError
 from onnxeq.jobs import JobResult, Jobs
+from onnxeq.kept import store_feeds
 from onnxeq.ladder import Execution, RungPlan
 from onnxeq.sides import Artifact, NativeSide, Request
 from onnxeq.types import Array, Export, ExportForm, ModelRef, TensorSpec
@@ -73,7 +74,7 @@ class Target:
         given = [
             {own[names[n]]: value for n, value in feed.items() if names.get(n) in own} for feed in load_feeds(feeds)
         ]
-        folder = sides.store_feeds(given, jobs.root)
+        folder = store_feeds(given, jobs.root)
         label = f"{PREFIX}native"
         return TargetRun(self.export, self.native.question("native-run", label, {}, {"feeds": folder}, urgency=1))
 
@@ -139,7 +140,7 @@ def open_target(
         onnxeq.errors.UsageError: Nothing that can be opened, or nobody says what it takes.
         onnxeq.errors.OnnxeqError: What its framework says.
     """
-    ref, live = sides.resolve(target, jobs.root)
+    ref, live = sides.resolve(target, jobs)
     if live is None and converter_for(ref) == "onnx":
         artifact = sides.open_artifact(ref.name, jobs.root)
         return Target(artifact, artifact.path.name)
@@ -162,7 +163,7 @@ def inputs_of(jobs: Jobs, ref: ModelRef, live: object | None, request: Request) 
 def _prepared(
     jobs: Jobs, target: object, request: Request, inputs_of_source: Callable[[], Sequence[TensorSpec] | None]
 ) -> NativeSide:
-    ref, live = sides.resolve(target, jobs.root)
+    ref, live = sides.resolve(target, jobs)
 
     def prepare(declared: tuple[TensorSpec, ...] | None) -> NativeSide:
         return sides.prepare_native(

@@ -45,6 +45,8 @@ KINDS = {
     "native-sizes": "onnxeq.runners.native_again:sizes",
     "native-weights": "onnxeq.runners.native:weights",
     "normalize": "onnxeq.runners.normalizer:run",
+    "onnx-zoo": "onnxeq.runners.onnx_zoo:fetch",
+    "onnx-zoo-catalogue": "onnxeq.runners.onnx_zoo:catalogue",
     "ort": "onnxeq.runners.ort:run",
     "put-back": "onnxeq.runners.ledger:put_back",
     "referee": "onnxeq.runners.referee:run",

@@ -23,8 +23,9 @@ __all__ = [
 
 CONVERTER_GROUP = "onnxeq.converters"
 
-ZOOS: dict[str, str] = {"torchvision": "torch", "keras": "keras"}
-"""Zoo name -> converter. A converter that is not listed here answers for the zoo of its own name."""
+ZOOS: dict[str, str] = {"torchvision": "torch", "keras": "keras", "onnx-zoo": "onnx"}
+"""Zoo name -> converter; ``onnx`` is the host itself. A converter that is not listed here answers for the zoo of its
+own name."""
 
 _FILES: dict[str, str] = {
     ".onnx": "onnx",
@@ -94,7 +95,7 @@ def converter_for(ref: ModelRef) -> str:
 def installed_zoos() -> tuple[str, ...]:
     """Zoos that an installed converter answers for, without importing any."""
     names = {entry.name for entry in metadata.entry_points(group=CONVERTER_GROUP)}
-    listed = {zoo for zoo, converter in ZOOS.items() if converter in names}
+    listed = {zoo for zoo, converter in ZOOS.items() if converter in names | {"onnx"}}
     return tuple(sorted(listed | (names - set(ZOOS.values()))))
 
 

@@ -18,10 +18,11 @@ from onnxeq.errors import OnnxeqError
 from onnxeq.evidence import Evidence
 from onnxeq.graph.files import read
 from onnxeq.jobs import JobResult, Jobs, JobSpec
+from onnxeq.kept import store_feeds
 from onnxeq.ladder import LIMITS, Units
 from onnxeq.measure import compare
 from onnxeq.referee.plan import node_label
-from onnxeq.sides import BOTH_FORMS, reads_of, store_feeds
+from onnxeq.sides import BOTH_FORMS, reads_of
 from onnxeq.types import Cause, CauseKind, ExportForm, Feed, Where
 
 __all__ = ["Reference", "findings", "locate", "locate_interface", "proven"]

@@ -30,8 +30,8 @@ from onnxeq.attribution.questions import native_repeat, native_sizes, referee_si
 from onnxeq.batches import OtherBatch, batched_outputs, take
 from onnxeq.evidence import Evidence
 from onnxeq.jobs import Jobs
+from onnxeq.kept import store_feeds
 from onnxeq.ladder import Execution, RungPlan, Units
-from onnxeq.sides import store_feeds
 from onnxeq.types import Cause, CauseKind, Feed, Rung, Status, Where
 
 __all__ = ["Settled", "overshadowed", "settle", "without_consequences"]

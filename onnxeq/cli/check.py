@@ -22,7 +22,8 @@ STATUS = {
 def check(
     source: Annotated[str, typer.Argument(help="zoo:name[@weights], a model file, or file.py:factory.")],
     target: Annotated[
-        str | None, typer.Argument(help="The ONNX file to judge; without one SOURCE is exported.")
+        str | None,
+        typer.Argument(help="What to judge: an ONNX file or whatever SOURCE can be; without one SOURCE is exported."),
     ] = None,
     inputs: o.Inputs = [],  # noqa: B006 - typer copies defaults
     shape: o.Shape = [],  # noqa: B006
@@ -45,7 +46,7 @@ def check(
     report: o.ReportFile = None,
     quiet: o.Quiet = False,
 ) -> None:
-    """Say whether SOURCE and its ONNX form are equivalent and, if not, on which rung they part."""
+    """Say whether SOURCE and its ONNX form, or TARGET, are equivalent and, if not, on which rung they part."""
     from onnxeq.cache import cache_root
     from onnxeq.processes import start_early
     from onnxeq.zoo import converter_for, parse

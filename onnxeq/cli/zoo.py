@@ -85,8 +85,13 @@ def _entries(name: str) -> list[dict[str, Any]]:
         raise errors.UnknownZoo(f"'{name}' is no zoo", hint="onnxeq zoo list names them")
     zoo.require_framework(ref)
     with Jobs() as jobs:
-        params = {"converter": zoo.converter_for(ref), "zoo": name}
-        return list(jobs.start(JobSpec("catalogue", f"zoo {name}", params)).result().data["entries"])
+        converter = zoo.converter_for(ref)
+        params = {"converter": converter, "zoo": name}
+        kind, fresh = ("onnx-zoo-catalogue", False) if converter == "onnx" else ("catalogue", True)
+        listed = jobs.start(JobSpec(kind, f"zoo {name}", params, cache=fresh)).result().data
+    if missing := listed.get("missing"):
+        typer.echo(f"onnxeq: {missing}; only what is installed is listed", err=True)
+    return list(listed["entries"])
 
 
 def _print_json(document: dict[str, Any]) -> None:

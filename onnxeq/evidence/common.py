@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onnxeq import sides
 from onnxeq.arrays import load_feeds
 from onnxeq.jobs import JobResult, Jobs
+from onnxeq.kept import store_feeds
 from onnxeq.providers import Provider
 from onnxeq.runtimes import Runtime
 from onnxeq.sides import Artifact, Request
@@ -43,7 +43,7 @@ def other_sizes_of(
     if request.feeds or not any(free_axes(theirs) for _, theirs in inputs):
         return None
     made = other_sizes(load_feeds(feeds), inputs, seed=request.seed)
-    return sides.store_feeds(made, jobs.root) if made else None
+    return store_feeds(made, jobs.root) if made else None
 
 
 def rows(jobs: Mapping[str, JobResult | None]) -> tuple[Mapping[str, Any], ...]:

@@ -16,6 +16,7 @@ from onnxeq.evidence.common import Setting, other_sizes_of, paired
 from onnxeq.inputs import batch_size
 from onnxeq.interface import pair_inputs, paired_outputs
 from onnxeq.jobs import Jobs, JobSpec
+from onnxeq.kept import store_feeds
 from onnxeq.ladder import RungPlan
 from onnxeq.sides import Artifact, Request
 from onnxeq.targets import PREFIX, Target, open_target
@@ -33,7 +34,7 @@ def gather(jobs: Jobs, ref: ModelRef, target: object | None, request: Request, s
     source = sides.open_artifact(ref.name, jobs.root)
     brought = None if target is None else open_target(jobs, target, request, lambda: source.info.inputs)
     given = sides.onnx_feeds(source, request, None if brought is None else brought.artifact)
-    feeds = sides.store_feeds(given, jobs.root)
+    feeds = store_feeds(given, jobs.root)
     own = {o.name: o.name for o in source.info.outputs}
 
     def start(path: Path, names: Mapping[str, str]) -> StartedRuns:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxeq.report.advice import next_steps
-from onnxeq.types import Report, Rung, Status, Verdict
+from onnxeq.types import OutputSummary, Report, Rung, Status, Verdict
 
 __all__ = ["render", "show"]
 
@@ -123,6 +123,11 @@ def _worst_repeats(rungs: Sequence[Rung]) -> list[Rung]:
     return shown
 
 
+def _top1(output: OutputSummary) -> str:
+    """How often both sides choose the same class; nothing where the last axis is no choice."""
+    return "" if math.isnan(output.top1_agreement) else f", top-1 {output.top1_agreement:.0%}"
+
+
 def _outputs(report: Report) -> RenderableType:
     lines = []
     for output in sorted(report.outputs, key=lambda o: -o.max_rel)[:_MOST_OUTPUTS]:
@@ -130,7 +135,7 @@ def _outputs(report: Report) -> RenderableType:
         lines.append(
             Text(
                 f"  {output.name} {output.dtype}[{shape}]: max abs {_number(output.max_abs)}, "
-                f"SQNR {output.sqnr_db:.0f} dB, top-1 {output.top1_agreement:.0%}",
+                f"SQNR {output.sqnr_db:.0f} dB{_top1(output)}",
                 style="dim",
             )
         )
