@@ -1,0 +1,192 @@
+"""What the ladder relies on, of every converter; see ``onnxeq/protocols.py`` and ``converters/README.md``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import onnxeq
+from onnxeq.errors import UnknownModel
+from onnxeq.noise import AMPLITUDE
+from onnxeq.protocols import LoadRequest
+from onnxeq.referee.executor import Executor
+from onnxeq.types import ExportForm, ModelRef, Precision, Verdict
+
+FORMS = (ExportForm.UNFOLDED, ExportForm.DEPLOYED)
+
+
+def test_it_has_the_names_of_the_protocol(subject: Any) -> None:
+    """A module with four functions; what it wraps has every member of a native model."""
+    assert all(callable(getattr(subject.converter, name)) for name in ("load", "wrap", "owns", "catalogue"))
+    native = subject.native()
+    assert all(callable(getattr(native, name)) for name in ("run", "export", "weights", "layers", "kernels"))
+    assert isinstance(native.shortcut, str)
+
+
+def test_it_knows_its_own_models_and_no_others(subject: Any) -> None:
+    """``owns`` says yes to its framework's model and no to anything else, without changing it."""
+    assert subject.converter.owns(subject.model())
+    assert not any(subject.converter.owns(other) for other in (object(), np.zeros(3), "text", None))
+
+
+def test_importing_it_loads_no_framework(subject: Any) -> None:
+    """The module is asked ``owns`` in the caller's process: that must not cost an import."""
+    code = (
+        f"import sys; import {subject.converter.__name__} as c; c.owns(object());"
+        "print([m for m in ('torch', 'tensorflow', 'keras', 'tf2onnx') if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_its_catalogue_is_a_list_of_different_names(subject: Any) -> None:
+    """What a zoo lists has a name, once."""
+    names = [entry.name for entry in subject.converter.catalogue(subject.zoo)]
+    assert names
+    assert len(set(names)) == len(names)
+
+
+def test_an_unknown_name_is_told_with_others(subject: Any) -> None:
+    """A misspelt name is a typed error whose hint says what there is."""
+    near = subject.converter.catalogue(subject.zoo)[0].name
+    request = LoadRequest(ModelRef(f"{subject.zoo}:{near}x", subject.zoo, f"{near}x", "seeded"))
+    with pytest.raises(UnknownModel) as caught:
+        subject.converter.load(request, lambda _step: None)
+    assert near in caught.value.hint
+
+
+def test_a_wrapped_model_is_not_changed(subject: Any, tmp_path: Path) -> None:
+    """Loading, running in both precisions and exporting leave the caller's weights bit for bit as they were."""
+    model = subject.model()
+    before = subject.weights(model)
+    native = subject.native(model)
+    native.run(subject.feed(), Precision.F32)
+    native.run(subject.feed(), Precision.F64)
+    native.export(tmp_path, FORMS, None)
+    after = subject.weights(model)
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_it_says_what_the_model_takes(subject: Any) -> None:
+    """The declared input comes back with its name, type and rank."""
+    (spec,) = subject.native().signature.inputs
+    assert (spec.name, spec.dtype, len(spec.shape)) == (subject.spec.name, "float32", len(subject.spec.shape))
+    assert spec.shape[1:] == subject.spec.shape[1:]
+
+
+def test_the_float32_run_repeats_itself(subject: Any) -> None:
+    """Inference mode: the same inputs give the same bits, and other inputs other numbers."""
+    native = subject.native()
+    first, again = (native.run(subject.feed(), Precision.F32) for _ in range(2))
+    other = native.run(subject.feed(seed=1), Precision.F32)
+    assert list(first) == list(again)
+    for name, value in first.items():
+        assert value.dtype == np.float32
+        assert np.array_equal(value, again[name])
+        assert not np.array_equal(value, other[name])
+
+
+def test_the_float64_run_is_the_same_program_in_float64(subject: Any) -> None:
+    """It agrees with float32 to float32's rounding, and its digits go on behind that."""
+    native = subject.native()
+    single, double = (native.run(subject.feed(), p) for p in (Precision.F32, Precision.F64))
+    assert list(single) == list(double)
+    for name, value in double.items():
+        assert value.dtype == np.float64
+        assert np.abs(value - single[name]).max() <= 1e-5 * np.abs(value).max()
+        assert (value != value.astype(np.float32)).mean() > 0.5
+
+
+def test_weights_are_named_arrays_with_a_fingerprint(subject: Any) -> None:
+    """Every one is an array; a change of one changes the fingerprint, a second loading does not."""
+    model = subject.model()
+    native, again = subject.native(model), subject.native(model)
+    assert native.weights()
+    assert all(isinstance(value, np.ndarray) for value in native.weights().values())
+    mark = native.provenance["weights_sha256"]
+    assert again.provenance["weights_sha256"] == mark
+    subject.changed(model)
+    assert subject.native(model).provenance["weights_sha256"] != mark
+
+
+def test_exports_are_whole_and_name_their_interface(subject: Any, tmp_path: Path) -> None:
+    """One valid file per form, in the order asked for, with an input for each input and an output for each output."""
+    native = subject.native()
+    outputs = list(native.run(subject.feed(), Precision.F32))
+    exports = native.export(tmp_path, FORMS, None)
+    assert [e.form for e in exports] == list(FORMS)
+    for export in exports:
+        onnx.checker.check_model(str(export.path))
+        graph = onnx.load(export.path).graph
+        assert set(export.input_names) <= {i.name for i in graph.input}
+        assert list(export.output_names) == [o.name for o in graph.output]
+        assert (len(export.input_names), len(export.output_names)) == (1, len(outputs))
+
+
+def test_the_unfolded_export_is_the_float64_run(subject: Any, tmp_path: Path) -> None:
+    """In float64, graph and program differ by float64's rounding: that is what makes the graph rung sharp."""
+    native = subject.native()
+    exact = list(native.run(subject.feed(), Precision.F64).values())
+    (export,) = native.export(tmp_path, (ExportForm.UNFOLDED,), None)
+    feed = dict(zip(export.input_names, subject.feed().values(), strict=True))
+    found = Executor(onnx.load(export.path)).run(feed)
+    for name, value in zip(export.output_names, exact, strict=True):
+        assert np.abs(found[name] - value).max() <= 1e-13 * np.abs(value).max()
+
+
+def test_inner_values_go_by_the_names_of_the_unfolded_export(subject: Any, tmp_path: Path) -> None:
+    """Each is one of the graph's values, and has its number; names limit them."""
+    native = subject.native()
+    native.run(subject.feed(), Precision.F32)
+    (export,) = native.export(tmp_path, (ExportForm.UNFOLDED,), None)
+    values = {v.name: v.array.copy() for v in native.layers(subject.feed(), Precision.F64)}
+    feed = dict(zip(export.input_names, subject.feed().values(), strict=True))
+    graph = onnx.load(export.path).graph
+    made = {name for node in graph.node for name in node.output}
+    shared = sorted(made & set(values))
+    assert shared
+    found = Executor(onnx.load(export.path)).run(feed, outputs=shared)
+    for name in shared:
+        if values[name].dtype == np.float64 and np.shape(found[name]) == values[name].shape:
+            assert np.abs(found[name] - values[name]).max() <= 1e-12 * max(np.abs(values[name]).max(), 1e-300)
+    only = [v.name for v in native.layers(subject.feed(), Precision.F64, shared[:1])]
+    assert only == shared[:1]
+
+
+def test_healthy_kernels_are_within_their_rounding(subject: Any) -> None:
+    """What judges the operators of the float32 run finds nothing where nothing is wrong."""
+    judged = list(subject.native().kernels(subject.feed()))
+    assert all(kernel.ratio <= AMPLITUDE for kernel in judged)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_live_model_is_checked(subject: Any, wrong: bool, tmp_path: Path, fresh_cache: Path) -> None:
+    """Equivalent to its own export; divergent from it once a weight has changed."""
+    model = subject.model()
+    shapes = {subject.spec.name: tuple(3 if isinstance(d, str) else d for d in subject.spec.shape)}
+    path = tmp_path / "model.onnx"
+    onnxeq.convert(model, path, shapes=shapes)
+    if wrong:
+        subject.changed(model)
+    verdict = onnxeq.check(model, path, shapes=shapes).verdict
+    assert verdict is (Verdict.DIVERGENT if wrong else Verdict.EQUIVALENT)
+
+
+def test_the_example_is_forty_lines(example: ModuleType) -> None:
+    """As the README says of it, blank lines aside."""
+    assert sum(bool(line.strip()) for line in Path(str(example.__file__)).read_text().splitlines()) <= 40
+
+
+def test_the_example_is_checked_by_its_zoos_name(example: ModuleType, fresh_cache: Path) -> None:
+    """``affine:double`` is found through its entry point, loaded in a job, exported and found equivalent."""
+    report = onnxeq.check("affine:double")
+    assert report.verdict is Verdict.EQUIVALENT
+    assert report.source["ref"] == "affine:double"
+    assert report.coverage.weights_accounted == report.coverage.weights_total == 2
