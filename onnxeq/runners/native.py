@@ -84,8 +84,8 @@ def prepare(job: Job) -> dict[str, Any]:
 def run(job: Job) -> dict[str, Any]:
     """Runs the model on ``job.inputs['feeds']`` in float32 and float64.
 
-    Writes the traces ``f32``, ``f64``, ``f32-repeat`` and, where the framework takes a shortcut in inference mode,
-    ``f32-plain`` into ``job.out``.
+    Writes the traces ``f32``, ``f64`` (unless the framework has no float64), ``f32-repeat`` and, where the framework
+    takes a shortcut in inference mode, ``f32-plain`` into ``job.out``.
 
     Raises:
         onnxeq.errors.OnnxeqError: What the converter says, or a model that is another one at every loading.
@@ -165,15 +165,21 @@ def _execute(job: Job, native: Native, feeds: Sequence[Feed]) -> dict[str, Any]:
     save_feeds(job.out / "f32-repeat", again)
     if native.shortcut:
         save_feeds(job.out / "f32-plain", [native.run(feed, Precision.F32_PLAIN) for feed in feeds])
-    job.step("run native/f64")
+    double_error = native.no_float64
     try:
-        save_feeds(job.out / "f64", [native.run(feed, Precision.F64) for feed in feeds])
-        double_error = ""
+        if not native.no_float64:
+            job.step("run native/f64")
+            save_feeds(job.out / "f64", [native.run(feed, Precision.F64) for feed in feeds])
     except OnnxeqError as error:
         # Without float64 the float32 rungs still tell something; the ladder says what is missing.
         double_error = error.line()
     outputs = [{"name": n, "dtype": dtype_name(a), "shape": list(a.shape)} for n, a in single[0].items()]
-    return {"outputs": outputs, "f64_error": double_error, "shortcut": native.shortcut}
+    return {
+        "outputs": outputs,
+        "f64_error": double_error,
+        "no_float64": native.no_float64,
+        "shortcut": native.shortcut,
+    }
 
 
 def _load(job: Job, progress: Progress) -> tuple[Native, list[Feed]]:

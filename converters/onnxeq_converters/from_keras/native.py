@@ -65,6 +65,11 @@ class KerasNative:
         """None: Keras runs the same code in inference mode."""
         return ""
 
+    @property
+    def no_float64(self) -> str:
+        """Nothing: the program runs in float64."""
+        return ""
+
     @functools.cached_property
     def _wide(self) -> float64.WideProgram:
         return float64.widen(self.program)
