@@ -12,7 +12,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -26,7 +25,7 @@ from onnxeq.protocols import Converter, LoadRequest, Native, Progress
 from onnxeq.records import export_to_record, ref_from_record, spec_from_record, spec_to_record
 from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, Precision, TensorSpec, ValueRange
 from onnxeq.worker import Job
-from onnxeq.zoo import CONVERTER_GROUP
+from onnxeq.zoo import installed_converters
 
 __all__ = [
     "catalogue",
@@ -345,16 +344,19 @@ def load_converter(name: str) -> Converter:
         UnknownZoo: No installed package offers it.
         CannotRun: It is installed and cannot be imported.
     """
-    for entry in metadata.entry_points(group=CONVERTER_GROUP, name=name):
-        try:
-            return cast(Converter, entry.load())
-        except ImportError as error:
-            raise CannotRun(f"the converter '{name}' ({entry.value}) cannot be imported: {error}") from error
-    raise UnknownZoo(f"no installed package offers a converter '{name}'", hint="onnxeq doctor lists the converters")
+    target = installed_converters().get(name)
+    if target is None:
+        raise UnknownZoo(f"no installed package offers a converter '{name}'", hint="onnxeq doctor lists the converters")
+    module, _, item = target.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise CannotRun(f"the converter '{name}' ({target}) cannot be imported: {error}") from error
+    return cast(Converter, getattr(found, item) if item else found)
 
 
 def _owner(model: object) -> Converter:
-    names = sorted({e.name for e in metadata.entry_points(group=CONVERTER_GROUP)})
+    names = sorted(installed_converters())
     for name in names:
         converter = load_converter(name)
         if converter.owns(model):

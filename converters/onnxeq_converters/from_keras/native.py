@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from onnxeq.errors import UsageError
 from onnxeq.protocols import KernelError, LoadRequest, NativeValue, Progress
 from onnxeq.types import Array, Export, ExportForm, Feed, Precision, Signature
+from onnxeq_converters.digest import weights_digest
 from onnxeq_converters.from_keras import exporting, seeding
 from onnxeq_converters.from_keras.loading import Loaded
 from onnxeq_converters.from_keras.program import flat_call, input_specs, trace
@@ -43,12 +43,7 @@ class KerasNative:
 
         Random states are no weights: layers with dropout draw a new one whenever they are made, also from a file.
         """
-        digest = hashlib.sha256()
-        for name, value in sorted(self.weights().items()):
-            if name.rpartition("/")[2] == "seed_generator_state":
-                continue
-            digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
-            digest.update(np.ascontiguousarray(value).tobytes())
+        weights = {n: v for n, v in self.weights().items() if n.rpartition("/")[2] != "seed_generator_state"}
         return {
             "framework": "keras",
             "keras": version("keras"),
@@ -56,7 +51,7 @@ class KerasNative:
             "model_class": f"{type(self.model).__module__}.{type(self.model).__qualname__}",
             "exporter": "tf2onnx",
             "exporter_version": version("tf2onnx"),
-            "weights_sha256": digest.hexdigest(),
+            "weights_sha256": weights_digest(weights),
             **self.facts,
         }
 

@@ -31,7 +31,7 @@ from onnxeq_converters.from_tensorflow.framework import first_line, quiet_stdout
 from onnxeq_converters.from_tensorflow.program import Program
 from onnxeq_converters.from_tensorflow.standins import replaced, stand_ins
 
-__all__ = ["Convert", "Retrace", "export"]
+__all__ = ["Convert", "Retrace", "export", "fast_or_careful", "names", "refuse_unconverted", "save", "without_folding"]
 
 _VALUE_PRESERVING = ("loop_optimizer", "remove_identity")
 """tf2onnx optimizers that leave every constant as it is and that the result needs: loops become
@@ -84,7 +84,7 @@ def _export_one(
         proto = _convert(retrace(tuple(_batch_of_one(spec) for spec in program.signature.inputs)), convert, form, opset)
     notes += [f"{op} lowered by onnxeq: tf2onnx has no ONNX form of it" for op in _missing_lowerings(program)]
     inputs, outputs = _interface(proto, program.signature)
-    _save(proto, path)
+    save(proto, path)
     del proto
     gc.collect()  # TensorFlow's graphs are cycles: the next form shall not find the last one in memory
     return Export(path, form, dynamic, inputs, outputs, tuple(notes))
@@ -104,20 +104,29 @@ def _convert(program: Program, convert: Convert, form: ExportForm, opset: int | 
     large = sum(_n_bytes(v) for v in program.concrete.variables) > _PROTOBUF_LIMIT
     if large:
         raise ExportFailed("the weights exceed the 2 GB that tf2onnx can put into one file")
-    scope = _without_folding if form is ExportForm.UNFOLDED else contextlib.nullcontext
+    scope = without_folding if form is ExportForm.UNFOLDED else contextlib.nullcontext
     try:
         with quiet_stdout(), scope():
-            proto = _fast_or_careful(lambda: convert(program, opset, dict(added) or None))
+            proto = fast_or_careful(lambda: convert(program, opset, dict(added) or None))
     except ExportFailed:
         raise
     except Exception as error:  # tf2onnx and TensorFlow raise anything
         raise ExportFailed(f"tf2onnx failed: {type(error).__name__}: {first_line(error)}") from error
+    refuse_unconverted(proto)
+    return proto
+
+
+def refuse_unconverted(proto: Any) -> None:
+    """tf2onnx leaves what it cannot convert in the graph, under TensorFlow's name.
+
+    Raises:
+        onnxeq.errors.ExportFailed: Naming those operators.
+    """
     known = {schema.name for schema in require("onnx").defs.get_all_schemas()}
     unknown = [n for n in proto.graph.node if n.op_type not in known]
     if unknown:
         kinds = ", ".join(sorted({n.op_type for n in unknown}))
         raise ExportFailed(f"tf2onnx has no ONNX form of {kinds} (first at {unknown[0].name})")
-    return proto
 
 
 def _missing_lowerings(program: Program) -> dict[str, tuple[Callable[..., None], list[Any]]]:
@@ -149,7 +158,7 @@ Only used where tf2onnx has none of its own, and said in the notes."""
 _ONNX_DOMAIN = ""
 
 
-def _fast_or_careful(convert: Callable[[], Any]) -> Any:
+def fast_or_careful(convert: Callable[[], Any]) -> Any:
     """tf2onnx's result, without the copies that it makes of the weights and of the graph.
 
     Large weights are kept aside. The copies of the graph before each optimizer serve to go on when
@@ -177,7 +186,7 @@ def _n_bytes(variable: Any) -> int:
 
 
 @contextlib.contextmanager
-def _without_folding() -> Iterator[None]:
+def without_folding() -> Iterator[None]:
     """Shuts the four places where new float constants are computed, for the time of one export."""
     loader, optimizer, tfonnx = (require(f"tf2onnx.{n}") for n in ("tf_loader", "optimizer", "tfonnx"))
     doors: list[tuple[Any, str, Callable[[Any], Any]]] = [
@@ -235,12 +244,17 @@ def _integer_nodes(original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], 
 def _interface(proto: Any, signature: Signature) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The ONNX names of the native inputs and outputs, in the native order."""
     return (
-        _names("input", [v.name for v in proto.graph.input], [s.name for s in signature.inputs]),
-        _names("output", [v.name for v in proto.graph.output], [s.name for s in signature.outputs]),
+        names("input", [v.name for v in proto.graph.input], [s.name for s in signature.inputs]),
+        names("output", [v.name for v in proto.graph.output], [s.name for s in signature.outputs]),
     )
 
 
-def _names(kind: str, found: list[str], wanted: list[str]) -> tuple[str, ...]:
+def names(kind: str, found: list[str], wanted: list[str]) -> tuple[str, ...]:
+    """The names of an export's inputs or outputs in the model's order.
+
+    Raises:
+        onnxeq.errors.ExportFailed: They are not those of the model.
+    """
     if set(wanted) <= set(found):
         return tuple(wanted)
     if len(found) == len(wanted) and len(found) == 1:
@@ -248,7 +262,8 @@ def _names(kind: str, found: list[str], wanted: list[str]) -> tuple[str, ...]:
     raise ExportFailed(f"the export's {kind}s are {', '.join(found)}; the model's are {', '.join(wanted)}")
 
 
-def _save(proto: Any, path: Path) -> None:
+def save(proto: Any, path: Path) -> None:
+    """Writes an ``onnx.ModelProto``, with its weights beside it where they are too large for one file."""
     onnx = require("onnx")
     # ByteSize would encode the whole model to measure it.
     if sum(len(t.raw_data) for t in proto.graph.initializer) > _PROTOBUF_LIMIT - _GRAPH_ALLOWANCE:
