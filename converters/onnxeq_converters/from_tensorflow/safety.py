@@ -16,7 +16,7 @@ from typing import Any
 
 from onnxeq.errors import UnusableModel
 
-__all__ = ["reaching_out", "refuse_untrusted"]
+__all__ = ["reaches_out", "reaching_out", "refuse_untrusted"]
 
 _REACHING = re.compile(
     r"File|PyFunc|Reader|Record|Dataset|Summary|Checkpoint|Rpc|Remote|Sql|LMDB|^_?(Send|Recv|HostSend|HostRecv)$"
@@ -82,10 +82,15 @@ def _found(nodes: Iterable[Any], library: dict[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def reaches_out(op: str) -> bool:
+    """Whether operators of this type reach outside of the program."""
+    return op not in _HARMLESS and _REACHING.search(op) is not None
+
+
 def _reaches(node: Any) -> bool:
     if node.op == "PrintV2":  # it can print into a file
         return bool(node.attr["output_stream"].s.startswith(b"file:"))
-    return node.op not in _HARMLESS and _REACHING.search(node.op) is not None
+    return reaches_out(str(node.op))
 
 
 def _called(node: Any) -> Iterator[str]:
