@@ -1,8 +1,8 @@
 """From a SavedModel folder or a frozen graph to a program.
 
-A SavedModel is read by ``tf.saved_model.load``, which reads those of TensorFlow 1, too. What Keras 2 saved together
-with its optimizer it reads only where Keras 2 is loaded, because the optimizer's own variables ("slots") are made by
-the optimizer's class. Inference needs none of them, so they are taken out of what the loader is shown.
+A SavedModel is read by ``tf.saved_model.load``, which reads most of those of TensorFlow 1, too. What Keras 2 saved
+together with its optimizer it reads only where Keras 2 is loaded, because the optimizer's own variables ("slots") are
+made by the optimizer's class. Inference needs none of them, so they are taken out of what the loader is shown.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ __all__ = ["Loaded", "load_model"]
 
 _DEFAULT_SIGNATURE = "serving_default"
 _TAG = "serve"
+
+_REFERENCES = ("Variable", "VariableV2")
+"""Operators of the first kind of variables."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +77,19 @@ def _saved_model(path: Path, request: LoadRequest) -> Loaded:
     objects = len(stored.meta_graphs) == 1 and meta.HasField("object_graph_def")
     refuse_untrusted(str(path), meta, objects=objects, trust=request.trust)
     key = _signature_key(path, meta, request.ref.module)
+    facts = {"signature": key, "written_by_tensorflow": meta.meta_info_def.tensorflow_version, "weights": "as stored"}
     tags = None if len(stored.meta_graphs) == 1 else list(meta.meta_info_def.tags)
     try:
         with quiet_stdout(), _without_slots(loader):
+            if not objects and any(node.op in _REFERENCES for node in meta.graph_def.node):
+                function, values = _with_references(path, meta, key)
+                return _loaded(path, function, request, tensorflow().Module(), values, facts)
             root = tensorflow().saved_model.load(str(path), tags=tags)
         function = root.signatures[key]
     except OnnxeqError:
         raise
     except Exception as error:  # the loader raises anything from KeyError to its own errors
         raise UnusableModel(f"TensorFlow cannot load {path}: {first_line(error)}") from error
-    facts = {"signature": key, "written_by_tensorflow": meta.meta_info_def.tensorflow_version, "weights": "as stored"}
     variables = function.graph.variables or getattr(root, "variables", ())
     return _loaded(path, function, request, root, _values(variables), facts)
 
@@ -152,23 +158,49 @@ def _frozen_graph(path: Path, request: LoadRequest) -> Loaded:
         raise UnusableModel(f"{path} is no TensorFlow graph: {first_line(error)}") from error
     nodes = meta.graph_def.node
     refuse_untrusted(str(path), meta, objects=False, trust=request.trust)
-    if unfrozen := sorted({n.op for n in nodes if n.op in ("Variable", "VariableV2", "VarHandleOp")}):
+    if unfrozen := sorted({n.op for n in nodes if n.op in (*_REFERENCES, "VarHandleOp")}):
         raise UnusableModel(f"{path} has variables ({', '.join(unfrozen)}) and no values for them", hint="freeze it")
     inputs = [n.name for n in nodes if n.op == "Placeholder"]
     read = {name.lstrip("^").partition(":")[0] for n in nodes for name in n.input}
     outputs = [n.name for n in nodes if n.name not in read and n.op not in ("Placeholder", "NoOp", "Assert", "Const")]
     if not inputs or not outputs:
         raise UnusableModel(f"{path} is no frozen graph: it has {len(inputs)} placeholders and {len(outputs)} results")
-    try:
-        wrapped = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(meta.graph_def, name=""), [])
-        feeds = {name: wrapped.graph.get_tensor_by_name(f"{name}:0") for name in inputs}
-        fetches = {name: wrapped.graph.get_tensor_by_name(f"{name}:0") for name in outputs}
-        pruned = wrapped.prune(feeds, fetches)
-    except Exception as error:
-        raise UnusableModel(f"TensorFlow cannot load {path}: {first_line(error)}") from error
+    function = _pruned(path, meta.graph_def, {n: f"{n}:0" for n in inputs}, {n: f"{n}:0" for n in outputs})
     constants = {n.name: tf.make_ndarray(n.attr["value"].tensor) for n in nodes if n.op == "Const"}
     weights = {name: v for name, v in constants.items() if v.dtype.kind == "f" and v.ndim}
-    return _loaded(path, pruned, request, tf.Module(), weights, {"weights": "as stored"})
+    return _loaded(path, function, request, tf.Module(), weights, {"weights": "as stored"})
+
+
+def _with_references(path: Path, meta: Any, key: str) -> tuple[Any, dict[str, Array]]:
+    """The function of a signature, and the variables, of a graph with the first kind of variables ("reference").
+
+    They live in a session only, so they are made constants there.
+    """
+    tf = tensorflow()
+    v1, signature = tf.compat.v1, meta.signature_def[key]
+    inputs, outputs = ({n: info.name for n, info in end.items()} for end in (signature.inputs, signature.outputs))
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+        v1.saved_model.load(session, list(meta.meta_info_def.tags), str(path))
+        variables = v1.global_variables()
+        values = dict(zip((v.op.name for v in variables), session.run(variables), strict=True))
+        ends = [name.partition(":")[0] for name in outputs.values()]
+        frozen = v1.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), ends)
+    return _pruned(path, frozen, inputs, outputs), values
+
+
+def _pruned(path: Path, graph_def: Any, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> Any:
+    """A graph of constants as a function of named tensors."""
+    tf = tensorflow()
+    try:
+        wrapped = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(graph_def, name=""), [])
+        feeds = {name: wrapped.graph.get_tensor_by_name(inputs[name]) for name in sorted(inputs)}
+        fetches = {name: wrapped.graph.get_tensor_by_name(outputs[name]) for name in sorted(outputs)}
+        taken = {name: tf.TensorSpec(t.shape, t.dtype, name=name) for name, t in feeds.items()}
+        function = wrapped.prune(list(feeds.values()), fetches, input_signature=((), taken))
+    except Exception as error:  # TensorFlow raises anything
+        raise UnusableModel(f"TensorFlow cannot load {path}: {first_line(error)}") from error
+    function._arg_keywords, function._num_positional_args = list(feeds), 0
+    return function
 
 
 def _loaded(
