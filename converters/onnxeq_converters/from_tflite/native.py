@@ -8,18 +8,18 @@ import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from onnxeq.errors import CannotRun, ExportFailed, UnusableModel, UsageError
+from onnxeq.errors import CannotRun, UnusableModel, UsageError
 from onnxeq.protocols import KernelError, LoadRequest, NativeValue, Progress
 from onnxeq.types import Array, Export, ExportForm, Feed, Precision, Signature, TensorSpec
 from onnxeq_converters.digest import weights_digest
-from onnxeq_converters.from_tensorflow import exporting
-from onnxeq_converters.from_tensorflow.framework import first_line, quiet_stdout, require, version
+from onnxeq_converters.from_tensorflow.exporting import names, save
+from onnxeq_converters.from_tensorflow.framework import version
 from onnxeq_converters.from_tensorflow.program import arranged, declaration_of, settle
 from onnxeq_converters.from_tensorflow.safety import reaches_out
+from onnxeq_converters.from_tflite import exporting
 from onnxeq_converters.from_tflite.interpreter import Runner, input_specs, open_runner, output_names, runtime
 from onnxeq_converters.from_tflite.reading import Contents, read
 
@@ -92,23 +92,12 @@ class TfliteNative:
         return tuple(self._export(folder / f"{form.value}.onnx", form, opset) for form in forms)
 
     def _export(self, path: Path, form: ExportForm, opset: int | None) -> Export:
-        from_tflite = require("tf2onnx.convert").from_tflite
-        scope = exporting.without_folding if form is ExportForm.UNFOLDED else contextlib.nullcontext
-        try:
-            with quiet_stdout(), scope():
-                proto = from_tflite(str(self.path), opset=opset)[0]
-        except ExportFailed:
-            raise
-        except Exception as error:  # tf2onnx raises anything
-            raise ExportFailed(f"tf2onnx failed: {type(error).__name__}: {first_line(error)}") from error
-        exporting.refuse_unconverted(proto)
-        inputs = exporting.names("input", [v.name for v in proto.graph.input], [s.name for s in self.signature.inputs])
-        outputs = exporting.names(
-            "output", [v.name for v in proto.graph.output], [s.name for s in self.signature.outputs]
-        )
+        proto = exporting.converted(self.path, self.contents, form, opset)
+        inputs = names("input", [v.name for v in proto.graph.input], [s.name for s in self.signature.inputs])
+        outputs = names("output", [v.name for v in proto.graph.output], [s.name for s in self.signature.outputs])
         ours = [s.shape for s in self.signature.inputs]
-        dynamic = _has_open_batch(proto) and all(s and isinstance(s[0], str) for s in ours)
-        exporting.save(proto, path)
+        dynamic = exporting.has_open_batch(proto) and all(s and isinstance(s[0], str) for s in ours)
+        save(proto, path)
         return Export(path, form, dynamic, inputs, outputs)
 
     def weights(self) -> dict[str, Array]:
@@ -125,7 +114,7 @@ class TfliteNative:
         return found
 
     def layers(self, feed: Feed, precision: Precision, names: Collection[str] | None = None) -> Iterator[NativeValue]:
-        """The tensors of the main graph by the names that tf2onnx keeps, computed by the runtime's own kernels.
+        """The tensors of the main graph by their names in the unfolded export, computed by the runtime's own kernels.
 
         Raises:
             onnxeq.errors.CannotRun: float64 was asked for, or the interpreter failed.
@@ -136,8 +125,10 @@ class TfliteNative:
         self._plain.run(arranged(feed, self.signature.inputs))
         for op in self.contents.operators:
             arguments = {f"input {k}": self.contents.names[i] for k, i in enumerate(op.inputs) if i >= 0}
+            if op.fused:
+                arguments["fused"] = ", ".join(op.fused)
             for index in op.outputs:
-                name = self.contents.names[index]
+                name = exporting.value_name(self.contents, op, index)
                 if wanted is None or name in wanted:
                     array = np.asarray(self._plain.interpreter.get_tensor(index))
                     yield NativeValue(name, array, op.kind, arguments, (), _layer(name), "")
@@ -183,11 +174,6 @@ def load_model(request: LoadRequest, progress: Progress) -> TfliteNative:
     with path.open("rb") as file:
         facts = {"file_sha256": hashlib.file_digest(file, "sha256").hexdigest(), "weights": "as stored"}
     return TfliteNative(path, contents, runner, Signature(specs, outputs), facts)
-
-
-def _has_open_batch(proto: Any) -> bool:
-    shapes = [v.type.tensor_type.shape.dim for v in proto.graph.input]
-    return all(len(dims) and not dims[0].HasField("dim_value") for dims in shapes)
 
 
 def _layer(name: str) -> str:

@@ -26,11 +26,13 @@ class Operator:
         kind: ``CONV_2D``; of a custom one the name that the file gives it.
         inputs: Indices of the tensors that it reads; -1 where one is left out.
         outputs: Indices of the tensors that it makes.
+        fused: ONNX operators that tf2onnx makes of what it computes besides, in order: a bias, an activation.
     """
 
     kind: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    fused: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ class Contents:
         operators: In the order in which they run.
         names: Of the tensors, by index.
         constants: Indices of the tensors with a stored value.
+        quantized: Indices of the tensors in integers with a scale.
         custom: Names of the operators that are not the runtime's own, in alphabetical order.
     """
 
     operators: tuple[Operator, ...]
     names: tuple[str, ...]
     constants: tuple[int, ...]
+    quantized: frozenset[int]
     custom: tuple[str, ...]
 
 
@@ -80,6 +84,7 @@ def _contents(model: Any) -> Contents:
         tuple(_operators(graph, [name for name, _ in kinds])),
         tuple((t.Name() or b"").decode(errors="replace") for t in tensors),
         tuple(i for i, t in enumerate(tensors) if t.Buffer() > 0 and not model.Buffers(t.Buffer()).DataIsNone()),
+        frozenset(i for i, t in enumerate(tensors) if t.Quantization() and not t.Quantization().ScaleIsNone()),
         tuple(sorted({name for name, custom in kinds if custom})),
     )
 
@@ -99,4 +104,25 @@ def _operators(graph: Any, kinds: list[str]) -> Iterator[Operator]:
         op = graph.Operators(i)
         inputs = tuple(op.Inputs(k) for k in range(op.InputsLength()))
         outputs = tuple(op.Outputs(k) for k in range(op.OutputsLength()))
-        yield Operator(kinds[op.OpcodeIndex()], inputs, outputs)
+        kind = kinds[op.OpcodeIndex()]
+        yield Operator(kind, inputs, outputs, (*_bias(kind, inputs), *_activation(op)))
+
+
+def _bias(kind: str, inputs: tuple[int, ...]) -> tuple[str, ...]:
+    return ("Add",) if kind == "FULLY_CONNECTED" and len(inputs) > 2 and inputs[2] >= 0 else ()
+
+
+_ACTIVATIONS = {"RELU": "Relu", "RELU6": "Clip", "TANH": "Tanh"}
+"""Those that tf2onnx can split off."""
+
+
+def _activation(op: Any) -> tuple[str, ...]:
+    """The activation that an operator applies to its own result."""
+    utils = require("tf2onnx.tflite_utils")
+    options_class = utils.get_options_class(utils.lookup_enum(op.BuiltinOptionsType(), "BuiltinOptions"))
+    if not hasattr(options_class, "FusedActivationFunction"):
+        return ()
+    options, stored = options_class(), op.BuiltinOptions()
+    options.Init(stored.Bytes, stored.Pos)
+    name = utils.lookup_enum(options.FusedActivationFunction(), "ActivationFunctionType")
+    return (_ACTIVATIONS[name],) if name in _ACTIVATIONS else ()
