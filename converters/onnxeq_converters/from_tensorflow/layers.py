@@ -6,6 +6,7 @@ the model's own output. Some of them hold the tensor with its channels first; wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -22,6 +23,9 @@ from onnxeq_converters.judging import UNIT, additions, judge
 __all__ = ["errors", "values"]
 
 _DRAWS = 2
+
+_CALL = re.compile(r"(Stateful)?PartitionedCall(_\d+)?")
+"""What inlining puts before the names of a function's own operators."""
 
 _NO_ARITHMETIC = frozenset(
     "Const Placeholder Identity IdentityN NoOp ReadVariableOp Reshape Transpose Squeeze ExpandDims Pack Unpack Shape "
@@ -226,5 +230,5 @@ def _plain(value: Any) -> Any:
 
 
 def _layer(name: str) -> str:
-    """The scope of an operator: ``model/conv1`` of ``model/conv1/Conv2D``."""
-    return name.rpartition("/")[0]
+    """The scope of an operator: ``model/conv1`` of ``StatefulPartitionedCall/model/conv1/Conv2D``."""
+    return "/".join(part for part in name.split("/")[:-1] if not _CALL.fullmatch(part))
