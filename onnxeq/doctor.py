@@ -8,13 +8,13 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib import metadata
 
 from onnxeq import fingerprint, zoo
 from onnxeq.cache import cache_root
 from onnxeq.errors import FrameworkMissing
 from onnxeq.providers import choose_providers
 from onnxeq.runtimes import BUILT_IN, installed_runners
+from onnxeq.types import ModelRef
 
 __all__ = ["Finding", "State", "examine"]
 
@@ -54,7 +54,8 @@ def examine() -> tuple[Finding, ...]:
     versions = fingerprint.versions()
     found = [Finding("python", State.OK, f"{versions['python']} at {sys.executable}")]
     found += [_package(name, code, versions) for name, code in _IMPORTS.items()]
-    found += [_converter(name) for name in zoo.installed_zoos()]
+    found += [_converter(f"zoo {name}", name) for name in zoo.installed_zoos()]
+    found += [_converter(f"converter {name}", name) for name in zoo.BUILT_IN if name not in zoo.ZOOS.values()]
     found += [_runner(name, target, versions) for name, target in installed_runners().items()]
     cuda = next(p for p in choose_providers(None) if p.name == "cuda")
     found.append(Finding("cuda", State.ABSENT if cuda.why_not else State.OK, cuda.why_not or "a CUDA device answers"))
@@ -76,15 +77,14 @@ def _package(name: str, code: str, versions: dict[str, str]) -> Finding:
     return Finding(name, State.OK, tried.stdout.strip())
 
 
-def _converter(name: str) -> Finding:
-    label = f"zoo {name}"
-    entry = next((e for e in metadata.entry_points(group=zoo.CONVERTER_GROUP, name=zoo.ZOOS.get(name, name))), None)
-    value = entry.value if entry else ""
+def _converter(label: str, name: str) -> Finding:
+    """A converter by the name of a zoo, or by its own where it reads files only."""
+    target = zoo.installed_converters().get(zoo.ZOOS.get(name, name), "")
     try:
-        zoo.require_framework(zoo.parse(f"{name}:x"), label)
+        zoo.require_framework(ModelRef(name, name, ""), label)
     except FrameworkMissing as missing:
         return Finding(label, State.ABSENT, missing.line())
-    return Finding(label, State.OK, f"converter {value}")
+    return Finding(label, State.OK, f"converter {target}")
 
 
 def _runner(name: str, target: str, versions: dict[str, str]) -> Finding:

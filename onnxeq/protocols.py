@@ -118,6 +118,14 @@ class Native(Protocol):
         Exporters follow the model's own code. ``Precision.F32_PLAIN`` is asked for only if there is a shortcut.
         """
 
+    @property
+    def no_float64(self) -> str:
+        """Why the framework has no float64 execution of the program at all; empty where it has.
+
+        Then ``run`` raises :class:`onnxeq.errors.CannotRun` for ``Precision.F64``, and it is not asked for. A single
+        operator without a float64 form is no such reason: ``run`` says it.
+        """
+
     def run(self, feed: Feed, precision: Precision) -> dict[str, Array]:
         """The outputs for one feed, named and ordered as the framework gives them.
 

@@ -155,7 +155,8 @@ class ModelRef:
         name: The model's name in its zoo, the path, or the callable's name.
         weights: What stood after ``@`` (``pretrained``, ``seeded``, a path); empty when nothing did.
         seed: The number after ``seeded:``.
-        module: For a factory, the module name or the path of its file.
+        module: For a factory, the module name or the path of its file; for a SavedModel, the signature to run (the
+            default one if empty).
     """
 
     text: str

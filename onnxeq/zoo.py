@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib import metadata, util
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from onnxeq.errors import FrameworkMissing, UnknownZoo, UnusableModel, UsageErro
 from onnxeq.types import ModelRef
 
 __all__ = [
+    "BUILT_IN",
     "CONVERTER_GROUP",
     "ZOOS",
     "converter_for",
+    "installed_converters",
     "installed_zoos",
     "nearest",
     "parse",
@@ -22,6 +25,14 @@ __all__ = [
 ]
 
 CONVERTER_GROUP = "onnxeq.converters"
+
+BUILT_IN = {
+    "torch": "onnxeq_converters.from_torch",
+    "keras": "onnxeq_converters.from_keras",
+    "tensorflow": "onnxeq_converters.from_tensorflow",
+    "tflite": "onnxeq_converters.from_tflite",
+}
+"""Converters that this package brings: they are there also where its metadata is older than its code."""
 
 ZOOS: dict[str, str] = {"torchvision": "torch", "keras": "keras", "onnx-zoo": "onnx"}
 """Zoo name -> converter; ``onnx`` is the host itself. A converter that is not listed here answers for the zoo of its
@@ -33,15 +44,19 @@ _FILES: dict[str, str] = {
     ".h5": "keras",
     ".hdf5": "keras",
     ".pt2": "torch",
+    ".pb": "tensorflow",
+    ".tflite": "tflite",
 }
-"""File suffix -> converter; ``onnx`` is read by the host itself."""
+"""File suffix -> converter; ``onnx`` is read by the host itself. A folder is a SavedModel."""
 
-_LATER = {".pt": "TorchScript", ".jit": "TorchScript", ".tflite": "TensorFlow Lite", ".pb": "SavedModel"}
+_LATER = {".pt": "TorchScript", ".jit": "TorchScript"}
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "torchvision": ("torch", "torchvision"),
     "torch": ("torch",),
     "keras": ("tensorflow", "keras", "tf2onnx"),
+    "tensorflow": ("tensorflow", "tf2onnx"),
+    "tflite": ("tensorflow", "tf2onnx"),
 }
 """What must be importable before a job is started for a zoo or a converter."""
 
@@ -50,7 +65,8 @@ def parse(text: str) -> ModelRef:
     """Reads a model reference.
 
     Args:
-        text: ``zoo:name[@weights]``, a path ``[@weights]``, or ``module_or_file.py:factory[@weights]``.
+        text: ``zoo:name[@weights]``, a path ``[@weights]``, ``SAVED_MODEL_FOLDER:signature``, or
+            ``module_or_file.py:factory[@weights]``.
 
     Raises:
         UnusableModel: A path that does not exist, or a kind of file that nothing here reads.
@@ -71,6 +87,8 @@ def parse(text: str) -> ModelRef:
         if not Path(head).is_file():
             raise UnusableModel(f"there is no file {head}", hint="check the path before the colon")
         return ModelRef(text, "factory", name, weights, seed, module=str(Path(head).resolve()))
+    if _is_saved_model(Path(head)):
+        return replace(_of_path(text, head, weights, seed), module=name)
     if head in installed_zoos() or head in ZOOS:
         return ModelRef(text, head, name, weights, seed)
     if re.fullmatch(r"[A-Za-z_][\w.]*", head) and _importable(head):
@@ -86,17 +104,23 @@ def parse(text: str) -> ModelRef:
 def converter_for(ref: ModelRef) -> str:
     """The converter that loads ``ref``: its entry point's name, ``onnx``, or ``factory`` (decided in the job)."""
     if ref.zoo == "file":
-        return _FILES[Path(ref.name).suffix.lower()]
+        return "tensorflow" if Path(ref.name).is_dir() else _FILES[Path(ref.name).suffix.lower()]
     if ref.zoo in ("factory", "live"):
         return "factory"
     return ZOOS.get(ref.zoo, ref.zoo)
 
 
+def installed_converters() -> dict[str, str]:
+    """Name -> what to import, without importing any."""
+    found = {entry.name: entry.value for entry in metadata.entry_points(group=CONVERTER_GROUP)}
+    return dict(sorted((found | BUILT_IN).items()))
+
+
 def installed_zoos() -> tuple[str, ...]:
     """Zoos that an installed converter answers for, without importing any."""
-    names = {entry.name for entry in metadata.entry_points(group=CONVERTER_GROUP)}
+    names = set(installed_converters())
     listed = {zoo for zoo, converter in ZOOS.items() if converter in names | {"onnx"}}
-    return tuple(sorted(listed | (names - set(ZOOS.values()))))
+    return tuple(sorted(listed | (names - set(ZOOS.values()) - set(BUILT_IN))))
 
 
 def require_framework(ref: ModelRef, subject: str = "") -> None:
@@ -143,8 +167,11 @@ def _split_weights(text: str) -> tuple[str, str, int]:
 def _of_path(text: str, body: str, weights: str, seed: int) -> ModelRef:
     path = Path(body)
     suffix = path.suffix.lower()
-    if suffix in _LATER or (path.is_dir() and (path / "saved_model.pb").exists()):
-        kind = _LATER.get(suffix, "SavedModel")
+    if _is_saved_model(path) or path.name in _SAVED_MODEL:
+        folder = path if path.is_dir() else path.parent
+        return ModelRef(text, "file", str(folder.resolve()), weights, seed)
+    if suffix in _LATER:
+        kind = _LATER[suffix]
         raise UnusableModel(f"{body}: {kind} files are not read yet", hint=f"readable: {', '.join(sorted(_FILES))}")
     if suffix == ".py":
         raise UsageError(f"{body} is a Python file", hint=f"name the function that builds the model: {body}:FUNCTION")
@@ -155,10 +182,18 @@ def _of_path(text: str, body: str, weights: str, seed: int) -> ModelRef:
         )
         raise UnusableModel(f"there is no file {body}", hint=hint)
     if path.is_dir():
-        raise UnusableModel(f"{body} is a folder", hint=f"give a model file ({', '.join(sorted(_FILES))})")
+        readable = ", ".join(sorted(_FILES))
+        raise UnusableModel(f"{body} is a folder", hint=f"give a SavedModel folder or a model file ({readable})")
     if suffix not in _FILES:
         raise UnusableModel(f"{body}: unknown kind of file '{suffix}'", hint=f"readable: {', '.join(sorted(_FILES))}")
     return ModelRef(text, "file", str(path.resolve()), weights, seed)
+
+
+_SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
+
+
+def _is_saved_model(path: Path) -> bool:
+    return any((path / name).is_file() for name in _SAVED_MODEL)
 
 
 def _importable(module: str) -> bool:

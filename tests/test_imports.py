@@ -35,7 +35,7 @@ def test_the_host_loads_no_framework_and_no_runtime() -> None:
     assert not loaded & {"onnxruntime", "onnx.reference", *FRAMEWORKS}
 
 
-@pytest.mark.parametrize("converter", ["from_torch", "from_keras"])
+@pytest.mark.parametrize("converter", ["from_torch", "from_keras", "from_tensorflow", "from_tflite"])
 def test_a_converter_is_asked_without_its_framework(converter: str) -> None:
     """``owns`` answers without importing the framework."""
     code = f"import onnxeq_converters.{converter} as c\nassert not c.owns(object())"

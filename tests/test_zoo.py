@@ -67,3 +67,24 @@ def test_a_folder_and_an_unknown_suffix(tmp_path: Path) -> None:
         with pytest.raises(UnusableModel) as caught:
             zoo.parse(str(path))
         assert ".onnx" in caught.value.line()
+
+
+def test_a_saved_model_is_named_by_its_folder(tmp_path: Path) -> None:
+    """The folder, the file in it, and ``FOLDER:SIGNATURE`` are one model; the suffix of a folder says nothing."""
+    folder = tmp_path / "net.v1.onnx"
+    folder.mkdir()
+    (folder / "saved_model.pb").write_bytes(b"")
+    plain, inner, named = (zoo.parse(f"{folder}{rest}") for rest in ("", "/saved_model.pb", ":scores"))
+    assert {ref.name for ref in (plain, inner, named)} == {str(folder.resolve())}
+    assert (plain.module, inner.module, named.module) == ("", "", "scores")
+    assert {zoo.converter_for(ref) for ref in (plain, inner, named)} == {"tensorflow"}
+
+
+def test_every_converter_that_is_brought_along_is_known(tmp_path: Path) -> None:
+    """Converters are found without the installed metadata; those that only read files are no zoos."""
+    known = zoo.installed_converters()
+    assert known.items() >= zoo.BUILT_IN.items()
+    assert not {"tensorflow", "tflite"} & set(zoo.installed_zoos())
+    for name, converter in (("net.tflite", "tflite"), ("frozen.pb", "tensorflow")):
+        (tmp_path / name).write_bytes(b"")
+        assert zoo.converter_for(zoo.parse(str(tmp_path / name))) == converter

@@ -17,7 +17,8 @@ from onnxeq.errors import OnnxeqError
 from onnxeq.protocols import LoadRequest
 from onnxeq.types import Array, ExportForm, ModelRef, Precision, TensorSpec
 from onnxeq_converters import from_keras
-from onnxeq_converters.from_keras.framework import framework, require
+from onnxeq_converters.from_keras.framework import framework
+from onnxeq_converters.from_tensorflow.framework import require
 from operator_trials.feeds import feed as make_feed
 from operator_trials.judge import Native, judge
 from operator_trials.results import Result

@@ -12,7 +12,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -26,7 +25,7 @@ from onnxeq.protocols import Converter, LoadRequest, Native, Progress
 from onnxeq.records import export_to_record, ref_from_record, spec_from_record, spec_to_record
 from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, Precision, TensorSpec, ValueRange
 from onnxeq.worker import Job
-from onnxeq.zoo import CONVERTER_GROUP
+from onnxeq.zoo import installed_converters
 
 __all__ = [
     "catalogue",
@@ -84,8 +83,8 @@ def prepare(job: Job) -> dict[str, Any]:
 def run(job: Job) -> dict[str, Any]:
     """Runs the model on ``job.inputs['feeds']`` in float32 and float64.
 
-    Writes the traces ``f32``, ``f64``, ``f32-repeat`` and, where the framework takes a shortcut in inference mode,
-    ``f32-plain`` into ``job.out``.
+    Writes the traces ``f32``, ``f64`` (unless the framework has no float64), ``f32-repeat`` and, where the framework
+    takes a shortcut in inference mode, ``f32-plain`` into ``job.out``.
 
     Raises:
         onnxeq.errors.OnnxeqError: What the converter says, or a model that is another one at every loading.
@@ -165,15 +164,21 @@ def _execute(job: Job, native: Native, feeds: Sequence[Feed]) -> dict[str, Any]:
     save_feeds(job.out / "f32-repeat", again)
     if native.shortcut:
         save_feeds(job.out / "f32-plain", [native.run(feed, Precision.F32_PLAIN) for feed in feeds])
-    job.step("run native/f64")
+    double_error = native.no_float64
     try:
-        save_feeds(job.out / "f64", [native.run(feed, Precision.F64) for feed in feeds])
-        double_error = ""
+        if not native.no_float64:
+            job.step("run native/f64")
+            save_feeds(job.out / "f64", [native.run(feed, Precision.F64) for feed in feeds])
     except OnnxeqError as error:
         # Without float64 the float32 rungs still tell something; the ladder says what is missing.
         double_error = error.line()
     outputs = [{"name": n, "dtype": dtype_name(a), "shape": list(a.shape)} for n, a in single[0].items()]
-    return {"outputs": outputs, "f64_error": double_error, "shortcut": native.shortcut}
+    return {
+        "outputs": outputs,
+        "f64_error": double_error,
+        "no_float64": native.no_float64,
+        "shortcut": native.shortcut,
+    }
 
 
 def _load(job: Job, progress: Progress) -> tuple[Native, list[Feed]]:
@@ -339,16 +344,19 @@ def load_converter(name: str) -> Converter:
         UnknownZoo: No installed package offers it.
         CannotRun: It is installed and cannot be imported.
     """
-    for entry in metadata.entry_points(group=CONVERTER_GROUP, name=name):
-        try:
-            return cast(Converter, entry.load())
-        except ImportError as error:
-            raise CannotRun(f"the converter '{name}' ({entry.value}) cannot be imported: {error}") from error
-    raise UnknownZoo(f"no installed package offers a converter '{name}'", hint="onnxeq doctor lists the converters")
+    target = installed_converters().get(name)
+    if target is None:
+        raise UnknownZoo(f"no installed package offers a converter '{name}'", hint="onnxeq doctor lists the converters")
+    module, _, item = target.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise CannotRun(f"the converter '{name}' ({target}) cannot be imported: {error}") from error
+    return cast(Converter, getattr(found, item) if item else found)
 
 
 def _owner(model: object) -> Converter:
-    names = sorted({e.name for e in metadata.entry_points(group=CONVERTER_GROUP)})
+    names = sorted(installed_converters())
     for name in names:
         converter = load_converter(name)
         if converter.owns(model):

@@ -10,7 +10,7 @@ import onnx
 from onnxeq.types import Array
 from onnxeq.weights.inventory import Inventory, Reader
 
-__all__ = ["Channels", "channels_of"]
+__all__ = ["Channels", "channels_of", "moved_before"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,30 @@ def _transposed_before(artifact: Inventory, name: str, user: Reader) -> bool:
         flips ^= node.op_type == "Transpose"
         name = node.output[0]
     return flips
+
+
+def moved_before(artifact: Inventory, name: str, user: Reader | None) -> tuple[int, ...] | None:
+    """The order in which its user sees a constant's axes, behind Transpose nodes; ``None`` where that is its own.
+
+    Where a node between them gives it another shape, nothing is known, and that counts as its own.
+    """
+    order: tuple[int, ...] | None = None
+    for _ in range(6):
+        rows = artifact.readers.get(name, ())
+        if user is None or not rows or rows[0][0] == user.index:
+            break
+        node = artifact.nodes[rows[0][0]]
+        if node.op_type == "Transpose":
+            turn = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), ())
+            order = turn if order is None else tuple(order[i] for i in turn)
+        elif node.op_type not in _KEEPING:
+            return None
+        name = node.output[0]
+    return order or None
+
+
+_KEEPING = ("Identity", "Cast", "DequantizeLinear")
+"""Operators that hand a tensor on in its own shape."""
 
 
 def _int(node: onnx.NodeProto, name: str, default: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from onnxeq.weights.book import Book, loose_name
-from onnxeq.weights.channels import channels_of
+from onnxeq.weights.channels import channels_of, moved_before
 from onnxeq.weights.digest import same
 from onnxeq.weights.exact import rounded
 from onnxeq.weights.facts import leaf, prefix
@@ -185,8 +185,20 @@ def _turn(book: Book, stored: Stored, layout: Layout) -> tuple[int, ...]:
     channels = channels_of(book.artifact, stored.user, stored.name, stored.shape)
     op = stored.user.op_type if stored.user is not None else ""
     if channels is None or len(layout.shape) != 2 or not ("Gemm" in op or "MatMul" in op) or len(layout.perm) != 2:
-        return layout.perm
+        return _seen(layout, moved_before(book.artifact, stored.name, stored.user))
     return (int(layout.perm[channels.axis]),)
+
+
+def _seen(layout: Layout, moved: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The order of the native axes behind Transpose nodes, written as :class:`Layout` writes it."""
+    real = [axis for axis in layout.perm if layout.source[axis] != 1]
+    places = [place for place, size in enumerate(layout.shape) if size != 1]
+    if moved is None or len(moved) != len(layout.shape) or len(real) != len(places):
+        return layout.perm
+    held = dict(zip(places, real, strict=True))
+    order = [held[place] for place in moved if place in held]
+    plain = tuple(range(len(layout.source)))
+    return plain if order == sorted(order) else (*order, *(a for a in plain if layout.source[a] == 1))
 
 
 def _votes(book: Book) -> dict[tuple[str, int, str], Counter[tuple[int, ...]]]:

@@ -348,3 +348,39 @@ def test_a_weight_of_which_only_the_size_is_asked_for_is_no_lost_branch(nets: An
         model = nets.model_of(nodes, stored, ["N", 16], "y")
         source = {k: native[k] for k in ("fc.weight", "head.weight")}
         assert [e.initializer for e in match(source, model).faults] == faults
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_weight_behind_a_transpose_is_looked_at_as_its_operator_sees_it(quantized: bool) -> None:
+    """Kernels ``[O,H,W,I]`` that a Transpose turns are right turned and unturned; stored in a third order they are not.
+
+    ``I = H = W = 3``, so that the shape alone does not tell the order.
+    """
+    rng = np.random.default_rng(7)
+    kernel = rng.standard_normal((4, 3, 3, 3)).astype(np.float32)
+    held: Any = np.round(kernel * 20).astype(np.int8) if quantized else kernel
+
+    def model(stored: Any, perm: list[int]) -> onnx.ModelProto:
+        nodes, name, constants = [], "k", {"k": stored}
+        if quantized:
+            constants |= {"scale": np.float32(0.05), "zero": np.int8(0)}
+            nodes.append(helper.make_node("DequantizeLinear", ["k", "scale", "zero"], ["d"], name="dequantize"))
+            name = "d"
+        if perm:
+            nodes.append(helper.make_node("Transpose", [name], ["t"], name="turn", perm=perm))
+            name = "t"
+        nodes.append(helper.make_node("Conv", ["x", name], ["y"], name="conv"))
+        value, kind = helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+        graph = helper.make_graph(
+            nodes, "net", [value("x", kind, [1, 3, 5, 5])], [value("y", kind, [1, 4, 3, 3])],
+            [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+        )  # fmt: skip
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+    native = {"conv/kernel": held}
+    reference = model(held, [0, 3, 1, 2])
+    turned = np.ascontiguousarray(held.transpose(0, 3, 1, 2))
+    for right in (reference, model(turned, [])):
+        assert not match(native, right, reference=reference).faults
+    wrong = only(match(native, model(held, []), reference=reference))
+    assert "is transposed: it belongs there with axes (0, 3, 1, 2)" in wrong.evidence

@@ -1,51 +1,19 @@
-"""ONNX files by tf2onnx: the one that users get, and the same with every fold switched off.
-
-``DEPLOYED`` is ``tf2onnx.convert.from_keras`` as it comes. ``UNFOLDED`` is the same call with the
-four places shut that compute new constants in float32:
-
-1. TensorFlow's grappler, which folds constants before tf2onnx sees the graph;
-2. tf2onnx's ``compute_const_folding_using_tf``, which runs constant nodes in TensorFlow, and
-3. its ``rewrite_constant_fold``, both for floating-point values only (shapes are still folded: they
-   are integers, and several converters need them);
-4. tf2onnx's optimizers, but those that only remove or move nodes. Among the ones left out are
-   BatchNorm into Conv (``remove_back_to_back``), Mul into Conv (``optimize_transpose``) and
-   ``fold_constants``.
-"""
+"""A Keras model's ONNX files: ``tf2onnx.convert.from_keras``, which takes the model through its flat program."""
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import os
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from onnxeq.errors import ExportFailed
-from onnxeq.types import Export, ExportForm, Signature, TensorSpec
-from onnxeq_converters.from_keras.framework import first_line, framework, quiet_stdout, require
-from onnxeq_converters.from_keras.program import Program, trace
-from onnxeq_converters.from_keras.standins import replaced, stand_ins
+from onnxeq.types import Export, ExportForm
+from onnxeq_converters.from_keras.program import trace
+from onnxeq_converters.from_tensorflow import exporting
+from onnxeq_converters.from_tensorflow.framework import require, tensorflow
+from onnxeq_converters.from_tensorflow.program import Program
 
 __all__ = ["export"]
-
-_VALUE_PRESERVING = ("loop_optimizer", "remove_identity")
-"""tf2onnx optimizers that leave every constant as it is and that the result needs: loops become
-ONNX ``Loop`` nodes with valid bodies, and identities do not pile up."""
-
-_RAISE_IN_OPTIMIZERS = "TF2ONNX_CATCH_ERRORS"
-
-_FLOATING = (1, 10, 11, 14, 15, 16)
-"""``onnx.TensorProto``: FLOAT, FLOAT16, DOUBLE, COMPLEX64, COMPLEX128, BFLOAT16."""
-
-_PROTOBUF_LIMIT = 2**31 - 1
-
-_GRAPH_ALLOWANCE = 1 << 26
-"""Bytes left for what is not weights in a file at the protobuf limit."""
 
 
 class _FlatModel:
@@ -67,7 +35,7 @@ class _FlatModel:
         flat = args[0] if len(args) == 1 and isinstance(args[0], list) else args
         if not _has_compiled_functions(self._program):
             return self._program.call(*flat)
-        config = framework().tf.config
+        config = tensorflow().config
         before = config.functions_run_eagerly()
         # The functions inside become part of the trace that is under way.
         config.run_functions_eagerly(True)
@@ -80,37 +48,21 @@ class _FlatModel:
 def export(
     model: Any, program: Program, folder: Path, forms: tuple[ExportForm, ...], opset: int | None
 ) -> tuple[Export, ...]:
-    """Writes ``<form>.onnx`` into ``folder`` for each form.
-
-    Without ``opset`` it is tf2onnx's own preferred one (15 in tf2onnx 1.17), the one that its users get.
+    """Writes ``<form>.onnx`` into ``folder`` for each form; see :func:`.from_tensorflow.exporting.export`.
 
     Raises:
         onnxeq.errors.ExportFailed: tf2onnx raised, for an open batch and for a batch of one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    return tuple(_export_one(model, program, folder / f"{form.value}.onnx", form, opset) for form in forms)
 
+    def convert(program: Program, opset: int | None, handlers: Mapping[str, Any] | None) -> Any:
+        from_keras = require("tf2onnx.convert").from_keras
+        return from_keras(_FlatModel(model, program), program.tf_specs, opset, custom_op_handlers=handlers)[0]
 
-def _export_one(model: Any, program: Program, path: Path, form: ExportForm, opset: int | None) -> Export:
-    notes: list[str] = []
-    dynamic = all(s.shape and isinstance(s.shape[0], str) for s in program.signature.inputs)
-    try:
-        proto = _convert(model, program, form, opset)
-    except ExportFailed as error:
-        if not dynamic:
-            raise
-        dynamic = False
-        notes.append(f"batch baked in: with an open batch {error.message}")
-        fixed = tuple(_batch_of_one(spec) for spec in program.signature.inputs)
-        proto = _convert(model, trace(model, fixed), form, opset)
-    if _has_compiled_functions(program):
-        notes.append("XLA functions (grouped convolutions) inlined by onnxeq: tf2onnx cannot call them")
-    notes += [f"{op} lowered by onnxeq: tf2onnx has no ONNX form of it" for op in _missing_lowerings(program)]
-    inputs, outputs = _interface(proto, program.signature)
-    _save(proto, path)
-    del proto
-    gc.collect()  # TensorFlow's graphs are cycles: the next form shall not find the last one in memory
-    return Export(path, form, dynamic, inputs, outputs, tuple(notes))
+    made = exporting.export(program, convert, lambda specs: trace(model, specs), folder, forms, opset)
+    if not _has_compiled_functions(program):
+        return made
+    note = "XLA functions (grouped convolutions) inlined by onnxeq: tf2onnx cannot call them"
+    return tuple(replace(e, notes=(*e.notes, note)) for e in made)
 
 
 def _has_compiled_functions(program: Program) -> bool:
@@ -120,173 +72,3 @@ def _has_compiled_functions(program: Program) -> bool:
     """
     library = program.concrete.graph.as_graph_def().library
     return any(f.attr["_XlaMustCompile"].b for f in library.function)
-
-
-def _batch_of_one(spec: TensorSpec) -> TensorSpec:
-    return replace(spec, shape=(1, *(spec.shape or (1,))[1:]))
-
-
-def _convert(model: Any, program: Program, form: ExportForm, opset: int | None) -> Any:
-    """The ONNX model that tf2onnx makes of the program.
-
-    Raises:
-        onnxeq.errors.ExportFailed: With tf2onnx's reason in one line.
-    """
-    from_keras = require("tf2onnx.convert").from_keras
-    flat = _FlatModel(model, program)
-    added = _missing_lowerings(program)
-    large = sum(_n_bytes(v) for v in program.concrete.variables) > _PROTOBUF_LIMIT
-    if large:
-        raise ExportFailed("the weights exceed the 2 GB that tf2onnx can put into one file")
-    scope = _without_folding if form is ExportForm.UNFOLDED else contextlib.nullcontext
-    try:
-        with quiet_stdout(), scope():
-            proto = _fast_or_careful(
-                lambda: from_keras(flat, program.tf_specs, opset, custom_op_handlers=dict(added) or None)[0]
-            )
-    except ExportFailed:
-        raise
-    except Exception as error:  # tf2onnx and TensorFlow raise anything
-        raise ExportFailed(f"tf2onnx failed: {type(error).__name__}: {first_line(error)}") from error
-    known = {schema.name for schema in require("onnx").defs.get_all_schemas()}
-    unknown = [n for n in proto.graph.node if n.op_type not in known]
-    if unknown:
-        kinds = ", ".join(sorted({n.op_type for n in unknown}))
-        raise ExportFailed(f"tf2onnx has no ONNX form of {kinds} (first at {unknown[0].name})")
-    return proto
-
-
-def _missing_lowerings(program: Program) -> dict[str, tuple[Callable[..., None], list[Any]]]:
-    """Handlers for what the program contains and tf2onnx does not know."""
-    graph = program.concrete.graph.as_graph_def()
-    bodies = [graph.node, *(function.node_def for function in graph.library.function)]
-    present = {node.op for body in bodies for node in body}
-    registered = require("tf2onnx.handler").tf_op.get_opsets()[_ONNX_DOMAIN]
-    known = {name for version in registered for name in version}
-    return {name: (lower, []) for name, lower in _LOWERINGS.items() if name in present - known}
-
-
-def _lower_erfc(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
-    """``erfc(x) = 1 - erf(x)``: exact in the limit, but it cancels where ``erfc`` is small."""
-    del args
-    x, output = node.input[0], node.output[0]
-    kind, shape = ctx.get_dtype(x), ctx.get_shape(output)
-    one = ctx.make_const(f"{name}_one", np.ones((), require("tf2onnx.utils").map_onnx_to_numpy_type(kind)))
-    ctx.remove_node(node.name)
-    erf = ctx.make_node("Erf", [x], name=f"{name}_erf", dtypes=[kind], shapes=[shape])
-    ctx.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=[output], dtypes=[kind], shapes=[shape])
-
-
-_LOWERINGS: Mapping[str, Callable[..., None]] = {"Erfc": _lower_erfc}
-"""TensorFlow operators of common Keras layers (``gelu``) that tf2onnx 1.17 writes out unconverted.
-Only used where tf2onnx has none of its own, and said in the notes."""
-
-_ONNX_DOMAIN = ""
-
-
-def _fast_or_careful(convert: Callable[[], Any]) -> Any:
-    """tf2onnx's result, without the copies that it makes of the weights and of the graph.
-
-    Large weights are kept aside. The copies of the graph before each optimizer serve to go on when
-    one raises; the variable makes tf2onnx raise instead. Whatever raises, it runs again as it does by
-    default.
-    """
-    before = os.environ.get(_RAISE_IN_OPTIMIZERS)
-    os.environ[_RAISE_IN_OPTIMIZERS] = "FALSE"
-    try:
-        with stand_ins() as kept:
-            proto = convert()
-            kept.restore(proto)
-            return proto
-    except Exception:  # whatever it was, the default run has the last word
-        del os.environ[_RAISE_IN_OPTIMIZERS]
-        return convert()
-    finally:
-        os.environ.pop(_RAISE_IN_OPTIMIZERS, None)
-        if before is not None:
-            os.environ[_RAISE_IN_OPTIMIZERS] = before
-
-
-def _n_bytes(variable: Any) -> int:
-    return int(np.prod(variable.shape)) * int(variable.dtype.size)
-
-
-@contextlib.contextmanager
-def _without_folding() -> Iterator[None]:
-    """Shuts the four places where new float constants are computed, for the time of one export."""
-    loader, optimizer, tfonnx = (require(f"tf2onnx.{n}") for n in ("tf_loader", "optimizer", "tfonnx"))
-    doors: list[tuple[Any, str, Callable[[Any], Any]]] = [
-        (loader, "tf_optimize", lambda _: _as_it_is),
-        (optimizer, "_get_optimizers", _value_preserving),
-        (tfonnx, "compute_const_folding_using_tf", _integer_values),
-        (tfonnx, "rewrite_constant_fold", _integer_nodes),
-    ]
-    with contextlib.ExitStack() as stack:
-        for module, name, replacement in doors:
-            if not hasattr(module, name):
-                raise ExportFailed(
-                    f"tf2onnx has no {module.__name__}.{name} any more, so its folding cannot be switched off"
-                )
-            stack.enter_context(replaced(module, name, replacement(getattr(module, name))))
-        yield
-
-
-def _as_it_is(input_names: list[str], output_names: list[str], graph_def: Any) -> Any:
-    """``tf_optimize`` without grappler. tf2onnx drops what the outputs do not need by itself."""
-    del input_names, output_names
-    return graph_def
-
-
-def _value_preserving(original: Callable[[], Any]) -> Callable[[], Any]:
-    known = original()
-    return lambda: OrderedDict((name, known[name]) for name in known if name in _VALUE_PRESERVING)
-
-
-def _integer_values(original: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
-    """TensorFlow's values of constant nodes, without the floating-point ones."""
-
-    def compute(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        values, dtypes = original(*args, **kwargs)
-        exact = {name for name, value in values.items() if np.asarray(value).dtype.kind in "iub"}
-        return {n: values[n] for n in exact}, {n: dtypes[n] for n in exact}
-
-    return compute
-
-
-def _integer_nodes(original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """tf2onnx's constant folding, shown only the nodes whose results are not floating point."""
-
-    def is_float(graph: Any, node: Any) -> bool:
-        return bool(node.output) and graph.get_dtype(node.output[0]) in _FLOATING
-
-    def fold(graph: Any, nodes: Any) -> Any:
-        hidden = [n for n in nodes if is_float(graph, n)]
-        shown = [n for n in nodes if not is_float(graph, n)]
-        return hidden + list(original(graph, shown))
-
-    return fold
-
-
-def _interface(proto: Any, signature: Signature) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The ONNX names of the native inputs and outputs, in the native order."""
-    return (
-        _names("input", [v.name for v in proto.graph.input], [s.name for s in signature.inputs]),
-        _names("output", [v.name for v in proto.graph.output], [s.name for s in signature.outputs]),
-    )
-
-
-def _names(kind: str, found: list[str], wanted: list[str]) -> tuple[str, ...]:
-    if set(wanted) <= set(found):
-        return tuple(wanted)
-    if len(found) == len(wanted) and len(found) == 1:
-        return tuple(found)
-    raise ExportFailed(f"the export's {kind}s are {', '.join(found)}; the model's are {', '.join(wanted)}")
-
-
-def _save(proto: Any, path: Path) -> None:
-    onnx = require("onnx")
-    # ByteSize would encode the whole model to measure it.
-    if sum(len(t.raw_data) for t in proto.graph.initializer) > _PROTOBUF_LIMIT - _GRAPH_ALLOWANCE:
-        onnx.save(proto, str(path), save_as_external_data=True, location=f"{path.name}.data")
-    else:
-        onnx.save(proto, str(path))

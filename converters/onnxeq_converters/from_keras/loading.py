@@ -12,7 +12,8 @@ from onnxeq.errors import UnusableModel, UsageError, WeightsUnavailable
 from onnxeq.protocols import LoadRequest, Progress
 from onnxeq.types import ValueRange
 from onnxeq_converters.from_keras import zoo
-from onnxeq_converters.from_keras.framework import first_line, framework, quiet_stdout, require, tf_keras
+from onnxeq_converters.from_keras.framework import framework, tf_keras
+from onnxeq_converters.from_tensorflow.framework import first_line, quiet_stdout, require
 
 __all__ = ["Loaded", "adopt", "load_model"]
 

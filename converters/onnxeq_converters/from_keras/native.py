@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from onnxeq.errors import BadInputs, CannotRun, UsageError
+from onnxeq.errors import UsageError
 from onnxeq.protocols import KernelError, LoadRequest, NativeValue, Progress
-from onnxeq.types import Array, Export, ExportForm, Feed, Precision, Signature, TensorSpec
-from onnxeq_converters.from_keras import exporting, float64, layers, seeding
-from onnxeq_converters.from_keras.framework import first_line, framework, version
+from onnxeq.types import Array, Export, ExportForm, Feed, Precision, Signature
+from onnxeq_converters.digest import weights_digest
+from onnxeq_converters.from_keras import exporting, seeding
 from onnxeq_converters.from_keras.loading import Loaded
-from onnxeq_converters.from_keras.program import Program, flat_call, input_specs, trace
+from onnxeq_converters.from_keras.program import flat_call, input_specs, trace
+from onnxeq_converters.from_tensorflow import float64, layers
+from onnxeq_converters.from_tensorflow.framework import version
+from onnxeq_converters.from_tensorflow.program import Program, arranged, run
 
 __all__ = ["KerasNative", "make_native"]
 
@@ -41,12 +43,7 @@ class KerasNative:
 
         Random states are no weights: layers with dropout draw a new one whenever they are made, also from a file.
         """
-        digest = hashlib.sha256()
-        for name, value in sorted(self.weights().items()):
-            if name.rpartition("/")[2] == "seed_generator_state":
-                continue
-            digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
-            digest.update(np.ascontiguousarray(value).tobytes())
+        weights = {n: v for n, v in self.weights().items() if n.rpartition("/")[2] != "seed_generator_state"}
         return {
             "framework": "keras",
             "keras": version("keras"),
@@ -54,13 +51,18 @@ class KerasNative:
             "model_class": f"{type(self.model).__module__}.{type(self.model).__qualname__}",
             "exporter": "tf2onnx",
             "exporter_version": version("tf2onnx"),
-            "weights_sha256": digest.hexdigest(),
+            "weights_sha256": weights_digest(weights),
             **self.facts,
         }
 
     @property
     def shortcut(self) -> str:
         """None: Keras runs the same code in inference mode."""
+        return ""
+
+    @property
+    def no_float64(self) -> str:
+        """Nothing: the program runs in float64."""
         return ""
 
     @functools.cached_property
@@ -74,15 +76,10 @@ class KerasNative:
             onnxeq.errors.BadInputs: The feed does not fit the inputs.
             onnxeq.errors.CannotRun: An operator has no float64 form, or the model raised.
         """
-        arrays = _arranged(feed, self.signature.inputs)
+        arrays = arranged(feed, self.signature.inputs)
         if precision is Precision.F64:
-            return dict(zip(self._names(), self._wide(arrays), strict=True))
-        tf = framework().tf
-        try:
-            result = self.program.function(*[tf.constant(a) for a in arrays])
-        except tf.errors.OpError as error:
-            raise CannotRun(f"the model failed: {first_line(error)}") from error
-        return {name: np.asarray(result[name]) for name in self._names()}
+            return dict(zip((s.name for s in self.signature.outputs), self._wide(arrays), strict=True))
+        return run(self.program, arrays)
 
     def export(self, folder: Path, forms: tuple[ExportForm, ...], opset: int | None) -> tuple[Export, ...]:
         """One ONNX file per form, written by tf2onnx with an open batch axis if it can be had.
@@ -110,15 +107,12 @@ class KerasNative:
         Raises:
             onnxeq.errors.CannotRun: An operator has no float64 form, or the model raised.
         """
-        arrays = _arranged(feed, self.signature.inputs)
+        arrays = arranged(feed, self.signature.inputs)
         return layers.values(self.program, arrays, double=precision is Precision.F64, names=names)
 
     def kernels(self, feed: Feed) -> Iterator[KernelError]:
         """How far each TensorFlow operator of the float32 run is from its float64 form."""
-        return layers.errors(self.program, _arranged(feed, self.signature.inputs))
-
-    def _names(self) -> list[str]:
-        return [spec.name for spec in self.signature.outputs]
+        return layers.errors(self.program, arranged(feed, self.signature.inputs))
 
 
 def make_native(loaded: Loaded, request: LoadRequest, progress: Progress) -> KerasNative:
@@ -137,24 +131,3 @@ def make_native(loaded: Loaded, request: LoadRequest, progress: Progress) -> Ker
         seeding.seed(loaded.model, flat_call(loaded.model, specs), specs, loaded.seed)
     progress("trace")
     return KerasNative(loaded.model, trace(loaded.model, specs), loaded.facts)
-
-
-def _arranged(feed: Feed, specs: tuple[TensorSpec, ...]) -> list[Array]:
-    """The feed in the model's order: by name, or by position when no name is known."""
-    names = [s.name for s in specs]
-    if set(names) <= set(feed):
-        values = [feed[n] for n in names]
-    elif len(feed) == len(specs) and not set(names) & set(feed):
-        values = list(feed.values())
-    else:
-        raise BadInputs(f"the model takes {', '.join(names)}; the feed has {', '.join(feed)}")
-    for spec, value in zip(specs, values, strict=True):
-        shape = np.shape(value)
-        fits = spec.shape is None or (
-            len(shape) == len(spec.shape)
-            and all(not isinstance(d, int) or d == n for d, n in zip(spec.shape, shape, strict=True))
-        )
-        if not fits or np.asarray(value).dtype != np.dtype(spec.dtype):
-            given = TensorSpec(spec.name, str(np.asarray(value).dtype), shape)
-            raise BadInputs(f"input {spec.name} takes {spec.text()}, got {given.text()}")
-    return [np.asarray(v) for v in values]

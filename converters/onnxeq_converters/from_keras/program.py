@@ -8,35 +8,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from onnxeq.errors import BadInputs, CannotRun
-from onnxeq.types import Dim, Signature, TensorSpec, ValueRange
-from onnxeq_converters.from_keras.framework import first_line, framework
+from onnxeq.errors import BadInputs
+from onnxeq.types import Dim, TensorSpec, ValueRange
+from onnxeq_converters.from_keras.framework import framework
+from onnxeq_converters.from_tensorflow import program
+from onnxeq_converters.from_tensorflow.program import Program, declaration_of, dims, settle
 
-__all__ = ["Program", "flat_call", "input_specs", "trace"]
+__all__ = ["flat_call", "input_specs", "trace"]
 
 FlatCall = Callable[[Sequence[Any]], Any]
-
-
-@dataclass(frozen=True)
-class Program:
-    """What is run and exported: the model taking its inputs flat and returning ``{name: tensor}``.
-
-    Attributes:
-        call: The plain Python function, for tracing anew.
-        function: The same as a ``tf.function``; its trace for the signature is made.
-        concrete: That trace.
-        signature: Inputs and outputs with their names.
-        tf_specs: The trace's ``tf.TensorSpec``, one per input.
-    """
-
-    call: Callable[..., dict[str, Any]]
-    function: Any
-    concrete: Any
-    signature: Signature
-    tf_specs: tuple[Any, ...]
 
 
 def input_specs(
@@ -63,9 +46,9 @@ def input_specs(
     specs = []
     for i, tensor in enumerate(own):
         dtype = str(getattr(tensor.dtype, "name", tensor.dtype))
-        spec = TensorSpec(tensor.name.partition(":")[0], dtype, _dims(tensor.shape))
+        spec = TensorSpec(tensor.name.partition(":")[0], dtype, dims(tensor.shape))
         if declared:
-            spec = replace(spec, shape=_settle(spec, _matching(spec, i, declared, len(own))))
+            spec = settle(spec, declaration_of(spec, i, declared, len(own)))
         is_image = spec.shape is not None and len(spec.shape) == 4
         specs.append(replace(spec, range=tokens if dtype.startswith("int") else limits if is_image else None))
     return tuple(specs)
@@ -105,29 +88,8 @@ def trace(model: Any, specs: tuple[TensorSpec, ...]) -> Program:
     Raises:
         onnxeq.errors.CannotRun: The model cannot be traced with these inputs.
     """
-    tf = framework().tf
     call = flat_call(model, specs)
-    names: list[str] = []
-
-    def flat_function(*args: Any) -> dict[str, Any]:
-        # Live models may come from a process that sees GPUs.
-        with tf.device("/CPU:0" if not tf.config.get_visible_devices("GPU") else None):
-            named = _flat_outputs(model, call(args))
-        names[:] = [name for name, _ in named]
-        return dict(named)
-
-    function = tf.function(flat_function, autograph=False)
-    tf_specs = tuple(
-        tf.TensorSpec(_tf_shape(s), tf.as_dtype(s.dtype), name=s.name) for s in specs
-    )  # fmt: skip
-    try:
-        concrete = function.get_concrete_function(*tf_specs)
-    except Exception as error:  # a model's own code may raise anything
-        shapes = ", ".join(f"{s.name} {s.text()}" for s in specs)
-        raise CannotRun(f"{type(model).__name__} does not run on {shapes}: {first_line(error)}") from error
-    structured = concrete.structured_outputs
-    outputs = tuple(TensorSpec(n, structured[n].dtype.name, _dims(structured[n].shape)) for n in names)
-    return Program(flat_function, function, concrete, Signature(specs, outputs), tf_specs)
+    return program.trace(type(model).__name__, lambda args: _flat_outputs(model, call(args)), specs)
 
 
 def _flat_outputs(model: Any, result: Any) -> list[tuple[str, Any]]:
@@ -179,38 +141,5 @@ def _token_range(model: Any) -> ValueRange | None:
     return ValueRange(0, min(sizes)) if sizes else None
 
 
-def _dims(shape: Any) -> tuple[Dim, ...] | None:
-    if shape is None or getattr(shape, "rank", 0) is None:  # a TensorShape may not know its rank
-        return None
-    return tuple(("N" if axis == 0 else f"d{axis}") if d is None else int(d) for axis, d in enumerate(shape))
-
-
-def _tf_shape(spec: TensorSpec) -> list[int | None] | None:
-    return None if spec.shape is None else [d if isinstance(d, int) else None for d in spec.shape]
-
-
 def _open_batch(shape: tuple[Dim, ...] | None) -> tuple[Dim, ...] | None:
     return shape if not shape else ("N", *shape[1:])
-
-
-def _matching(spec: TensorSpec, index: int, declared: tuple[TensorSpec, ...], count: int) -> TensorSpec:
-    for candidate in declared:
-        if candidate.name == spec.name:
-            return candidate
-    if len(declared) != count:
-        raise BadInputs(f"the model takes {count} inputs, {len(declared)} are declared, none named {spec.name}")
-    return declared[index]
-
-
-def _settle(spec: TensorSpec, declared: TensorSpec) -> tuple[Dim, ...] | None:
-    """The model's shape with its open axes (but the batch) filled from the declaration."""
-    if spec.shape is None or declared.shape is None:
-        return spec.shape or declared.shape
-    fits = len(spec.shape) == len(declared.shape) and all(
-        not (isinstance(a, int) and isinstance(b, int)) or a == b
-        for a, b in zip(spec.shape, declared.shape, strict=True)
-    )
-    if not fits:
-        raise BadInputs(f"input {spec.name} is {spec.text()}, declared as {declared.text()}")
-    rest = (b if isinstance(b, int) else a for a, b in zip(spec.shape[1:], declared.shape[1:], strict=True))
-    return (spec.shape[0], *rest) if spec.shape else spec.shape

@@ -15,7 +15,8 @@ import numpy as np
 from onnxeq.errors import BadInputs, UnknownModel, WeightsUnavailable
 from onnxeq.protocols import LoadRequest, Progress
 from onnxeq.types import ValueRange, ZooEntry
-from onnxeq_converters.from_keras.framework import first_line, framework, quiet_stdout
+from onnxeq_converters.from_keras.framework import framework
+from onnxeq_converters.from_tensorflow.framework import first_line, quiet_stdout
 
 __all__ = ["build", "constructors", "entries", "value_range"]
 

@@ -93,6 +93,11 @@ class TorchNative:
         usual = torch.backends.mha.get_fastpath_enabled()
         return "torch's fast path for transformer encoders (torch.backends.mha)" if there and usual else ""
 
+    @property
+    def no_float64(self) -> str:
+        """Nothing: the program runs in float64."""
+        return ""
+
     def run(self, feed: Feed, precision: Precision) -> dict[str, Array]:
         """The outputs for one feed; see :meth:`onnxeq.protocols.Native.run`.
 

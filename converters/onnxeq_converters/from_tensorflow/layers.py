@@ -6,6 +6,7 @@ the model's own output. Some of them hold the tensor with its channels first; wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -14,14 +15,17 @@ import numpy as np
 from onnxeq.errors import CannotRun, OnnxeqError
 from onnxeq.protocols import KernelError, NativeValue
 from onnxeq.types import Array
-from onnxeq_converters.from_keras.float64 import wide_array, wide_operator, widen
-from onnxeq_converters.from_keras.framework import first_line, framework, require
-from onnxeq_converters.from_keras.program import Program
+from onnxeq_converters.from_tensorflow.float64 import wide_array, wide_operator, widen
+from onnxeq_converters.from_tensorflow.framework import first_line, require, tensorflow
+from onnxeq_converters.from_tensorflow.program import Program
 from onnxeq_converters.judging import UNIT, additions, judge
 
 __all__ = ["errors", "values"]
 
 _DRAWS = 2
+
+_CALL = re.compile(r"(Stateful)?PartitionedCall(_\d+)?")
+"""What inlining puts before the names of a function's own operators."""
 
 _NO_ARITHMETIC = frozenset(
     "Const Placeholder Identity IdentityN NoOp ReadVariableOp Reshape Transpose Squeeze ExpandDims Pack Unpack Shape "
@@ -62,7 +66,7 @@ def errors(program: Program, arrays: Sequence[Array]) -> Iterator[KernelError]:
     Raises:
         onnxeq.errors.CannotRun: The model raised.
     """
-    tf = framework().tf
+    tf = tensorflow()
     frozen = _frozen(program)
     ops = [op for op in frozen.graph.get_operations() if op.type not in _NO_ARITHMETIC and _is_dense(op)]
     reads = list(dict.fromkeys(t.name for op in ops for t in (*op.inputs, *op.outputs)))
@@ -88,7 +92,7 @@ def errors(program: Program, arrays: Sequence[Array]) -> Iterator[KernelError]:
 
 def _in_double(op: Any, inputs: Sequence[Array], rng: np.random.Generator) -> list[list[Array]]:
     """The results in float64 for the inputs, then for inputs that were moved."""
-    tf = framework().tf
+    tf = tensorflow()
     wide = [wide_array(v) for v in inputs]
     with tf.Graph().as_default() as graph, tf.device("/CPU:0"):
         given = [tf.compat.v1.placeholder(v.dtype, v.shape) for v in wide]
@@ -118,10 +122,9 @@ def _terms(op: Any, inputs: Sequence[Array], exact: Sequence[Array]) -> float:
 def _tensors(program: Program) -> Iterator[tuple[str, Any]]:
     """The tensors that the outputs need with their ONNX names, in order, the outputs last under their own."""
     concrete = program.concrete
-    outputs = [concrete.structured_outputs[spec.name] for spec in program.signature.outputs]
     internal = {placeholder.name for _, placeholder in concrete.graph.captures}
     needed: set[Any] = set()
-    stack = [t.op for t in outputs]
+    stack = [t.op for t in program.outputs]
     while stack:
         op = stack.pop()
         if op not in needed:
@@ -133,7 +136,7 @@ def _tensors(program: Program) -> Iterator[tuple[str, Any]]:
         for tensor in op.outputs:
             if tensor.name not in internal:
                 yield tensor.name, tensor
-    for spec, tensor in zip(program.signature.outputs, outputs, strict=True):
+    for spec, tensor in zip(program.signature.outputs, program.outputs, strict=True):
         yield spec.name, _behind_identities(tensor)
 
 
@@ -144,7 +147,7 @@ def _behind_identities(tensor: Any) -> Any:
 
 
 def _is_dense(op: Any) -> bool:
-    tf = framework().tf
+    tf = tensorflow()
     return not any(t.dtype in (tf.resource, tf.variant, tf.string) for t in (*op.inputs, *op.outputs))
 
 
@@ -162,7 +165,7 @@ def _frozen(program: Program) -> Any:
 
 
 def _fetch(frozen: Any, names: Sequence[str], arrays: Sequence[Array]) -> list[Array]:
-    tf = framework().tf
+    tf = tensorflow()
     graph_def = frozen.graph.as_graph_def()
     given = [t.name for t in frozen.inputs]
 
@@ -227,5 +230,5 @@ def _plain(value: Any) -> Any:
 
 
 def _layer(name: str) -> str:
-    """The scope of an operator: ``model/conv1`` of ``model/conv1/Conv2D``."""
-    return name.rpartition("/")[0]
+    """The scope of an operator: ``model/conv1`` of ``StatefulPartitionedCall/model/conv1/Conv2D``."""
+    return "/".join(part for part in name.split("/")[:-1] if not _CALL.fullmatch(part))

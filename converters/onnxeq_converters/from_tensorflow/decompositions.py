@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from onnxeq_converters.from_keras.framework import framework
+from onnxeq_converters.from_tensorflow.framework import tensorflow
 
 __all__ = ["DECOMPOSITIONS"]
 
@@ -18,7 +18,7 @@ Decomposition: TypeAlias = Callable[[Any, Sequence[Any]], Sequence[Any]]
 
 def _fused_batch_norm(op: Any, inputs: Sequence[Any]) -> Sequence[Any]:
     """``y = (x - mean) * scale / sqrt(variance + epsilon) + offset``, per channel."""
-    tf = framework().tf
+    tf = tensorflow()
     x, scale, offset, mean, variance = inputs
     layout = op.get_attr("data_format").decode()
     channel = layout.index("C")
@@ -43,7 +43,7 @@ def _resize_bilinear(op: Any, inputs: Sequence[Any]) -> Sequence[Any]:
 
 def _interpolate(op: Any, x: Any, size: Any, axis: int) -> Any:
     """One axis: source position ``s = i * scale``, or ``(i + 1/2) * scale - 1/2`` for half pixels."""
-    tf = framework().tf
+    tf = tensorflow()
     n_in = tf.shape(x)[axis]
     wide_in, wide_out = tf.cast(n_in, tf.float64), tf.cast(size, tf.float64)
     scale = wide_in / wide_out
@@ -62,7 +62,7 @@ def _interpolate(op: Any, x: Any, size: Any, axis: int) -> Any:
 
 def _lrn(op: Any, inputs: Sequence[Any]) -> Sequence[Any]:
     """``x / (bias + alpha * sum of squares over 2 * radius + 1 channels) ** beta``."""
-    tf = framework().tf
+    tf = tensorflow()
     (x,) = inputs
     radius = op.get_attr("depth_radius")
     padded = tf.pad(tf.square(x), [[0, 0], [0, 0], [0, 0], [radius, radius]])

@@ -21,9 +21,9 @@ import numpy as np
 
 from onnxeq.errors import CannotRun
 from onnxeq.types import Array
-from onnxeq_converters.from_keras.decompositions import DECOMPOSITIONS
-from onnxeq_converters.from_keras.framework import first_line, framework, require
-from onnxeq_converters.from_keras.program import Program
+from onnxeq_converters.from_tensorflow.decompositions import DECOMPOSITIONS
+from onnxeq_converters.from_tensorflow.framework import first_line, require, tensorflow
+from onnxeq_converters.from_tensorflow.program import Program
 
 __all__ = ["WideProgram", "wide_array", "wide_operator", "widen"]
 
@@ -68,7 +68,7 @@ class WideProgram:
         Raises:
             onnxeq.errors.CannotRun: TensorFlow failed on the widened program.
         """
-        tf = framework().tf
+        tf = tensorflow()
         wide = [tf.constant(wide_array(a)) for a in arrays]
         try:
             return [np.asarray(t) for t in self.function(*wide)]
@@ -86,13 +86,12 @@ def widen(program: Program, tensors: Sequence[Any] | None = None) -> WideProgram
     Raises:
         onnxeq.errors.CannotRun: Naming the operator and node that has no float64 form.
     """
-    tf = framework().tf
+    tf = tensorflow()
     concrete = program.concrete
     graph = concrete.graph
     captured = _captured_values(concrete)
-    internal = {placeholder.name for _, placeholder in graph.captures}
-    inputs = [t.name for t in concrete.inputs if t.name not in internal]
-    outputs = [concrete.structured_outputs[s.name] for s in program.signature.outputs] if tensors is None else tensors
+    inputs = [t.name for t in program.inputs]
+    outputs = program.outputs if tensors is None else tensors
     library = _Library(graph.as_graph_def(add_shapes=True))
 
     def wide_function(*args: Any) -> list[Any]:
@@ -123,20 +122,20 @@ def wide_array(array: Array) -> Array:
 
 
 def _wide_type(dtype: Any) -> Any:
-    tf = framework().tf
+    tf = tensorflow()
     return dict.fromkeys((tf.float32, *_halves()), tf.float64).get(
         dtype, tf.complex128 if dtype == tf.complex64 else dtype
     )
 
 
 def _halves() -> tuple[Any, ...]:
-    tf = framework().tf
+    tf = tensorflow()
     return (tf.float16, tf.bfloat16)
 
 
 def _captured_values(concrete: Any) -> Environment:
     """Float64 values for captured variables; other captures (tables, constants) widened or as they are."""
-    tf = framework().tf
+    tf = tensorflow()
     by_handle = {id(v.handle): v for v in concrete.graph.variables}
     values: Environment = {}
     for external, placeholder in concrete.graph.captures:
@@ -177,7 +176,7 @@ def _ancestors(outputs: Sequence[Any]) -> set[Any]:
 
 
 def _rebuild_operator(op: Any, inputs: list[Any], library: _Library) -> Sequence[Any]:
-    tf = framework().tf
+    tf = tensorflow()
     if op.type in _REFUSED:
         raise _refusal(op, _REFUSED[op.type])
     if op.type == "ReadVariableOp" and inputs[0].dtype != tf.resource:
@@ -201,7 +200,7 @@ def _rebuild_operator(op: Any, inputs: list[Any], library: _Library) -> Sequence
 
 def _same_operator(op: Any, inputs: list[Any], library: _Library) -> Sequence[Any]:
     """The operator itself with widened attributes."""
-    tf = framework().tf
+    tf = tensorflow()
     definition = op.op_def
     fixed = [a.name for a in (*definition.input_arg, *definition.output_arg) if a.type == tf.float32.as_datatype_enum]
     if fixed:
@@ -223,7 +222,7 @@ def _same_operator(op: Any, inputs: list[Any], library: _Library) -> Sequence[An
 
 def _wide_attribute(attribute: Any) -> Any:
     """A copy of an ``AttrValue`` with float32 and complex64 widened, constants included."""
-    tf = framework().tf
+    tf = tensorflow()
     narrow = (tf.float32, tf.complex64, *_halves())
     wide = {t.as_datatype_enum: _wide_type(t).as_datatype_enum for t in narrow}
     copy = type(attribute)()
@@ -241,7 +240,7 @@ def _wide_attribute(attribute: Any) -> Any:
 
 def _wide_function(name: str, op: Any, inputs: list[Any], library: _Library) -> str:
     """The name, in the current graph, of a control-flow body in float64."""
-    tf = framework().tf
+    tf = tensorflow()
     body = _function_graph(name, library)
     given = inputs if op.type.endswith("While") else inputs[1:]
 
@@ -272,7 +271,7 @@ def _retype_resources(op: Any, inputs: list[Any], attributes: dict[str, Any]) ->
 def _function_graph(name: str, library: _Library) -> Any:
     """A library function as a graph with ``inputs`` and ``outputs``."""
     if name not in library.graphs:
-        tf = framework().tf
+        tf = tensorflow()
         convert = require("tensorflow.python.framework.function_def_to_graph").function_def_to_graph
         definitions = {f.signature.name: f for f in library.graph_def.library.function}
         with tf.Graph().as_default():

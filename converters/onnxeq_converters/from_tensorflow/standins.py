@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from onnxeq.types import Array
-from onnxeq_converters.from_keras.framework import require
-from onnxeq_converters.from_keras.grappler import with_weights
+from onnxeq_converters.from_tensorflow.framework import require
+from onnxeq_converters.from_tensorflow.grappler import with_weights
 
 __all__ = ["StandIns", "replaced", "stand_ins"]
 

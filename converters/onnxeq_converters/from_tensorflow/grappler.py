@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxeq_converters.from_keras.framework import require
+from onnxeq_converters.from_tensorflow.framework import require
 
 if TYPE_CHECKING:
-    from onnxeq_converters.from_keras.standins import StandIns
+    from onnxeq_converters.from_tensorflow.standins import StandIns
 
 __all__ = ["MANY", "with_weights"]
 

@@ -14,8 +14,8 @@ from onnx import numpy_helper
 
 import onnxeq_converters.from_keras as converter
 from onnxeq.types import ExportForm, Precision
-from onnxeq_converters.from_keras import grappler
-from onnxeq_converters.from_keras.standins import StandIns, stand_ins
+from onnxeq_converters.from_tensorflow import grappler
+from onnxeq_converters.from_tensorflow.standins import StandIns, stand_ins
 
 pytestmark = pytest.mark.keras
 
