@@ -108,8 +108,8 @@ def functions_call_each_other(folder: Path) -> list[str]:
 
 @_shelf.add("nodes when its functions are written out")
 def billion_laughs(folder: Path) -> list[str]:
-    """Sixty functions, each calling the next twice: 2^60 nodes from a few kilobytes."""
-    functions = [_calls(f"F{i}", f"F{i + 1}", f"F{i + 1}") for i in range(60)] + [_calls("F60")]
+    """Forty functions, each calling the next twice: 2^40 nodes from a few kilobytes."""
+    functions = [_calls(f"F{i}", f"F{i + 1}", f"F{i + 1}") for i in range(40)] + [_calls("F40")]
     return write(folder, model(graph([h.make_node("F0", ["x"], ["y"], domain="own")]), functions))
 
 
