@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from onnxeq.errors import UnusableModel
 
-__all__ = ["MOST_ENTRIES", "check"]
+__all__ = ["MOST_ENTRIES", "check", "memory"]
 
 MOST_ENTRIES = 1 << 18
 """Entries of an archive: a model of a thousand layers has a few thousand."""
@@ -34,7 +34,7 @@ def check(path: Path) -> None:
         if reason := _fault(entry, seen):
             raise UnusableModel(f"{path}: its entry {entry.filename!r} {reason}", hint="no exporter writes that")
         seen.add(entry.filename)
-    taken, allowed = sum(entry.file_size for entry in entries), _memory()
+    taken, allowed = sum(entry.file_size for entry in entries), memory()
     if taken > allowed:
         raise UnusableModel(
             f"{path} has {path.stat().st_size} bytes and unpacks to {taken}, this machine has {allowed} bytes of memory"
@@ -54,7 +54,8 @@ def _fault(entry: zipfile.ZipInfo, seen: set[str]) -> str:
     return "is there twice" if entry.filename in seen else ""
 
 
-def _memory() -> int:
+def memory() -> int:
+    """Bytes of memory of this machine; a terabyte where the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not on Windows
