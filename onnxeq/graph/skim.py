@@ -15,8 +15,9 @@ from typing import TypeAlias
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 
+from onnxeq.errors import UnusableModel
 from onnxeq.graph.files import read, regular
-from onnxeq.graph.wire import COUNTED_FROM, LEN, MOST_MESSAGES, Buffer, Malformed, excess, fields
+from onnxeq.graph.wire import COUNTED_FROM, LEN, MOST_MESSAGES, TOO_MANY, Buffer, Malformed, excess, fields
 
 __all__ = ["Skimmed", "by_reference", "skim"]
 
@@ -25,6 +26,10 @@ _Field: TypeAlias = tuple[int, int, int, int, int]
 _GRAPH, _INITIALIZER, _NAME, _RAW_DATA = 7, 5, 8, 9
 _LEFT_OUT_FROM = 1 << 10
 """Bytes from which on an initializer's data is stepped over."""
+
+
+class _TooMany(Exception):
+    """More fields than a model may have messages."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ def _skimmed(path: Path) -> tuple[onnx.ModelProto, _Extents]:
             if len(light) > COUNTED_FROM and excess(light):
                 raise Malformed
             model = onnx.ModelProto.FromString(light)
+    except _TooMany:
+        raise UnusableModel(f"{path}: {TOO_MANY}", hint="No exporter writes that.") from None
     except (OSError, ValueError, Malformed, DecodeError):
         return read(path), {}
     whole = len(model.graph.node) and len(model.graph.output) and (len(model.opset_import) or model.ir_version < 3)
@@ -107,10 +114,10 @@ def _light(data: Buffer, left_out: _Extents) -> bytes:
 
 
 def _bounded(found: Iterator[_Field]) -> Iterator[_Field]:
-    """The fields, as long as there are no more than a model may have; whoever reads it whole says how many."""
+    """The fields, as long as there are no more than a model may have messages."""
     for count, field in enumerate(found):
         if count > MOST_MESSAGES:
-            raise Malformed
+            raise _TooMany
         yield field
 
 

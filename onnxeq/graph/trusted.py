@@ -52,10 +52,9 @@ def examine(skimmed: Skimmed, external: Sequence[Path]) -> None:
     _check_interface(model.graph)
     _check_scopes(model)
     check_calls(model)
-    main = {id(tensor) for tensor in model.graph.initializer}
-    needed = 0
-    for tensor in stored_tensors(model):
-        left_out = skimmed.left_out.get(tensor.name) if id(tensor) in main else None
+    own, needed = len(model.graph.initializer), 0
+    for i, tensor in enumerate(stored_tensors(model)):  # the graph's own initializers come first
+        left_out = skimmed.left_out.get(tensor.name) if i < own else None
         size = check_tensor(tensor, left_out)
         needed += size if is_external(tensor) else 0
     needed += sum(_dense_bytes(sparse) for sparse in _sparse_tensors(model))
@@ -205,7 +204,7 @@ def _typed(tensor: TensorProto) -> int:
 
 def _typed_needed(kind: str, count: int) -> int:
     if kind in BITS:  # as many to an element as to a byte
-        return -(-count * BITS[kind] // 8)
+        return int(-(-count * BITS[kind] // 8))
     return 2 * count if kind.startswith("complex") else count
 
 
@@ -213,7 +212,7 @@ def _dense_bytes(sparse: onnx.SparseTensorProto) -> int:
     kind = _element(f"sparse tensor {sparse.values.name!r}", sparse.values.data_type)
     if any(size < 0 for size in sparse.dims):
         raise UnusableModel(f"sparse tensor {sparse.values.name!r} has a negative size", hint=_MEND)
-    return math.prod(sparse.dims) * numpy_dtype(kind).itemsize
+    return math.prod(sparse.dims) * int(numpy_dtype(kind).itemsize)
 
 
 def _sparse_tensors(model: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:

@@ -14,20 +14,22 @@ from typing import Any, TypeAlias
 
 import onnx
 
-__all__ = ["COUNTED_FROM", "LEN", "MOST_DEPTH", "MOST_MESSAGES", "Buffer", "Malformed", "excess", "fields"]
+__all__ = ["COUNTED_FROM", "LEN", "MOST_DEPTH", "MOST_MESSAGES", "TOO_MANY", "Buffer", "Malformed", "excess", "fields"]
 
 Buffer: TypeAlias = "bytes | mmap.mmap"
 
 VARINT, I64, LEN, I32 = 0, 1, 2, 5
 
-MOST_MESSAGES = 4 << 20
-"""Messages that a file may hold, a node with three attributes being four of them: half a gigabyte once parsed."""
+MOST_MESSAGES = 2 << 20
+"""Messages that a file may hold, a node with three attributes being four of them: 200 MiB once parsed."""
 
 MOST_DEPTH = 100
 """Messages within messages that protobuf's parsers follow. A sub-graph is three levels."""
 
 COUNTED_FROM = 2 * MOST_MESSAGES
 """Bytes of encoding that cannot hold more messages than are allowed."""
+
+TOO_MANY = f"holds more than the {MOST_MESSAGES} messages (nodes, attributes, tensors) that are allowed"
 
 _MOST_FIELDS = 8 * MOST_MESSAGES
 """Numbers count, too: the walk itself must come to an end."""
@@ -63,9 +65,9 @@ def excess(data: Buffer) -> str:
                     if stop > start:
                         pending.append((inner[number], start, stop, depth + 1))
                 if messages > MOST_MESSAGES:
-                    return f"holds more than the {MOST_MESSAGES} messages (nodes, attributes, tensors) allowed"
+                    return TOO_MANY
                 if seen > _MOST_FIELDS:
-                    return f"holds more than the {_MOST_FIELDS} fields allowed"
+                    return f"holds more than the {_MOST_FIELDS} fields that are allowed"
     except Malformed:
         pass
     return ""
@@ -80,13 +82,13 @@ def fields(data: Buffer, begin: int, end: int) -> Iterator[tuple[int, int, int, 
     at = begin
     while at < end:
         start = at
-        key, at = varint(data, at, end)
+        key, at = (data[at], at + 1) if data[at] < 0x80 else varint(data, at, end)
         kind = key & 7
-        if kind == VARINT:
-            _, stop = varint(data, at, end)
-        elif kind == LEN:
-            size, at = varint(data, at, end)
+        if kind == LEN:
+            size, at = (data[at], at + 1) if at < end and data[at] < 0x80 else varint(data, at, end)
             stop = at + size
+        elif kind == VARINT:
+            _, stop = varint(data, at, end)
         elif kind in (I64, I32):
             stop = at + (8 if kind == I64 else 4)
         else:

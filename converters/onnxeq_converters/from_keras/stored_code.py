@@ -35,7 +35,9 @@ _MODULES = re.compile(
 )
 """Where the classes and functions of a model lie."""
 
-_MATHEMATICS = re.compile(r"(math|nn|__operators__|image|linalg|signal|bitwise|keras\.(activations|backend|ops))\.\w+|\w+")
+_MATHEMATICS = re.compile(
+    r"(math|nn|__operators__|image|linalg|signal|bitwise|keras\.(activations|backend|ops))\.\w+|\w+"
+)
 _NO_MATHEMATICS = re.compile(r"(py_function|numpy_function|print|load|save|read|write|import|eval|exec|function)", re.I)
 """TensorFlow functions that a saved ``TFOpLambda`` layer may call, and words that no name of one holds."""
 

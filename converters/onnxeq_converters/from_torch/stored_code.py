@@ -141,7 +141,7 @@ def _fault(key: str, text: str) -> str:
 
 
 def _is_operator(text: str) -> bool:
-    if text.startswith("_operator.") or text.startswith("math."):
+    if text.startswith(("_operator.", "math.")):
         module, _, name = text.partition(".")
         return name in _OPERATOR if module == "_operator" else re.fullmatch(r"[a-z]\w*", name) is not None
     if "__" in text or text.startswith(_FILES):

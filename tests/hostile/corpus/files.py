@@ -80,7 +80,7 @@ def name_with_escapes(folder: Path) -> list[str]:
 
 @_shelf.add("messages")
 def millions_of_empty_nodes(folder: Path) -> list[str]:
-    """Ten million bytes that become five million nodes."""
+    """Five million bytes that become 2.5 million nodes."""
     from corpus.models import record
 
-    return _file(folder, b"\x08\x08" + record(7, record(1, b"") * 5_000_000 + record(12, record(1, b"y"))))
+    return _file(folder, b"\x08\x08" + record(7, record(1, b"") * 2_500_000 + record(12, record(1, b"y"))))

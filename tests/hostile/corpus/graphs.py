@@ -18,7 +18,11 @@ CASES = _shelf.cases
 
 @_shelf.add("cycle")
 def cycle(folder: Path) -> list[str]:
-    nodes = [h.make_node("Add", ["x", "b"], ["a"]), h.make_node("Relu", ["a"], ["b"]), h.make_node("Relu", ["b"], ["y"])]
+    nodes = [
+        h.make_node("Add", ["x", "b"], ["a"]),
+        h.make_node("Relu", ["a"], ["b"]),
+        h.make_node("Relu", ["b"], ["y"]),
+    ]
     return write(folder, model(graph(nodes)))
 
 
@@ -63,7 +67,9 @@ def _nested(levels: int) -> bytes:
         then = record(5, name + record(6, inner) + b"\xa0\x01\x05")
         other = record(5, record(1, b"else_branch") + record(6, branch.SerializeToString()) + b"\xa0\x01\x05")
         inner = record(1, condition + result + kind + then + other) + record(2, b"g") + output
-    inputs = record(11, value("x").SerializeToString()) + record(11, value("c", [], TensorProto.BOOL).SerializeToString())
+    inputs = record(11, value("x").SerializeToString()) + record(
+        11, value("c", [], TensorProto.BOOL).SerializeToString()
+    )
     return b"\x08\x08" + record(7, inner + inputs) + record(8, b"\x10\x11")
 
 

@@ -46,7 +46,12 @@ def _hdf5(folder: Path, text: str) -> list[str]:
 
 
 def _shell(folder: Path) -> dict[str, Any]:
-    return {"module": "os", "class_name": "system", "config": f"touch {folder.parent / 'OWNED'}", "registered_name": "os>system"}
+    return {
+        "module": "os",
+        "class_name": "system",
+        "config": f"touch {folder.parent / 'OWNED'}",
+        "registered_name": "os>system",
+    }
 
 
 @_shelf.add("a Lambda layer", slow=True)

@@ -69,5 +69,3 @@ def length(size: int) -> bytes:
 def record(number: int, content: bytes) -> bytes:
     """A protobuf field that holds bytes."""
     return length(number << 3 | 2) + length(len(content)) + content
-
-

@@ -99,7 +99,12 @@ def pickle_in_a_weight(folder: Path) -> list[str]:
 @_shelf.add("the stored object", slow=True)
 def stored_object(folder: Path) -> list[str]:
     def change(document: dict[str, Any]) -> None:
-        document["config"]["o"] = {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": False, "tensor_meta": None}
+        document["config"]["o"] = {
+            "path_name": "opaque_obj_0",
+            "is_param": False,
+            "use_pickle": False,
+            "tensor_meta": None,
+        }
 
     return _described(folder, change, "constants_config.json")
 

@@ -24,8 +24,12 @@ def _int64(name: str, *values: int, scalar: bool = False) -> TensorProto:
 
 
 def _large(folder: Path, node: str, inputs: list[str], *stored: TensorProto) -> list[str]:
-    nodes = [h.make_node(node, inputs, ["big"]), h.make_node("ReduceMax", ["big"], ["m"], keepdims=0),
-             h.make_node("Cast", ["m"], ["f"], to=TensorProto.FLOAT), h.make_node("Add", ["x", "f"], ["y"])]  # fmt: skip
+    nodes = [
+        h.make_node(node, inputs, ["big"]),
+        h.make_node("ReduceMax", ["big"], ["m"], keepdims=0),
+        h.make_node("Cast", ["m"], ["f"], to=TensorProto.FLOAT),
+        h.make_node("Add", ["x", "f"], ["y"]),
+    ]
     return [*write(folder, model(graph(nodes, initializers=stored))), *_LIMIT]
 
 
