@@ -7,6 +7,7 @@ tells the verdict, or the class of the error, with the seconds that it took and 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import traceback
@@ -38,12 +39,14 @@ def _judged(original: str, mutant: str, timeout_s: float) -> tuple[str, str]:
 
 
 def _serve() -> None:
+    answers = os.fdopen(os.dup(1), "w")  # whatever else is printed shall not be taken for one
+    os.dup2(2, 1)
     for line in sys.stdin:
         original, mutant, timeout_s = json.loads(line)
         began = time.monotonic()
         answer, text = _judged(original, mutant, timeout_s)
         told = {"answer": answer, "line": text, "seconds": time.monotonic() - began, "peak_bytes": _peak_bytes()}
-        print(json.dumps(told), flush=True)
+        print(json.dumps(told), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from onnxeq.errors import OnnxeqError, UnusableModel
 from onnxeq.graph.files import external_files, load
 from onnxeq.graph.skim import Skimmed, skim
 from onnxeq.graph.tensors import all_graphs
+from onnxeq.graph.texts import check_texts
 from onnxeq.graph.trusted import examine
 from onnxeq.referee.elements import element_name
 from onnxeq.types import Dim, TensorSpec
@@ -121,6 +122,8 @@ def inspect(model: onnx.ModelProto | str | os.PathLike[str]) -> ModelInfo:
         return _describe(Skimmed(model, {}), hashlib.sha256(whole).hexdigest(), ())
     path = Path(model)
     skimmed = skim(path)
+    with _named(path):
+        check_texts(skimmed.model)
     external = external_files(skimmed.model, path.parent)
     with _named(path):
         examine(skimmed, external)

@@ -7,7 +7,7 @@
 4. What external and sparse tensors need together fits into this machine, and so do the files of external data.
 
 What :mod:`onnxeq.graph.files` holds to beside it: external data lies in the model's folder, and the encoding is neither
-deeper nor made of more messages than can be parsed (:mod:`onnxeq.graph.wire`).
+deeper nor made of more messages than can be parsed (:mod:`onnxeq.graph.wire`). Names are text (:mod:`onnxeq.graph.texts`).
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def check_tensor(tensor: TensorProto, left_out: int | None = None) -> int:
             f"{owner}, {kind}{list(tensor.dims)}, has {held} {unit}, {needed} needed",
             hint=_AGAIN if held < needed else _MEND,
         )
-    return size
+    return int(size)
 
 
 def _typed(tensor: TensorProto) -> int:
@@ -212,7 +212,7 @@ def _dense_bytes(sparse: onnx.SparseTensorProto) -> int:
     kind = _element(f"sparse tensor {sparse.values.name!r}", sparse.values.data_type)
     if any(size < 0 for size in sparse.dims):
         raise UnusableModel(f"sparse tensor {sparse.values.name!r} has a negative size", hint=_MEND)
-    return math.prod(sparse.dims) * int(numpy_dtype(kind).itemsize)
+    return int(math.prod(sparse.dims) * numpy_dtype(kind).itemsize)
 
 
 def _sparse_tensors(model: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:

@@ -14,7 +14,18 @@ from typing import Any, TypeAlias
 
 import onnx
 
-__all__ = ["COUNTED_FROM", "LEN", "MOST_DEPTH", "MOST_MESSAGES", "TOO_MANY", "Buffer", "Malformed", "excess", "fields"]
+__all__ = [
+    "COUNTED_FROM",
+    "LEN",
+    "MOST_DEPTH",
+    "MOST_MESSAGES",
+    "TOO_MANY",
+    "Buffer",
+    "Malformed",
+    "excess",
+    "fields",
+    "varint",
+]
 
 Buffer: TypeAlias = "bytes | mmap.mmap"
 
@@ -24,7 +35,7 @@ MOST_MESSAGES = 2 << 20
 """Messages that a file may hold, a node with three attributes being four of them: 200 MiB once parsed."""
 
 MOST_DEPTH = 100
-"""Messages within messages that protobuf's parsers follow. A sub-graph is three levels."""
+"""Messages within the model that protobuf's parsers follow. A sub-graph is three levels."""
 
 COUNTED_FROM = 2 * MOST_MESSAGES
 """Bytes of encoding that cannot hold more messages than are allowed."""
@@ -60,7 +71,7 @@ def excess(data: Buffer) -> str:
                 seen += 1
                 if form == LEN and number in inner:
                     messages += 1
-                    if depth >= MOST_DEPTH:
+                    if depth > MOST_DEPTH:
                         return f"messages are nested more than {MOST_DEPTH} deep"
                     if stop > start:
                         pending.append((inner[number], start, stop, depth + 1))

@@ -165,3 +165,11 @@ def escapes_in_names(folder: Path) -> list[str]:
     name = "\x1b[2J\nonnxeq: equivalent"
     nodes = [h.make_node("Relu", ["x"], [name]), h.make_node("Neg", ["x"], [name]), h.make_node("Relu", [name], ["y"])]
     return write(folder, model(graph(nodes)))
+
+
+@_shelf.add("is no UTF-8 text")
+def name_of_other_bytes(folder: Path) -> list[str]:
+    """The parser takes bytes that are no text for a name, and hands them on as bytes."""
+    made = model(graph([h.make_node("Relu", ["x"], ["yyyy"]), h.make_node("Relu", ["yyyy"], ["y"])]))
+    (folder / "model.onnx").write_bytes(made.SerializeToString().replace(b"yyyy", b"y\xff\xfey"))
+    return [str(folder / "model.onnx")]
