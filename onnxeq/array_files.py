@@ -49,6 +49,6 @@ def _check_array(stream: IO[bytes], size: int, name: str) -> None:
     if dtype.hasobject:
         raise ValueError(f"{name!r} holds pickled objects, which are not read: reading them would run code")
     needed = math.prod(shape) * dtype.itemsize
-    header = 8 + (2 if version == (1, 0) else 4)
-    if needed > size - header:
-        raise ValueError(f"{name!r} has {size} bytes, its shape {list(shape)} needs {needed}")
+    held = size - stream.tell()
+    if needed > held:
+        raise ValueError(f"{name!r} holds {held} bytes, its shape {list(shape)} needs {needed}")

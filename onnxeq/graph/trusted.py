@@ -7,7 +7,8 @@
 4. What external and sparse tensors need together fits into this machine, and so do the files of external data.
 
 What :mod:`onnxeq.graph.files` holds to beside it: external data lies in the model's folder, and the encoding is neither
-deeper nor made of more messages than can be parsed (:mod:`onnxeq.graph.wire`). Names are text (:mod:`onnxeq.graph.texts`).
+deeper nor made of more messages than can be parsed (:mod:`onnxeq.graph.wire`); names are
+text (:mod:`onnxeq.graph.texts`).
 """
 
 from __future__ import annotations
