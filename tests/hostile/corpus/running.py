@@ -56,7 +56,7 @@ def tile_to_2_to_the_40(folder: Path) -> list[str]:
 
 @_shelf.add("", 3, slow=True)
 def more_than_the_memory(folder: Path) -> list[str]:
-    """Two gibibytes: an allocation that succeeds, and whose pages come one by one; beyond what the test allows a job."""
+    """Two gibibytes: an allocation that succeeds, and whose pages come one by one; beyond what a job may take."""
     return _large(folder, "ConstantOfShape", ["n"], _int64("n", 1 << 29))
 
 
