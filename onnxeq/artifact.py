@@ -10,7 +10,7 @@ from typing import Any
 
 from onnxeq.arrays import load_feeds
 from onnxeq.batches import OtherBatch
-from onnxeq.errors import CannotRun, FrameworkMissing, JobCrashed, JobTimeout, OnnxeqError
+from onnxeq.errors import CannotRun, FrameworkMissing, JobCrashed, JobOutOfMemory, JobTimeout, OnnxeqError
 from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.ladder import Execution, RungPlan, Units
 from onnxeq.providers import Provider
@@ -399,6 +399,6 @@ def _outcome(future: Future[JobResult]) -> _Outcome:
 
 def _is_refusal(error: OnnxeqError) -> bool:
     """Whether a runtime said no, or died of the model; running out of memory or time is not the model's doing."""
-    if isinstance(error, (JobCrashed, JobTimeout)):
+    if isinstance(error, (JobCrashed, JobOutOfMemory, JobTimeout)):
         return False
     return isinstance(error, CannotRun) and "SIGKILL" not in error.message

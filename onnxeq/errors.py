@@ -21,6 +21,7 @@ __all__ = [
     "FrameworkMissing",
     "JobCrashed",
     "JobKilled",
+    "JobOutOfMemory",
     "JobTimeout",
     "OnnxeqError",
     "UnknownModel",
@@ -30,6 +31,7 @@ __all__ = [
     "UsageError",
     "WeightsUnavailable",
     "from_record",
+    "shown",
     "to_record",
 ]
 
@@ -38,6 +40,11 @@ EXIT_DIVERGENT = 1
 EXIT_USAGE = 2
 EXIT_UNDECIDED = 3
 EXIT_INTERRUPTED = 130
+
+
+def shown(text: str) -> str:
+    """Text with what is not printable escaped: a name out of a file must not steer a terminal, or begin a line."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class OnnxeqError(Exception):
@@ -63,7 +70,7 @@ class OnnxeqError(Exception):
     def line(self) -> str:
         """The message and the hint as the one line that a terminal shows."""
         text = self.message.rstrip(".")
-        return f"{text}. {self.hint}" if self.hint else text
+        return shown(f"{text}. {self.hint}" if self.hint else text)
 
 
 class UsageError(OnnxeqError):
@@ -114,6 +121,10 @@ class JobCrashed(CannotRun):
 
 class JobKilled(CannotRun):
     """A job's process died by a signal (abort in native code, out of memory, kill)."""
+
+
+class JobOutOfMemory(JobKilled):
+    """A job took more memory than there is, or than it may, and was stopped."""
 
 
 class JobTimeout(CannotRun):

@@ -6,6 +6,7 @@ white noise alone averages out in pooling layers, so that every sample would giv
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxeq import polygraphy_files
+from onnxeq import array_files, memory, polygraphy_files
 from onnxeq.arrays import dtype_name, dtype_of
-from onnxeq.errors import BadInputs, UsageError
+from onnxeq.errors import BadInputs, UnusableModel, UsageError
 from onnxeq.types import Array, Dim, Feed, TensorSpec, ValueRange
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ DEFAULT_BATCHES = (1, 3)
 
 IMAGE_SIZE = 224
 OTHER_SIZE = 16
+
+_DRAWN = 4
+"""Arrays of an input's size that are held while it is drawn."""
 
 STATIC_FEEDS = 4
 """Feeds for a model whose batch cannot vary."""
@@ -106,18 +110,33 @@ def generate(
         batch_names |= {_BATCH}
     for index, size in enumerate(sizes):
         rng = np.random.default_rng([seed, index])
-        feed: dict[str, Array] = {}
-        for spec in specs:
-            if spec.shape is None:
-                raise BadInputs(
-                    f"nothing says the shape of input '{spec.name}'",
-                    hint=f"give it: --shape {spec.name}=1x3x224x224",
-                )
-            free = IMAGE_SIZE if _is_image(spec) else OTHER_SIZE
-            shape = tuple(_size(d, axis, size, batch_names, free) for axis, d in enumerate(spec.shape))
-            feed[spec.name] = _sample(spec, shape, rng)
-        feeds.append(feed)
+        shapes = {spec.name: _shape(spec, size, batch_names) for spec in specs}
+        _check_sizes(specs, shapes, len(sizes))
+        feeds.append({spec.name: _sample(spec, shapes[spec.name], rng) for spec in specs})
     return feeds
+
+
+def _shape(spec: TensorSpec, batch: int | None, batch_names: set[Dim]) -> tuple[int, ...]:
+    if spec.shape is None:
+        raise BadInputs(
+            f"nothing says the shape of input '{spec.name}'", hint=f"give it: --shape {spec.name}=1x3x224x224"
+        )
+    free = IMAGE_SIZE if _is_image(spec) else OTHER_SIZE
+    return tuple(_size(d, axis, batch, batch_names, free) for axis, d in enumerate(spec.shape))
+
+
+def _check_sizes(specs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ...]], feeds: int) -> None:
+    """Makes sure that inputs can be drawn, in float64 and in :data:`_DRAWN` arrays of their size, before they are."""
+    for spec in specs:
+        taken = math.prod(shapes[spec.name]) * 8 * (feeds + _DRAWN)
+        if taken > memory.total():
+            sizes = "x".join(str(size) for size in shapes[spec.name])
+            text = f"input '{spec.name}', {spec.dtype}[{sizes}], takes {memory.readable(taken)} to feed the model with"
+            small = "x".join("1" for _ in shapes[spec.name])
+            raise BadInputs(
+                f"{text}, this machine has {memory.readable(memory.total())} of memory",
+                hint=f"give a smaller shape: --shape {spec.name}={small}",
+            )
 
 
 _BATCH = "batch"
@@ -209,14 +228,7 @@ def read(paths: Sequence[Path]) -> list[dict[str, Array]]:
 def _read_folder(folder: Path) -> list[dict[str, Array]]:
     protos = sorted(folder.glob("input_*.pb"), key=lambda p: int(re.sub(r"\D", "", p.stem) or 0))
     if protos:
-        import onnx
-        from onnx import numpy_helper
-
-        feed = {}
-        for i, path in enumerate(protos):
-            tensor = onnx.TensorProto.FromString(path.read_bytes())
-            feed[tensor.name or f"#{i}"] = numpy_helper.to_array(tensor)
-        return [feed]
+        return [_read_protos(protos)]
     found = sorted(folder.iterdir())
     files = [p for p in found if p.suffix in (".npz", ".npy")] or [p for p in found if p.suffix == ".json"]
     if not files:
@@ -224,10 +236,37 @@ def _read_folder(folder: Path) -> list[dict[str, Array]]:
     return [feed for p in files for feed in _read_file(p)]
 
 
+def _read_protos(paths: Sequence[Path]) -> dict[str, Array]:
+    """One feed from an ONNX test data set; nothing but what lies in its own files is read."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
+
+    from onnxeq.graph.trusted import check_tensor
+    from onnxeq.referee.constants import tensor_array
+
+    feed: dict[str, Array] = {}
+    for i, path in enumerate(paths):
+        if not path.is_file():
+            raise BadInputs(f"{path} is no regular file")
+        try:
+            tensor = onnx.TensorProto.FromString(path.read_bytes())
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                raise BadInputs(f"{path} keeps its values in another file", hint="store them in the .pb itself")
+            check_tensor(tensor)
+            feed[tensor.name or f"#{i}"] = tensor_array(tensor)
+        except (DecodeError, UnusableModel, ValueError) as error:
+            reason = error.message if isinstance(error, UnusableModel) else "it is truncated, or of another kind"
+            raise BadInputs(f"{path} holds no tensor: {reason}", hint="write it with onnx.save_tensor") from None
+    return feed
+
+
 def _read_file(path: Path) -> list[dict[str, Array]]:
+    if not path.is_file():
+        raise BadInputs(f"{path} is no regular file", hint="write the inputs with numpy.savez")
     if path.suffix == ".json":
         return _read_polygraphy(path)
     try:
+        array_files.check(path)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return [{"#0": loaded}]

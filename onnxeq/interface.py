@@ -253,5 +253,5 @@ def _constant(values: Sequence[Array], units: Sequence[Array], batches: Sequence
 def _rows(value: Array, batch: int) -> list[Array]:
     """A batch's samples; the whole tensor where the first axis is no batch axis."""
     if value.ndim and value.shape[0] == batch and batch > 1:
-        return list(value)
-    return [value[0]] if value.ndim and value.shape[0] == batch == 1 else [value]
+        return [np.asarray(row, dtype=value.dtype) for row in value]  # an item of a list of texts is no array by itself
+    return [np.asarray(value[0], dtype=value.dtype)] if value.ndim and value.shape[0] == batch == 1 else [value]

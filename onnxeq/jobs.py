@@ -32,7 +32,8 @@ from typing import Any
 
 from onnxeq import errors, fingerprint
 from onnxeq.cache import cache_root, keep_failed, limit_bytes, lookup, prune_now_and_then, sweep
-from onnxeq.errors import JobCrashed, JobKilled, JobTimeout, OnnxeqError, UsageError
+from onnxeq.errors import JobCrashed, JobKilled, JobOutOfMemory, JobTimeout, OnnxeqError, UsageError
+from onnxeq.memory import job_limit
 from onnxeq.processes import Ended, Lane, Pool
 
 __all__ = ["JobResult", "JobSpec", "Jobs", "Lane", "Listener"]
@@ -124,6 +125,7 @@ class Jobs:
         if timeout_s is not None and not timeout_s > 0:
             raise UsageError(f"a time limit of {timeout_s:g} s leaves no time", hint="write --timeout 600, say")
         limit_bytes()  # a bad setting is said before the work, not after it
+        job_limit()
         try:
             for name in ("jobs", "failed"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
@@ -294,6 +296,12 @@ class Jobs:
             raise JobTimeout(
                 f"{spec.label}: ran longer than the {self._timeout_s:g} s allowed, in step '{step}'",
                 hint=f"allow more with --timeout, or replay it: {keep_failed(self.root, work)}",
+                step=step,
+            )
+        if ended.heavy:
+            raise JobOutOfMemory(
+                f"{spec.label}: stopped in step '{step}', since {ended.heavy}",
+                hint="give it smaller inputs with --shape or --batch, or run it on a larger machine",
                 step=step,
             )
         if (work / "error.json").exists():

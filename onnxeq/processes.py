@@ -21,9 +21,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnxeq.memory import Watch
+
 __all__ = ["Ended", "Lane", "Pool", "Worker", "start_early"]
 
 _POLL_S = 0.02
+
+_WATCH = Watch()
+"""Looks after the memory that the workers of this host take, all of them together."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,13 @@ class Ended:
         status: Exit status of the process (negative: the signal); ``None`` while it lives, waiting for more.
         step: The last step that the job told.
         overdue: Whether it was stopped because its time was up.
+        heavy: Why it was stopped, when that was for its memory.
     """
 
     status: int | None
     step: str
     overdue: bool = False
+    heavy: str = ""
 
 
 class Worker:
@@ -84,24 +91,29 @@ class Worker:
                 self._process.stdin.flush()
         began = time.monotonic()
         steps = _Steps(folder / "steps.jsonl", tell)
-        overdue = False
+        overdue, heavy = False, ""
+        _WATCH.add(self._process.pid)
         while self.alive and not _settled(folder):
             steps.read()
             if stop.is_set():
                 raise KeyboardInterrupt
+            if heavy := _WATCH.verdict(self._process.pid):
+                self.end()
+                break
             if timeout_s is not None and time.monotonic() - began > timeout_s:
                 self.end()
                 overdue = True
             time.sleep(_POLL_S)
         steps.read()
         status = None if _settled(folder) else self._process.wait()
-        if status is not None and not (folder / "log.txt").exists():
+        if status is not None and not self._early.closed and not (folder / "log.txt").exists():
             self._early.seek(0)
             (folder / "log.txt").write_bytes(self._early.read())
-        return Ended(status, steps.last, overdue)
+        return Ended(status, steps.last, overdue, heavy)
 
     def end(self) -> None:
         """Stops the process and its children."""
+        _WATCH.remove(self._process.pid)
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 if hasattr(os, "killpg"):

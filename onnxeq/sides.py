@@ -232,7 +232,7 @@ _NATIVE_KIND = {"float16": "float32", "bfloat16": "float32"}
 def declared_inputs(request: Request, target: Artifact | None) -> tuple[TensorSpec, ...] | None:
     """The inputs as the user's files, ``--shape`` or the target declare them; ``None`` when nobody does."""
     if target is not None:
-        ranges = inputs_.index_ranges(onnx_file.load(target.path))
+        ranges = inputs_.index_ranges(skim(target.path).model)  # asks for shapes alone
         specs = tuple(
             replace(s, dtype=_NATIVE_KIND.get(s.dtype, s.dtype), range=s.range or ranges.get(s.name))
             for s in target.info.inputs

@@ -186,7 +186,11 @@ def _of_path(text: str, body: str, weights: str, seed: int) -> ModelRef:
         raise UnusableModel(f"{body} is a folder", hint=f"give a SavedModel folder or a model file ({readable})")
     if suffix not in _FILES:
         raise UnusableModel(f"{body}: unknown kind of file '{suffix}'", hint=f"readable: {', '.join(sorted(_FILES))}")
-    return ModelRef(text, "file", str(path.resolve()), weights, seed)
+    if path.exists() and not path.is_file():  # a pipe or a device: reading it need not end
+        raise UnusableModel(f"{body}: is no regular file", hint="give a model file")
+    # A download cache keeps the file under another name, to which the one with the suffix is a link.
+    found = path.resolve()
+    return ModelRef(text, "file", str(found if found.suffix.lower() == suffix else path.absolute()), weights, seed)
 
 
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")

@@ -20,8 +20,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped, 
 
 from onnxeq.errors import UnusableModel
 from onnxeq.graph.tensors import all_graphs, is_external, light, stored_tensors
+from onnxeq.graph.wire import COUNTED_FROM, excess
 
-__all__ = ["INLINE_BYTES", "check", "external_files", "load", "read", "with_data", "write"]
+__all__ = ["INLINE_BYTES", "check", "external_files", "load", "read", "regular", "with_data", "write"]
 
 INLINE_BYTES = 2**31 - 2**24
 """Tensor bytes that fit into one file: a protobuf holds less than 2 GiB, graph included."""
@@ -44,7 +45,12 @@ class _Extent:
     length: int | None
 
 
-def _bytes(path: Path) -> bytes:
+def regular(path: Path) -> None:
+    """Makes sure that a path is a file that can hold a model, before it is opened: a pipe never ends.
+
+    Raises:
+        onnxeq.errors.UnusableModel: With what it is instead.
+    """
     try:
         if path.is_dir():
             hint = "Name the .onnx file in it."
@@ -59,6 +65,13 @@ def _bytes(path: Path) -> bytes:
         if size >= 2**31:
             hint = "Store its tensors as external data."
             raise UnusableModel(f"{path}: has {size} bytes, a protobuf holds less than {2**31}", hint=hint)
+    except OSError as error:
+        raise UnusableModel(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _bytes(path: Path) -> bytes:
+    regular(path)
+    try:
         return path.read_bytes()
     except OSError as error:
         raise UnusableModel(f"{path}: cannot be read ({error.strerror})") from error
@@ -92,9 +105,13 @@ def read(path: Path) -> onnx.ModelProto:
     """
     data = _bytes(path)
     model = onnx.ModelProto()
+    if len(data) > COUNTED_FROM and (reason := excess(data)):
+        raise UnusableModel(f"{path}: {reason}", hint=_AGAIN)
     try:
         model.ParseFromString(data)
     except DecodeError as error:
+        if reason := excess(data):
+            raise UnusableModel(f"{path}: {reason}", hint=_AGAIN) from error
         raise _not_a_model(path, data) from error
     if not model.HasField("graph") or not (model.graph.node or model.graph.output):
         raise _not_a_model(path, data)
@@ -116,11 +133,18 @@ def _extent(tensor: onnx.TensorProto, folder: Path) -> _Extent:
     if Path(location).is_absolute() or location[:1] in "/\\" or ".." in parts or "\0" in location:
         raise UnusableModel(f"{name}: {location!r} points outside the model's folder")
     file = folder / location
-    root = folder.resolve()
-    if not file.resolve().is_relative_to(root):
+    try:
+        inside = file.resolve().is_relative_to(folder.resolve())
+        there, plain = file.exists(), file.is_file()
+    except (OSError, RuntimeError):  # a name too long, or links in a circle
+        inside, there, plain = True, False, False
+    if not inside:
         raise UnusableModel(f"{name}: {location!r} is a link that leads outside the model's folder")
-    if not file.is_file():
-        raise UnusableModel(f"{name}: there is no file {location!r}", hint="It belongs beside the model.")
+    if not there:
+        shown = location if len(location) <= 200 else f"{location[:200]}..."
+        raise UnusableModel(f"{name}: there is no file {shown!r}", hint="It belongs beside the model.")
+    if not plain:
+        raise UnusableModel(f"{name}: {location!r} is no regular file")
     try:
         offset = int(entries.get("offset") or 0)
         length = int(entries["length"]) if entries.get("length") else None

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
 from onnxeq import fingerprint
-from onnxeq.errors import UnusableModel
+from onnxeq.errors import OnnxeqError, UnusableModel
 from onnxeq.graph.files import external_files, load
 from onnxeq.graph.skim import Skimmed, skim
 from onnxeq.graph.tensors import all_graphs
+from onnxeq.graph.texts import check_texts
+from onnxeq.graph.trusted import examine
 from onnxeq.referee.elements import element_name
 from onnxeq.types import Dim, TensorSpec
 
@@ -67,8 +70,8 @@ def newest_opset() -> int:
 
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
-    if dim.HasField("dim_value"):
-        return int(dim.dim_value)
+    if dim.HasField("dim_value") and dim.dim_value >= 0:
+        return int(dim.dim_value)  # exporters write -1 for one that is free, and runtimes take it as that
     return str(dim.dim_param) or "?"
 
 
@@ -104,11 +107,12 @@ def _sha256(path: Path, external: tuple[Path, ...]) -> str:
 
 
 def inspect(model: onnx.ModelProto | str | os.PathLike[str]) -> ModelInfo:
-    """Describes a model.
+    """Describes a model; a file is let in only after :func:`onnxeq.graph.trusted.examine`.
 
     Raises:
         onnxeq.errors.UnusableModel: The file is no ONNX model, or its external data is missing, too short,
-            or outside its folder.
+            or outside its folder; or it is not what it says.
+        onnxeq.errors.CannotRun: It needs more memory than there is.
     """
     if isinstance(model, onnx.ModelProto):
         try:
@@ -118,9 +122,23 @@ def inspect(model: onnx.ModelProto | str | os.PathLike[str]) -> ModelInfo:
         return _describe(Skimmed(model, {}), hashlib.sha256(whole).hexdigest(), ())
     path = Path(model)
     skimmed = skim(path)
+    with _named(path):
+        check_texts(skimmed.model)
     external = external_files(skimmed.model, path.parent)
+    with _named(path):
+        examine(skimmed, external)
     names = tuple(file.relative_to(path.parent).as_posix() for file in external)
     return _describe(skimmed, _sha256(path, external), names)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Puts the file's name before what is wrong with it."""
+    try:
+        yield
+    except OnnxeqError as error:
+        error.message = f"{path}: {error.message}"
+        raise
 
 
 def _operator(node: onnx.NodeProto) -> str:

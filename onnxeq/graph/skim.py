@@ -1,7 +1,7 @@
 """A model file's structure without its weights: what a graph says about itself needs no byte of them.
 
 A protobuf is a list of fields, each behind its number and length, so that the bytes of an initializer can be stepped
-over where they lie (encoding: protobuf.dev/programming-guides/encoding).
+over where they lie (see :mod:`onnxeq.graph.wire`).
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from typing import TypeAlias
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 
-from onnxeq.graph.files import read
+from onnxeq.errors import UnusableModel
+from onnxeq.graph.files import read, regular
+from onnxeq.graph.wire import COUNTED_FROM, LEN, MOST_MESSAGES, TOO_MANY, Buffer, Malformed, excess, fields
 
 __all__ = ["Skimmed", "by_reference", "skim"]
 
-_Buffer: TypeAlias = "bytes | mmap.mmap"
+_Field: TypeAlias = tuple[int, int, int, int, int]
 
-_VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
 _GRAPH, _INITIALIZER, _NAME, _RAW_DATA = 7, 5, 8, 9
 _LEFT_OUT_FROM = 1 << 10
 """Bytes from which on an initializer's data is stepped over."""
 
 
-class _Malformed(Exception):
-    """Not the encoding that was expected."""
+class _TooMany(Exception):
+    """More fields than a model may have messages."""
 
 
 @dataclass(frozen=True)
@@ -80,25 +81,31 @@ _Extents: TypeAlias = dict[str, tuple[int, int]]
 
 def _skimmed(path: Path) -> tuple[onnx.ModelProto, _Extents]:
     left_out: _Extents = {}
+    regular(path)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            model = onnx.ModelProto.FromString(_light(data, left_out))
-    except (OSError, ValueError, _Malformed, DecodeError):
+            light = _light(data, left_out)
+            if len(light) > COUNTED_FROM and excess(light):
+                raise Malformed
+            model = onnx.ModelProto.FromString(light)
+    except _TooMany:
+        raise UnusableModel(f"{path}: {TOO_MANY}", hint="No exporter writes that.") from None
+    except (OSError, ValueError, Malformed, DecodeError):
         return read(path), {}
     whole = len(model.graph.node) and len(model.graph.output) and (len(model.opset_import) or model.ir_version < 3)
     return (model, left_out) if whole else (read(path), {})
 
 
-def _light(data: _Buffer, left_out: _Extents) -> bytes:
+def _light(data: Buffer, left_out: _Extents) -> bytes:
     """The encoded model, its graph's initializers without their bytes."""
     parts = []
-    for number, kind, start, begin, end in _fields(data, 0, len(data)):
-        if (number, kind) == (_GRAPH, _LEN):
+    for number, kind, start, begin, end in _bounded(fields(data, 0, len(data))):
+        if (number, kind) == (_GRAPH, LEN):
             graph = b"".join(
                 _record(_INITIALIZER, _without_data(data, inner, stop, left_out))
-                if (field, form) == (_INITIALIZER, _LEN) and stop - inner >= _LEFT_OUT_FROM
+                if (field, form) == (_INITIALIZER, LEN) and stop - inner >= _LEFT_OUT_FROM
                 else data[head:stop]
-                for field, form, head, inner, stop in _fields(data, begin, end)
+                for field, form, head, inner, stop in _bounded(fields(data, begin, end))
             )
             parts.append(_record(_GRAPH, graph))
         else:
@@ -106,24 +113,32 @@ def _light(data: _Buffer, left_out: _Extents) -> bytes:
     return b"".join(parts)
 
 
-def _without_data(data: _Buffer, begin: int, end: int, left_out: _Extents) -> bytes:
+def _bounded(found: Iterator[_Field]) -> Iterator[_Field]:
+    """The fields, as long as there are no more than a model may have messages."""
+    for count, field in enumerate(found):
+        if count > MOST_MESSAGES:
+            raise _TooMany
+        yield field
+
+
+def _without_data(data: Buffer, begin: int, end: int, left_out: _Extents) -> bytes:
     kept, name, extent = [], "", None
-    for number, kind, start, inner, stop in _fields(data, begin, end):
-        if (number, kind) == (_RAW_DATA, _LEN) and stop - inner >= _LEFT_OUT_FROM:
+    for number, kind, start, inner, stop in fields(data, begin, end):
+        if (number, kind) == (_RAW_DATA, LEN) and stop - inner >= _LEFT_OUT_FROM:
             extent = inner, stop - inner
             continue
-        if (number, kind) == (_NAME, _LEN):
+        if (number, kind) == (_NAME, LEN):
             name = data[inner:stop].decode()
         kept.append(data[start:stop])
     if extent is not None:
         if name in left_out:
-            raise _Malformed  # two of one name: the whole model says which
+            raise Malformed  # two of one name: the whole model says which
         left_out[name] = extent
     return b"".join(kept)
 
 
 def _record(number: int, content: bytes) -> bytes:
-    return bytes([number << 3 | _LEN]) + _length(len(content)) + content
+    return bytes([number << 3 | LEN]) + _length(len(content)) + content
 
 
 def _length(size: int) -> bytes:
@@ -132,38 +147,3 @@ def _length(size: int) -> bytes:
         encoded += bytes([size & 0x7F | 0x80])
         size >>= 7
     return encoded + bytes([size])
-
-
-def _fields(data: _Buffer, begin: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """Number, kind, and where field, content and next field begin."""
-    at = begin
-    while at < end:
-        start = at
-        key, at = _varint(data, at, end)
-        kind = key & 7
-        if kind == _VARINT:
-            _, stop = _varint(data, at, end)
-        elif kind == _LEN:
-            size, at = _varint(data, at, end)
-            stop = at + size
-        elif kind in (_I64, _I32):
-            stop = at + (8 if kind == _I64 else 4)
-        else:
-            raise _Malformed
-        if stop > end or key >> 3 == 0:
-            raise _Malformed
-        yield key >> 3, kind, start, at, stop
-        at = stop
-
-
-def _varint(data: _Buffer, at: int, end: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 64, 7):
-        if at >= end:
-            raise _Malformed
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise _Malformed

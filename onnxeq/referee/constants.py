@@ -14,9 +14,9 @@ from onnx import SparseTensorProto, TensorProto
 from onnxeq.errors import UnusableModel
 from onnxeq.referee.elements import element_name, numpy_dtype
 
-__all__ = ["sparse_array", "tensor_array"]
+__all__ = ["BITS", "sparse_array", "tensor_array"]
 
-_BITS = {"int4": 4, "uint4": 4, "float4_e2m1fn": 4, "int2": 2, "uint2": 2}
+BITS = {"int4": 4, "uint4": 4, "float4_e2m1fn": 4, "int2": 2, "uint2": 2}
 """Types of which several share a byte, lowest bits first."""
 
 _BIT_FIELDS = ("float16", "bfloat16")
@@ -50,7 +50,7 @@ def _from_bytes(raw: NDArray[np.uint8], name: str, shape: tuple[int, ...], label
     count = math.prod(shape)
     if name == "str":
         raise UnusableModel(f"tensor {label!r}: strings cannot be stored as raw data")
-    bits = _BITS.get(name)
+    bits = BITS.get(name)
     dtype = numpy_dtype(name)
     needed = -(-count * bits // 8) if bits else count * dtype.itemsize
     if raw.size < needed:
@@ -95,9 +95,9 @@ def _typed_fields(tensor: TensorProto, name: str, shape: tuple[int, ...]) -> NDA
     elif name.startswith("complex"):
         flat = np.array(data, dtype=numpy_dtype("float32" if name == "complex64" else "float64"))
         flat = flat.view(numpy_dtype(name))
-    elif name in _BITS:
+    elif name in BITS:
         raw = np.array(data, dtype=np.int64).astype(np.uint8)
-        flat = _unpack(raw, name, _BITS[name], math.prod(shape))
+        flat = _unpack(raw, name, BITS[name], math.prod(shape))
     elif name in _BIT_FIELDS:
         flat = np.array(data, dtype=np.int64).astype(np.uint16).view(numpy_dtype(name))
     elif name.startswith("float8"):

@@ -26,6 +26,7 @@ __all__ = [
     "Step",
     "captured_by",
     "function_key",
+    "graphs_of",
     "node_label",
     "opset_map",
     "plan_function",
@@ -230,7 +231,7 @@ def _makers(nodes: Sequence[NodeProto], given: set[str]) -> dict[str, int]:
 def captured_by(node: NodeProto) -> set[str]:
     """The outer values that the sub-graphs of ``node`` read; iterative, since graphs may nest deeply."""
     found: set[str] = set()
-    pending = [(graph, frozenset[str]()) for graph in _graphs(node)]
+    pending = [(graph, frozenset[str]()) for graph in graphs_of(node)]
     while pending:
         graph, above = pending.pop()
         own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
@@ -239,11 +240,12 @@ def captured_by(node: NodeProto) -> set[str]:
         known = above | own
         found |= {name for inner in graph.node for name in inner.input if name and name not in known}
         found |= {value.name for value in graph.output if value.name not in known}
-        pending += [(inner_graph, known) for inner in graph.node for inner_graph in _graphs(inner)]
+        pending += [(inner_graph, known) for inner in graph.node for inner_graph in graphs_of(inner)]
     return found
 
 
-def _graphs(node: NodeProto) -> list[GraphProto]:
+def graphs_of(node: NodeProto) -> list[GraphProto]:
+    """The sub-graphs in a node's attributes."""
     found = []
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.GRAPH:

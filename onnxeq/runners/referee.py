@@ -16,6 +16,7 @@ from onnxeq.graph.inspect import load
 from onnxeq.graph.same_values import values_to_take_over
 from onnxeq.inputs import adapt
 from onnxeq.measure import participation
+from onnxeq.memory import check_trace
 from onnxeq.noise import AMPLITUDE, ConstantFloor, OwnFloor, RoundingNoise, SingleRounding
 from onnxeq.reduced import Reduced
 from onnxeq.referee import Executor, Hook
@@ -104,11 +105,13 @@ def _as_far_as_it_runs(run: Callable[[Feed], dict[str, Array]], feeds: Sequence[
     trace: Trace = []
     for feed in feeds:
         try:
-            trace.append(run(feed))
+            made = run(feed)
         except CannotRun as error:
             if not trace:
                 raise
             return trace, error.line()
+        check_trace((array.nbytes for array in made.values()), len(feeds))
+        trace.append(made)
     return trace, ""
 
 

@@ -19,6 +19,7 @@ from onnxeq.errors import CannotRun, OnnxeqError, UsageError
 from onnxeq.graph.files import read
 from onnxeq.graph.skim import skim
 from onnxeq.inputs import adapt
+from onnxeq.memory import check_trace
 from onnxeq.protocols import Runner, Session, SessionOptions
 from onnxeq.types import Array, Feed
 from onnxeq.worker import Job
@@ -85,11 +86,13 @@ def _as_far_as_it_runs(session: Session, feeds: Sequence[Feed]) -> tuple[list[di
     trace: list[dict[str, Array]] = []
     for feed in feeds:
         try:
-            trace.append(outputs_of(session, feed))
+            made = outputs_of(session, feed)
         except CannotRun as error:
             if not trace:
                 raise
             return trace, error.line()
+        check_trace((array.nbytes for array in made.values()), len(feeds))
+        trace.append(made)
     return trace, ""
 
 

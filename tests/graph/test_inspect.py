@@ -122,7 +122,7 @@ def test_truncated(model, tmp_path, part):
         ({"location": "link.bin"}, "is a link that leads outside"),
         ({"location": "folder/w.bin"}, "is a link that leads outside"),
         ({"location": ""}, "names no file"),
-        ({"location": "."}, "there is no file"),
+        ({"location": "."}, "is no regular file"),
         ({"length": "4801"}, "bytes 0 to 4801 of 'w.bin', which has 4800"),
         ({"offset": "-8"}, "bytes -8"),
         ({"length": "many"}, "is no number"),

@@ -12,6 +12,7 @@ from onnxeq.graph import skim as module
 from onnxeq.graph.files import read
 from onnxeq.graph.inspect import inspect
 from onnxeq.graph.skim import by_reference, skim
+from onnxeq.graph.wire import varint
 from onnxeq.referee.constants import tensor_array
 
 
@@ -90,7 +91,7 @@ def test_random_bytes_never_raise_anything_else(tmp_path: Path) -> None:
 def test_lengths_are_written_as_they_are_read(value: int) -> None:
     """A varint of any length comes back, and no more bytes of it are taken than it has."""
     encoded = module._record(5, b"")[:1] + module._length(value) + b"rest"
-    assert module._varint(encoded, 1, len(encoded)) == (value, len(encoded) - 4)
+    assert varint(encoded, 1, len(encoded)) == (value, len(encoded) - 4)
 
 
 def test_references_lead_to_the_same_bytes(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from onnxeq.errors import UnusableModel, UsageError, WeightsUnavailable
 from onnxeq.protocols import LoadRequest, Progress
 from onnxeq.types import ValueRange
-from onnxeq_converters.from_keras import zoo
+from onnxeq_converters.from_keras import stored_code, zoo
 from onnxeq_converters.from_keras.framework import framework, tf_keras
 from onnxeq_converters.from_tensorflow.framework import first_line, quiet_stdout, require
 
@@ -100,6 +100,8 @@ def _read(path: Path, *, trust: bool) -> Any:
             raise UnusableModel(f"{path} is not a Keras archive (zip)", hint="it may be truncated or mislabelled")
     else:
         raise UnusableModel(f"{path}: the Keras converter reads .keras, .h5 and .hdf5, not {suffix or 'this'}")
+    if not trust:
+        stored_code.refuse(path)
     try:
         with quiet_stdout():
             return framework().keras.models.load_model(str(path), compile=False, safe_mode=not trust)
@@ -119,11 +121,6 @@ def _second_reader(path: Path, error: Exception, *, trust: bool) -> Any:
     if keras2 is None:
         hint = "it may be a Keras 2 file: pip install tf_keras" if is_hdf5 and _is_whole_hdf5(path) else ""
         raise UnusableModel(f"Keras cannot read {path}: {first_line(error)}", hint=hint) from error
-    if not trust and _mentions_lambda(path):
-        # Keras 2 has no safe mode for HDF5.
-        raise UnusableModel(
-            f"{path} holds a Lambda layer, whose Python code would run", hint="if you trust the file: --trust"
-        ) from error
     try:
         with quiet_stdout():
             return keras2.models.load_model(str(path), compile=False)
@@ -141,13 +138,6 @@ def _is_whole_hdf5(path: Path) -> bool:
             return "model_config" in stored.attrs
     except OSError:
         return False
-
-
-def _mentions_lambda(path: Path) -> bool:
-    h5py = require("h5py")
-
-    with h5py.File(path, "r") as stored:
-        return '"Lambda"' in str(stored.attrs.get("model_config", ""))
 
 
 def _sha256(path: Path) -> str:

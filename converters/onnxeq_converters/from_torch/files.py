@@ -11,6 +11,7 @@ from onnxeq.errors import UnusableModel
 from onnxeq.protocols import LoadRequest, Progress
 from onnxeq.types import Dim, TensorSpec
 
+from . import stored_code
 from .inputs import resolve, with_ranges
 from .native import TorchNative, private_copy
 from .weights import unpickle
@@ -22,7 +23,7 @@ def load(request: LoadRequest, progress: Progress) -> TorchNative:
     """Reads a ``.pt2`` program.
 
     Raises:
-        UnusableModel: It is something else; the message says what, the hint what to do.
+        UnusableModel: It is something else, or would run code; the message says what, the hint what to do.
     """
     path = Path(request.ref.name)
     if not path.is_file():
@@ -30,6 +31,8 @@ def load(request: LoadRequest, progress: Progress) -> TorchNative:
     if path.suffix != ".pt2":
         raise UnusableModel(*_explain(path, trust=request.trust))
     progress("load")
+    if not request.trust:
+        stored_code.refuse(path)
     try:
         program = torch.export.load(path)
     except Exception as error:  # torch.export.load raises what its unpacking happens to raise
