@@ -25,14 +25,15 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from onnxeq import errors, fingerprint
 from onnxeq.cache import cache_root, keep_failed, limit_bytes, lookup, prune_now_and_then, sweep
+from onnxeq.envs.environment import Environment
 from onnxeq.errors import JobCrashed, JobKilled, JobTimeout, OnnxeqError, UsageError
-from onnxeq.processes import Ended, Lane, Pool
+from onnxeq.processes import Ended, Lane, Pool, command
 
 __all__ = ["JobResult", "JobSpec", "Jobs", "Lane", "Listener"]
 
@@ -51,6 +52,7 @@ class JobSpec:
         inputs: Files and folders that the job reads; their content is part of the cache key.
         threads: Threads that numeric libraries may use; 0 leaves them their default.
         cache: Whether a finished result may be reused.
+        environment: Where it runs; ``None`` leaves that to the :class:`Jobs`.
     """
 
     kind: str
@@ -59,6 +61,11 @@ class JobSpec:
     inputs: Mapping[str, Path] = field(default_factory=dict)
     threads: int = 0
     cache: bool = True
+    environment: Environment | None = None
+
+
+_RUNTIME_KINDS = frozenset({"anchor", "isolate", "ort", "runtime", "sizes", "steadiness", "trace"})
+"""Kinds of job that run a runtime."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,8 @@ class Jobs:
         timeout_s: Limit for each job; ``None`` for none.
         listener: Told of each step.
         use_cache: Whether finished jobs are looked up (they are always stored).
+        environment: Where jobs of a framework run, and those of onnxruntime too if the environment has it; what
+            judges them (the referee, the ledger of two files, the normaliser) stays with the host.
     """
 
     def __init__(
@@ -107,8 +116,11 @@ class Jobs:
         timeout_s: float | None = None,
         listener: Listener | None = None,
         use_cache: bool = True,
+        environment: Environment | None = None,
     ) -> None:
         self.root = cache_root()
+        self.environment = environment
+        self._has_runtime = environment is not None and environment.has("onnxruntime")
         self.parallel = parallel or max(1, min(4, os.cpu_count() or 1))
         self._timeout_s = timeout_s
         self._listen = listener or (lambda _label, _step: None)
@@ -168,6 +180,7 @@ class Jobs:
             lane: Jobs of one lane share a process and what they load in it; without one the job has its own.
             urgency: Whoever waits with less goes behind it.
         """
+        spec = replace(spec, environment=spec.environment or self._where(spec.kind))
         queued = _Queued((-urgency, next(self._asked)), spec, lane, Future())
         self._queue.put(queued)
         self._pool.submit(self._next)
@@ -218,7 +231,12 @@ class Jobs:
 
     def expect(self, wanted: Sequence[tuple[str, int]]) -> None:
         """Says which jobs will follow, by kind and threads: their processes are started beside the next job."""
-        self._workers.expect(wanted)
+        self._workers.expect([(kind, threads, self._where(kind)) for kind, threads in wanted])
+
+    def _where(self, kind: str) -> Environment | None:
+        """The environment of jobs of a kind; the host's own Python for those that judge."""
+        framework = kind.startswith("native") or kind == "catalogue"
+        return self.environment if framework or (self._has_runtime and kind in _RUNTIME_KINDS) else None
 
     def run_inline(self, spec: JobSpec, objects: Mapping[str, Any], shared: dict[str, Any]) -> JobResult:
         """Runs a job in this process, for live objects that cannot cross to another; never cached.
@@ -270,15 +288,17 @@ class Jobs:
             "params": dict(spec.params),
             "inputs": {name: str(Path(path).resolve()) for name, path in spec.inputs.items()},
             "threads": spec.threads,
-            "versions": fingerprint.versions(),
+            "versions": _versions(spec),
             "user_path": [str(Path.cwd())],
         }
+        if spec.environment is not None:
+            job["environment"] = {"name": spec.environment.name, "python": str(spec.environment.python)}
         (work / "job.json").write_text(json.dumps(job, indent=1, sort_keys=True))
         return work
 
     def _execute(self, spec: JobSpec, work: Path, lane: Lane) -> None:
         tell = functools.partial(self._listen, spec.label)
-        with lane.worker(self._workers, spec.kind, spec.threads) as worker:
+        with lane.worker(self._workers, spec.kind, spec.threads, spec.environment) as worker:
             try:
                 ended = worker.run(work, tell, self._stop, self._timeout_s)
                 self._judge(spec, work, ended)
@@ -292,13 +312,13 @@ class Jobs:
         if ended.overdue:
             raise JobTimeout(
                 f"{spec.label}: ran longer than the {self._timeout_s:g} s allowed, in step '{step}'",
-                hint=f"allow more with --timeout, or replay it: {keep_failed(self.root, work)}",
+                hint=f"allow more with --timeout, or replay it: {self._keep(spec, work)}",
                 step=step,
             )
         if (work / "error.json").exists():
             error = errors.from_record(json.loads((work / "error.json").read_text()))
             if isinstance(error, JobCrashed):
-                error.hint = f"the log and a replay: {keep_failed(self.root, work)}"
+                error.hint = f"the log and a replay: {self._keep(spec, work)}"
             raise error
         if ended.status is not None and ended.status < 0:
             name = signal.Signals(-ended.status).name
@@ -306,15 +326,18 @@ class Jobs:
             last = _last_line(work / "log.txt")
             raise JobKilled(
                 f"{spec.label}: its process died by {name}{guess} in step '{step}'" + (f": {last}" if last else ""),
-                hint=f"replay it: {keep_failed(self.root, work)}",
+                hint=f"replay it: {self._keep(spec, work)}",
                 step=step,
             )
         if not (work / "result.json").exists():
             raise JobCrashed(
                 f"{spec.label}: its process ended with status {ended.status} and no result in step '{step}'",
-                hint=f"the log and a replay: {keep_failed(self.root, work)}",
+                hint=f"the log and a replay: {self._keep(spec, work)}",
                 step=step,
             )
+
+    def _keep(self, spec: JobSpec, work: Path) -> str:
+        return keep_failed(self.root, work, command(spec.environment))
 
     def _finish(self, spec: JobSpec, work: Path, final: Path, seconds: float) -> JobResult:
         record = json.loads((work / "result.json").read_text())
@@ -342,16 +365,23 @@ def _replace(work: Path, final: Path) -> None:
     work.rename(final)
 
 
+def _versions(spec: JobSpec) -> dict[str, str]:
+    """The versions of what the job runs."""
+    return fingerprint.versions() if spec.environment is None else spec.environment.versions()
+
+
 def _key(spec: JobSpec) -> str:
     content = {
         "kind": spec.kind,
         "params": dict(spec.params),
         "inputs": {name: fingerprint.of_path(Path(path)) for name, path in spec.inputs.items()},
         "threads": spec.threads,
-        "versions": fingerprint.versions(),
+        "versions": _versions(spec),
         "code": fingerprint.of_code(),
         "machine": fingerprint.machine(),
     }
+    if spec.environment is not None:
+        content["environment"] = spec.environment.key
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 

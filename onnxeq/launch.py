@@ -16,7 +16,6 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 
 __all__ = ["command", "main"]
 
@@ -27,9 +26,7 @@ class _Finder:
     def __init__(self, places: dict[str, Path]) -> None:
         self._places = places
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, *_where: object) -> ModuleSpec | None:
         """Python's protocol of a finder."""
         folder = self._places.get(name)
         if folder is None:

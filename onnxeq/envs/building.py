@@ -88,15 +88,11 @@ def create(name: str, given: Sequence[str] = (), *, python: str = "", tell: Tell
     except OSError as error:
         hint = "set ONNXEQ_ENVS to a folder that can be written"
         raise UsageError(f"{envs_root()} cannot be made: {error.strerror}", hint=hint) from error
-    with _alone(name, tell) as lock:
-        there = read(name)
-        if there is not None and there.key != key:
-            held = ", ".join(there.requirements)
-            said = f"an environment '{name}' is there with {held} on Python {there.python_version}"
-            raise UsageError(said, hint=f"remove it first: onnxeq env remove {name}")
-        if there is not None and not broken(there):
+    if there := _usable(name, key, tell):
+        return there
+    with locks.exclusive(lock_of(name), lambda: tell("another process builds or uses it: waiting")) as lock:
+        if there := _usable(name, key, tell):  # that process has built it
             return there
-        tell("clear away what is left of another")
         discard(name)
         try:
             built = _build(name, requirements, base, version, key, tell, lock)
@@ -109,12 +105,23 @@ def create(name: str, given: Sequence[str] = (), *, python: str = "", tell: Tell
         return built
 
 
-@contextlib.contextmanager
-def _alone(name: str, tell: Tell) -> Any:
-    """The lock of an environment, waited for while another process builds it; not while a job runs in it."""
-    # A job that runs in a finished environment does not hinder whoever only wants to have it.
-    with locks.exclusive(lock_of(name), lambda: tell("another process builds or uses it: waiting")) as descriptor:
-        yield descriptor
+def _usable(name: str, key: str, tell: Tell) -> Environment | None:
+    """The environment that is there, when it is what is asked for and works.
+
+    Raises:
+        UsageError: It is another one.
+    """
+    there = read(name)
+    if there is None:
+        return None
+    if there.key != key:
+        held = ", ".join(there.requirements)
+        said = f"an environment '{name}' is there with {held} on Python {there.python_version}"
+        raise UsageError(said, hint=f"remove it first: onnxeq env remove {name}")
+    if why := why_not(there, tell):
+        tell(f"build it again: {why}")
+        return None
+    return there
 
 
 def _key(requirements: Sequence[str], version: str) -> str:
@@ -131,16 +138,23 @@ def _interpreter(given: str) -> tuple[str, str]:
     path = shutil.which(given) if given else sys.executable
     if path is None:
         raise UsageError(f"there is no Python '{given}'", hint="give a path or a command: --python python3.12")
-    code = "import platform, sys; print(sys.version_info[0], sys.version_info[1], platform.python_version())"
-    asked = _ran([path, "-I", "-c", code])
-    fields = asked.stdout.split()
-    if asked.returncode or len(fields) != 3:
+    # A virtual environment is made from the Python that the given one was itself made from.
+    asked = _ran([path, "-I", "-c", _WHICH])
+    fields = asked.stdout.splitlines()
+    if asked.returncode or len(fields) != 4:
         raise UsageError(f"{path} is no Python that runs here", hint="give another one: --python PATH")
     version = fields[2]
     if (int(fields[0]), int(fields[1])) < FLOOR:
         oldest = ".".join(map(str, FLOOR))
         raise UsageError(f"{path} is Python {version}; jobs need {oldest} or newer", hint="give another: --python PATH")
-    return path, version
+    return fields[3], version
+
+
+_WHICH = """
+import platform, sys
+print(*sys.version_info[:2], platform.python_version(), sep="\\n")
+print(getattr(sys, "_base_executable", sys.executable))
+"""
 
 
 def _ran(command: Sequence[str], timeout_s: float | None = None) -> subprocess.CompletedProcess[str]:
@@ -164,9 +178,14 @@ def _build(
         hint = f"try it by hand: {base} -m venv SOMEWHERE"
         raise CannotRun(f"no virtual environment can be made with {base}: {_last(lines)}", hint=hint)
     python = python_in(folder)
+
+    def tell_pip(line: str) -> None:
+        if line.startswith(("Collecting", "Downloading", "Processing", "Using cached", "Installing", "Building")):
+            tell(_short(line))
+
     # One call, so that pip sees every pin at once.
     pip = [str(python), "-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar=off"]
-    lines, status = _followed([*pip, *requirements, *BASE], log, lambda line: tell(_short(line)), lock)
+    lines, status = _followed([*pip, *requirements, *BASE], log, tell_pip, lock)
     if status:
         raise _pip_error(name, lines)
     probed = _probed(python, ())
@@ -234,8 +253,6 @@ def _followed(command: Sequence[str], log: Path, tell: Tell, lock: int) -> tuple
 def _short(line: str) -> str:
     """A line of pip's as a step: what it fetches or installs, without where from."""
     line = re.sub(r"\s*\(from .*\)$", "", line)
-    if line.startswith(("Looking in", "Requirement already", "WARNING: Location")):
-        return "pip"
     found = re.match(r"(Downloading|Processing|Using cached|Obtaining)\s+(\S+)", line)
     if found:
         return f"{found[1].lower()} {found[2].rpartition('/')[2]}"
@@ -257,7 +274,7 @@ _UNREACHED = ("Retrying (", "NewConnectionError", "Temporary failure in name res
 
 
 def _pip_error(name: str, lines: Sequence[str]) -> OnnxeqError:
-    """pip's own reason in one line: which requirement, and what there is in its place."""
+    """The installer's own reason in one line: which requirement, and what there is in its place."""
     hint = _log_hint(name)
     told = [line.removeprefix("ERROR: ").strip() for line in lines if line.startswith("ERROR: ")]
     text = " ".join(lines)
@@ -273,5 +290,7 @@ def _pip_error(name: str, lines: Sequence[str]) -> OnnxeqError:
     if any("conflicting dependencies" in t for t in told):
         return UsageError(next(t for t in told if "conflicting dependencies" in t)[:400], hint=hint)
     if any("Invalid requirement" in t for t in told):
-        return UsageError(next(t for t in told if "Invalid requirement" in t)[:300], hint="write --with PACKAGE==VERSION")
+        return UsageError(
+            next(t for t in told if "Invalid requirement" in t)[:300], hint="write --with PACKAGE==VERSION"
+        )
     return CannotRun(f"pip failed: {(told or [_last(lines)])[0][:300]}", hint=hint)

@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -179,8 +180,18 @@ def find(name: str) -> Environment:
         state = "is half built" if (envs_root() / name).is_dir() else "does not exist"
         raise UsageError(f"the environment '{name}' {state}", hint=_hint(name))
     if why := broken(found):
-        raise UsageError(f"the environment '{name}' cannot be used: {why}", hint=f"onnxeq env create {name} mends it")
+        raise UsageError(f"the environment '{name}' cannot be used: {why}", hint=f"build it again: {made_by(found)}")
     return found
+
+
+def made_by(environment: Environment) -> str:
+    """The command that builds it."""
+    try:
+        known = requirements_of(environment.name)
+    except UsageError:
+        known = ()
+    more = [r for r in environment.requirements if r not in known]
+    return " ".join(["onnxeq env create", environment.name, *(f"--with {shlex.quote(r)}" for r in more)])
 
 
 def _hint(name: str) -> str:

@@ -20,7 +20,7 @@ def main(modules: list[str]) -> None:
     for name in modules:
         try:
             importlib.import_module(name)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the module cannot be used
+        except BaseException as error:  # whatever it is, the module cannot be used
             failed[name] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     found = {
         "python": platform.python_version(),
