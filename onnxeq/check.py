@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from onnxeq import ladder, sides, weighing
+from onnxeq import ladder, sides, versions, weighing
 from onnxeq.arrays import load_feeds
 from onnxeq.artifact import StartedRuns, expected, start_runs, start_unfolded
+from onnxeq.envs.environment import find
 from onnxeq.errors import UsageError
 from onnxeq.evidence import Evidence
 from onnxeq.inputs import DEFAULT_BATCHES, batch_size
@@ -30,7 +31,7 @@ from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.judge import conclude
 from onnxeq.ladder import Execution, RungPlan
 from onnxeq.ledger import weights_only as ledger_of_weights
-from onnxeq.providers import Provider, choose_providers
+from onnxeq.providers import Provider, choose_providers, restricted
 from onnxeq.runtimes import Runtime, choose_runner
 from onnxeq.sides import BOTH_FORMS, Artifact, NativeSide, Request
 from onnxeq.sizes import free_axes, other_sizes
@@ -59,6 +60,8 @@ def check(
     trust: bool = False,
     use_cache: bool = True,
     weights_only: bool = False,
+    env: str = "",
+    against_env: str = "",
     listener: Listener | None = None,
 ) -> Report:
     """Says whether a model and its ONNX form are equivalent and, if not, on which rung they part.
@@ -84,6 +87,8 @@ def check(
         trust: Whether code stored in model files may run.
         use_cache: Whether results of earlier identical jobs are reused.
         weights_only: Whether the stored weights alone are compared (:func:`onnxeq.ledger`), and nothing is run.
+        env: The environment (``onnxeq env create``) in which the framework runs, and onnxruntime if that is in it.
+        against_env: Another one, in which the model is run as well: see :mod:`onnxeq.versions`.
         listener: Told each job's label and step.
 
     Raises:
@@ -92,19 +97,30 @@ def check(
     """
     rules = _rules(accept, rtol, atol)
     request = Request.of(inputs, shapes, batches=batches, seed=seed, opset=opset, trust=trust, exporter=exporter)
+    if weights_only and against_env:
+        raise UsageError("--against-env runs the model, --weights-only runs nothing", hint="leave one of them out")
+    here, there = (find(name) if name else None for name in (env, against_env))
     if weights_only:
-        return ledger_of_weights(source, target, request, timeout_s=timeout_s, use_cache=use_cache, listener=listener)
-    with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:
-        where = _Where(choose_runner(runner), choose_providers(providers))
+        return ledger_of_weights(
+            source, target, request, timeout_s=timeout_s, use_cache=use_cache, env=env, listener=listener
+        )
+    jobs_in = functools.partial(Jobs, timeout_s=timeout_s, listener=listener, use_cache=use_cache)
+    with jobs_in(environment=here) as jobs:
+        where = _Where(choose_runner(runner), restricted(choose_providers(providers), here))
         if where.runtime.name != "ort" and "cuda" in (providers or ()):
             raise UsageError("--providers cuda is onnxruntime's", hint=f"leave it out, or --runner {runner}")
         ref, live = sides.resolve(source, jobs.root)
+        parts = None if there is None else versions.plan(ref, there, where.runtime.name)
         brought = None if target is None else sides.open_artifact(target, jobs.root)
         if live is None and converter_for(ref) == "onnx":
             found = _from_onnx(jobs, ref, brought, request, where, rules.accept)
         else:
             found = _from_framework(jobs, ref, live, brought, request, where, rules.accept)
-        return conclude(jobs, found, rules)
+        report = conclude(jobs, found, rules)
+        if parts is None:
+            return report
+        with jobs_in(environment=there) as others:
+            return versions.extended(report, found, parts, others, request)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,13 @@ import re
 from collections.abc import Iterable
 from importlib import metadata, util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onnxeq.errors import FrameworkMissing, UnknownZoo, UnusableModel, UsageError
 from onnxeq.types import ModelRef
+
+if TYPE_CHECKING:
+    from onnxeq.envs.environment import Environment
 
 __all__ = [
     "CONVERTER_GROUP",
@@ -98,15 +102,21 @@ def installed_zoos() -> tuple[str, ...]:
     return tuple(sorted(listed | (names - set(ZOOS.values()))))
 
 
-def require_framework(ref: ModelRef, subject: str = "") -> None:
+def require_framework(ref: ModelRef, subject: str = "", environment: Environment | None = None) -> None:
     """Checks, without importing it, that the framework of ``ref`` is installed; ``subject`` is what needs it.
+
+    Without an environment that is asked of the host's own Python.
 
     Raises:
         FrameworkMissing: With the command that installs it.
     """
     converter = converter_for(ref)
     for module in _MODULES.get(ref.zoo, _MODULES.get(converter, ())):
-        if util.find_spec(module) is None:
+        if environment is not None:
+            if not environment.has(module):
+                said = f"{subject or ref.text} needs the package '{module}', which '{environment.name}' does not hold"
+                raise FrameworkMissing(said, hint="onnxeq env list shows what each environment holds")
+        elif util.find_spec(module) is None:
             raise FrameworkMissing(
                 f"{subject or ref.text} needs the package '{module}', which is not installed here",
                 hint=f"pip install 'onnxeq[{ZOOS.get(ref.zoo, converter)}]'",

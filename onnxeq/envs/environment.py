@@ -24,7 +24,7 @@ from onnxeq.envs import locks
 from onnxeq.envs.presets import normalized, package_of, requirements_of
 from onnxeq.errors import CannotRun, UsageError
 
-__all__ = ["Environment", "broken", "check_name", "envs_root", "find", "listed", "read", "remove"]
+__all__ = ["Environment", "broken", "check_name", "envs_root", "find", "for_report", "listed", "read", "remove"]
 
 _SCHEMA = "onnxeq.env/1"
 _STATE = "onnxeq.json"
@@ -87,9 +87,14 @@ class Environment:
         """Whether a top-level module can be found in it, without importing anything."""
         return machinery.PathFinder.find_spec(module, [str(self.folder / p) for p in self.packages]) is not None
 
-    def marks(self) -> dict[str, object]:
-        """What results depend on that come out of it, for the cache."""
-        return {"key": self.key, "versions": self.versions()}
+    def described(self) -> dict[str, object]:
+        """What a report says of it."""
+        return {"name": self.name, "requirements": list(self.requirements), "versions": self.versions()}
+
+
+def for_report(environment: Environment | None) -> dict[str, object]:
+    """What a report's ``environment`` gains when a side ran in one of its own: ``env``."""
+    return {} if environment is None else {"env": environment.described()}
 
 
 def python_in(folder: Path) -> Path:

@@ -332,6 +332,16 @@ def seed_libraries(seed: int) -> None:
         keras.utils.set_random_seed(seed)
 
 
+_BESIDE = {"torch": "onnxeq_converters.from_torch", "keras": "onnxeq_converters.from_keras"}
+"""Converters that lie beside this package: an environment has no entry points of theirs."""
+
+
+def _converters() -> dict[str, metadata.EntryPoint]:
+    """Converter -> its entry point; what is installed comes before what lies beside this package."""
+    beside = {n: metadata.EntryPoint(n, value, CONVERTER_GROUP) for n, value in _BESIDE.items()}
+    return beside | {entry.name: entry for entry in metadata.entry_points(group=CONVERTER_GROUP)}
+
+
 def load_converter(name: str) -> Converter:
     """The converter behind an entry point.
 
@@ -339,7 +349,7 @@ def load_converter(name: str) -> Converter:
         UnknownZoo: No installed package offers it.
         CannotRun: It is installed and cannot be imported.
     """
-    for entry in metadata.entry_points(group=CONVERTER_GROUP, name=name):
+    if (entry := _converters().get(name)) is not None:
         try:
             return cast(Converter, entry.load())
         except ImportError as error:
@@ -348,7 +358,7 @@ def load_converter(name: str) -> Converter:
 
 
 def _owner(model: object) -> Converter:
-    names = sorted({e.name for e in metadata.entry_points(group=CONVERTER_GROUP)})
+    names = sorted(_converters())
     for name in names:
         converter = load_converter(name)
         if converter.owns(model):
