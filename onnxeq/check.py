@@ -110,13 +110,13 @@ def check(
         if where.runtime.name != "ort" and "cuda" in (providers or ()):
             raise UsageError("--providers cuda is onnxruntime's", hint=f"leave it out, or --runner {runner}")
         ref, live = sides.resolve(source, jobs.root)
-        parts = None if there is None else versions.plan(ref, there, where.runtime.name)
+        parts = versions.plan(ref, here, there, where.runtime.name)
         brought = None if target is None else sides.open_artifact(target, jobs.root)
         if live is None and converter_for(ref) == "onnx":
             found = _from_onnx(jobs, ref, brought, request, where, rules.accept)
         else:
             found = _from_framework(jobs, ref, live, brought, request, where, rules.accept)
-        report = conclude(jobs, found, rules)
+        report = conclude(jobs, replace(found, notes=(*versions.placed(jobs, found), *found.notes)), rules)
         if parts is None:
             return report
         with jobs_in(environment=there) as others:

@@ -105,8 +105,8 @@ class Jobs:
         timeout_s: Limit for each job; ``None`` for none.
         listener: Told of each step.
         use_cache: Whether finished jobs are looked up (they are always stored).
-        environment: Where jobs of a framework run, and those of onnxruntime too if the environment has it; what
-            judges them (the referee, the ledger of two files, the normaliser) stays with the host.
+        environment: Where jobs of a framework run if it holds one, and those of onnxruntime if it holds that; all
+            other jobs, what judges above all (the referee, the normaliser), run in the host's own Python.
     """
 
     def __init__(
@@ -120,7 +120,6 @@ class Jobs:
     ) -> None:
         self.root = cache_root()
         self.environment = environment
-        self._has_runtime = environment is not None and environment.has("onnxruntime")
         self.parallel = parallel or max(1, min(4, os.cpu_count() or 1))
         self._timeout_s = timeout_s
         self._listen = listener or (lambda _label, _step: None)
@@ -180,7 +179,7 @@ class Jobs:
             lane: Jobs of one lane share a process and what they load in it; without one the job has its own.
             urgency: Whoever waits with less goes behind it.
         """
-        spec = replace(spec, environment=spec.environment or self._where(spec.kind))
+        spec = replace(spec, environment=spec.environment or self.where(spec.kind))
         queued = _Queued((-urgency, next(self._asked)), spec, lane, Future())
         self._queue.put(queued)
         self._pool.submit(self._next)
@@ -231,12 +230,16 @@ class Jobs:
 
     def expect(self, wanted: Sequence[tuple[str, int]]) -> None:
         """Says which jobs will follow, by kind and threads: their processes are started beside the next job."""
-        self._workers.expect([(kind, threads, self._where(kind)) for kind, threads in wanted])
+        self._workers.expect([(kind, threads, self.where(kind)) for kind, threads in wanted])
 
-    def _where(self, kind: str) -> Environment | None:
-        """The environment of jobs of a kind; the host's own Python for those that judge."""
+    def where(self, kind: str) -> Environment | None:
+        """The environment of jobs of a kind; ``None`` is the host's own Python."""
+        there = self.environment
+        if there is None:
+            return None
         framework = kind.startswith("native") or kind == "catalogue"
-        return self.environment if framework or (self._has_runtime and kind in _RUNTIME_KINDS) else None
+        runs = there.runs_frameworks if framework else kind in _RUNTIME_KINDS and there.runs_onnxruntime
+        return there if runs else None
 
     def run_inline(self, spec: JobSpec, objects: Mapping[str, Any], shared: dict[str, Any]) -> JobResult:
         """Runs a job in this process, for live objects that cannot cross to another; never cached.

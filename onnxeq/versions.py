@@ -49,35 +49,55 @@ class Parts:
     runtime: bool
 
 
-def plan(ref: ModelRef, there: Environment, runner: str) -> Parts:
-    """What can be run there; ``runner`` is the runtime that is judged.
+def plan(ref: ModelRef, here: Environment | None, there: Environment | None, runner: str) -> Parts | None:
+    """What runs in ``there``, the environment of ``--against-env``; ``None`` without one.
+
+    Args:
+        ref: The source.
+        here: The environment of ``--env``.
+        there: The other.
+        runner: The runtime that is judged.
 
     Raises:
-        UsageError: Nothing: it is a live object, or the environment has neither its framework nor onnxruntime.
+        UsageError: An environment has neither the source's framework nor the runtime, or the source is a live object.
     """
+    for each in (here, there):
+        if each is not None and not any(_runs(ref, each, runner)):
+            hint = "make one that does: onnxeq env create NAME --with PACKAGE==VERSION"
+            raise UsageError(f"the environment '{each.name}' holds nothing that runs {ref.text}", hint=hint)
+    if there is None:
+        return None
     if ref.zoo == "live":
         hint = "name a file or a factory in its place"
         raise UsageError(f"a live model cannot be handed to the environment '{there.name}'", hint=hint)
-    runtime = runner == "ort" and there.has("onnxruntime")
-    native = zoo.converter_for(ref) != "onnx"
-    if native and not runtime:
-        zoo.require_framework(ref, environment=there)
-    elif native:
+    return Parts(there, *_runs(ref, there, runner))
+
+
+def _runs(ref: ModelRef, there: Environment, runner: str) -> tuple[bool, bool]:
+    """Whether an environment holds the source's framework, and the runtime."""
+    native = there.runs_frameworks and (ref.zoo == "live" or zoo.converter_for(ref) != "onnx")
+    if native:
         try:
             zoo.require_framework(ref, environment=there)
         except FrameworkMissing:
             native = False
-    if not native and not runtime:
-        hint = (
-            f"make one that does: onnxeq env create NAME --with {'onnxruntime==VERSION' if runner == 'ort' else '...'}"
-        )
-        raise UsageError(f"the environment '{there.name}' holds nothing that runs {ref.text}", hint=hint)
-    return Parts(there, native and _may_hold(ref, there), runtime)
+    return native, runner == "ort" and there.runs_onnxruntime
 
 
-def _may_hold(ref: ModelRef, there: Environment) -> bool:
-    """A factory's framework is known when it has run only: some framework must be there."""
-    return ref.zoo != "factory" or there.has("torch") or there.has("tensorflow")
+def placed(jobs: Jobs, found: Evidence) -> tuple[str, ...]:
+    """Which part of a check ran in the environment of ``--env``, in words."""
+    there = jobs.environment
+    if there is None:
+        return ()
+    versions = there.versions()
+    in_it = [n for n in _TOLD if n in versions]
+    native = found.native is not None and jobs.where("native") is None
+    rest = "the source's framework" if native else "" if jobs.where("ort") else found.runs.runtime.shown
+    said = f"in the environment '{there.name}': {', '.join(f'{n} {versions[n]}' for n in in_it)}"
+    return (f"{said}; {rest} is the one that onnxeq has without it" if rest else said,)
+
+
+_TOLD = ("torch", "tensorflow", "keras", "tf-keras", "onnxruntime", "onnxruntime-gpu")
 
 
 def extended(report: Report, found: Evidence, parts: Parts, others: Jobs, request: Request) -> Report:

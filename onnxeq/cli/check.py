@@ -51,14 +51,14 @@ def check(
 ) -> None:
     """Say whether SOURCE and its ONNX form are equivalent and, if not, on which rung they part."""
     from onnxeq.cache import cache_root
-    from onnxeq.envs.environment import find
+    from onnxeq.envs.environment import frameworks_in
     from onnxeq.processes import start_early
     from onnxeq.zoo import converter_for, parse
 
     ref = parse(source)
     if (converter := converter_for(ref)) != "onnx":
         about = () if converter == "factory" else (converter, ref.zoo)
-        start_early(cache_root() / "jobs", "native", *about, environment=find(env) if env else None)
+        start_early(cache_root() / "jobs", "native", *about, environment=frameworks_in(env))
 
     from rich.console import Console
 

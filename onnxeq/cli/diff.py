@@ -49,14 +49,14 @@ def diff(
 ) -> None:
     """Say layer by layer where SOURCE and its ONNX form part: which layers create error, which only hand it on."""
     from onnxeq.cache import cache_root
-    from onnxeq.envs.environment import find
+    from onnxeq.envs.environment import frameworks_in
     from onnxeq.processes import start_early
     from onnxeq.zoo import converter_for, parse
 
     ref = parse(source)
     if (converter := converter_for(ref)) != "onnx":
         about = () if converter == "factory" else (converter, ref.zoo)
-        start_early(cache_root() / "jobs", "native", *about, environment=find(env) if env else None)
+        start_early(cache_root() / "jobs", "native", *about, environment=frameworks_in(env))
     elif target is not None and not rung:
         for _ in range(1 if load_trace else 2):
             start_early(cache_root() / "jobs", "trace")

@@ -76,6 +76,8 @@ def remove(name: Annotated[str, typer.Argument(help="The environment.")]) -> Non
 
 
 def _row(found: Any, why_not: str) -> dict[str, Any]:
+    from onnxeq.envs import made_by
+
     return {
         "name": found.name,
         "state": why_not or "ok",
@@ -84,14 +86,14 @@ def _row(found: Any, why_not: str) -> dict[str, Any]:
         "versions": found.versions(),
         "created": found.created,
         "key": found.key,
+        "made_by": made_by(found),
     }
 
 
 def _mend(row: dict[str, Any]) -> str:
     if row["state"] == "half built":
         return f"being built, or left by a build that was killed; onnxeq env remove {row['name']}"
-    more = "".join(f" --with '{r}'" for r in row["requirements"])
-    return f"onnxeq env create {row['name']}{more}"
+    return f"build it again: {row['made_by']}"
 
 
 def _print_json(document: dict[str, Any]) -> None:

@@ -66,10 +66,10 @@ def show(
 
 def _zoos(env: str) -> list[dict[str, str]]:
     from onnxeq import zoo
-    from onnxeq.envs.environment import find
+    from onnxeq.envs.environment import frameworks_in
 
     rows = []
-    where, there = (find(env), f" --env {env}") if env else (None, "")
+    where, there = frameworks_in(env), f" --env {env}" if env else ""
     for name in zoo.installed_zoos():
         try:
             zoo.require_framework(zoo.parse(f"{name}:x"), name, where)
@@ -82,13 +82,13 @@ def _zoos(env: str) -> list[dict[str, str]]:
 
 def _entries(name: str, env: str) -> list[dict[str, Any]]:
     from onnxeq import zoo
-    from onnxeq.envs.environment import find
+    from onnxeq.envs.environment import frameworks_in
     from onnxeq.jobs import Jobs, JobSpec
 
     ref = zoo.parse(f"{name}:x")
     if ref.zoo != name:
         raise errors.UnknownZoo(f"'{name}' is no zoo", hint="onnxeq zoo list names them")
-    where = find(env) if env else None
+    where = frameworks_in(env)
     zoo.require_framework(ref, environment=where)
     with Jobs(environment=where) as jobs:
         params = {"converter": zoo.converter_for(ref), "zoo": name}

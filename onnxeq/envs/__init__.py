@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from onnxeq.envs.building import create, why_not
-from onnxeq.envs.environment import Environment, broken, envs_root, find, half_built, listed, remove
+from onnxeq.envs.environment import Environment, broken, envs_root, find, half_built, listed, made_by, remove
 from onnxeq.envs.presets import FLOOR, PRESETS, Preset, requirements_of
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "find",
     "half_built",
     "listed",
+    "made_by",
     "remove",
     "requirements_of",
     "why_not",

@@ -24,7 +24,18 @@ from onnxeq.envs import locks
 from onnxeq.envs.presets import normalized, package_of, requirements_of
 from onnxeq.errors import CannotRun, UsageError
 
-__all__ = ["Environment", "broken", "check_name", "envs_root", "find", "for_report", "listed", "read", "remove"]
+__all__ = [
+    "Environment",
+    "broken",
+    "check_name",
+    "envs_root",
+    "find",
+    "for_report",
+    "frameworks_in",
+    "listed",
+    "read",
+    "remove",
+]
 
 _SCHEMA = "onnxeq.env/1"
 _STATE = "onnxeq.json"
@@ -87,14 +98,42 @@ class Environment:
         """Whether a top-level module can be found in it, without importing anything."""
         return machinery.PathFinder.find_spec(module, [str(self.folder / p) for p in self.packages]) is not None
 
+    @property
+    def runs_frameworks(self) -> bool:
+        """Whether a framework is in it, or a converter for one."""
+        return any(map(self.has, _FRAMEWORKS)) or any(_offers_converter(self.folder / p) for p in self.packages)
+
+    @property
+    def runs_onnxruntime(self) -> bool:
+        """Whether onnxruntime is in it."""
+        return self.has("onnxruntime")
+
     def described(self) -> dict[str, object]:
         """What a report says of it."""
         return {"name": self.name, "requirements": list(self.requirements), "versions": self.versions()}
 
 
+_FRAMEWORKS = ("torch", "tensorflow", "keras")
+
+
+def _offers_converter(packages: Path) -> bool:
+    found = metadata.distributions(path=[str(packages)])
+    return any(e.group == "onnxeq.converters" for d in found for e in d.entry_points)
+
+
 def for_report(environment: Environment | None) -> dict[str, object]:
     """What a report's ``environment`` gains when a side ran in one of its own: ``env``."""
     return {} if environment is None else {"env": environment.described()}
+
+
+def frameworks_in(name: str) -> Environment | None:
+    """Where frameworks run with ``--env NAME``: there, unless it holds none.
+
+    Raises:
+        UsageError: There is no such environment, or it cannot be used.
+    """
+    found = find(name) if name else None
+    return found if found is not None and found.runs_frameworks else None
 
 
 def python_in(folder: Path) -> Path:
