@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from onnxeq import envs, jobs, launch, worker
-from onnxeq.envs import FLOOR, PRESETS, Environment, building, environment, requirements_of
+from onnxeq.envs import FLOOR, PRESETS, Environment, building, environment, locks, requirements_of
 from onnxeq.errors import CannotRun, JobKilled, OnnxeqError, UsageError
 from onnxeq.jobs import Jobs, JobSpec
 
@@ -211,9 +211,17 @@ def test_a_requirement_that_cannot_be_had_is_told_in_pips_words(own_envs: Path) 
         envs.create("none", ["packaging==9999"])
     log = Path(caught.value.hint.rpartition(": ")[2])
     assert "No matching distribution" in log.read_text()
-    with pytest.raises(UsageError, match="conflicting dependencies"):
-        envs.create("none", ["packaging==24.0", "packaging==24.1"])
     assert _left_in(own_envs) == []
+
+
+def test_requirements_that_exclude_each_other_are_named() -> None:
+    """The line that says which, not the one that sends the reader to a manual."""
+    lines = [
+        "ERROR: Cannot install a==1 and b==2 because these package versions have conflicting dependencies.",
+        "ERROR: ResolutionImpossible: for help visit https://pip.pypa.io/",
+    ]
+    error = building._pip_error("x", lines)
+    assert (error.exit_status, error.message) == (2, lines[0].removeprefix("ERROR: "))
 
 
 def test_an_index_that_cannot_be_reached_is_no_wrong_usage() -> None:
@@ -229,12 +237,21 @@ def test_an_index_that_cannot_be_reached_is_no_wrong_usage() -> None:
     assert building._pip_error("x", lines[1:]).exit_status == 2
 
 
-def test_what_does_not_import_is_no_environment(own_envs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The installer was content, the import is not: the reason is told and nothing is left."""
-    monkeypatch.setattr(building, "_JOB_CODE", ("packaging.absent",))
-    with pytest.raises(CannotRun, match=r"does not work: importing packaging\.absent raises ModuleNotFoundError"):
+def _fake(root: Path, name: str) -> Environment:
+    """What a build gives, without the build."""
+    (root / name / "bin").mkdir(parents=True)
+    (root / name / "bin" / "python").write_text("")
+    return Environment(name, root / name, (), "key", "2026-01-01T00:00:00Z", sys.executable, "3.11.1", ("lib",))
+
+
+def test_what_does_not_work_is_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The installer was content, the first import is not: the reason is told and nothing is left."""
+    monkeypatch.setenv("ONNXEQ_ENVS", str(tmp_path))
+    monkeypatch.setattr(building, "_build", lambda name, *_: _fake(tmp_path, name))
+    monkeypatch.setattr(building, "why_not", lambda *_: "importing torch raises ImportError: libcudart.so.13")
+    with pytest.raises(CannotRun, match="was built and does not work: importing torch raises ImportError: libcudart"):
         envs.create("broken", ["packaging==24.0"])
-    assert _left_in(own_envs) == []
+    assert _left_in(tmp_path) == []
 
 
 def test_another_environment_of_that_name_is_not_overwritten(tiny_env: Environment) -> None:
@@ -299,7 +316,7 @@ def factories(tmp_path: Path, fresh_cache: Path) -> Path:
 def _spec(path: Path, name: str) -> JobSpec:
     ref = {"text": name, "zoo": "factory", "name": name, "weights": "", "seed": 0, "module": str(path)}
     load = {"ref": ref, "converter": "factory", "inputs": None, "seed": 0, "trust": False, "threads": 0}
-    params = {"load": load, "forms": [], "opset": None, "dynamic_batch": None, "batches": []}
+    params: dict[str, object] = {"load": load, "forms": [], "opset": None, "dynamic_batch": None, "batches": []}
     return JobSpec("native", "native", params, {"module": path}, cache=False)
 
 
@@ -391,16 +408,18 @@ def test_an_environment_in_use_is_not_removed(factories: Path, with_framework: E
 
 def test_nobody_runs_in_what_is_being_removed(factories: Path, with_framework: Environment) -> None:
     """A worker does not start while the environment is locked by who builds or removes it."""
-    with environment.locks.exclusive(with_framework.lock):
+    with locks.exclusive(with_framework.lock):
         assert "is being built or removed" in _said(factories, "where", with_framework)
 
 
-def test_a_removed_environment_is_gone(own_envs: Path) -> None:
+def test_a_removed_environment_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of it is left but the lock; a second removal says that there is none."""
-    envs.create("gone", ["packaging==24.0"])
+    monkeypatch.setenv("ONNXEQ_ENVS", str(tmp_path))
+    made = _fake(tmp_path, "gone")
+    environment.write(made)
+    assert envs.listed() == (made,)
     envs.remove("gone")
-    assert _left_in(own_envs) == []
-    assert not environment.log_of("gone").exists()
+    assert _left_in(tmp_path) == []
     with pytest.raises(UsageError, match="'gone' does not exist"):
         envs.remove("gone")
 
