@@ -120,7 +120,7 @@ def check(
         if parts is None:
             return report
         with jobs_in(environment=there) as others:
-            return versions.extended(report, found, parts, others, request)
+            return versions.extended(report, found, parts, others, request, rules)
 
 
 @dataclass(frozen=True)

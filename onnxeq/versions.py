@@ -100,7 +100,9 @@ def placed(jobs: Jobs, found: Evidence) -> tuple[str, ...]:
 _TOLD = ("torch", "tensorflow", "keras", "tf-keras", "onnxruntime", "onnxruntime-gpu")
 
 
-def extended(report: Report, found: Evidence, parts: Parts, others: Jobs, request: Request) -> Report:
+def extended(
+    report: Report, found: Evidence, parts: Parts, others: Jobs, request: Request, rules: ladder.Rules
+) -> Report:
     """The report with the rung ``versions``, and with the causes that it gives.
 
     Args:
@@ -109,19 +111,20 @@ def extended(report: Report, found: Evidence, parts: Parts, others: Jobs, reques
         parts: What runs in the other one.
         others: Jobs of the other environment.
         request: What the user asked for.
+        rules: A tolerance or a reduced precision that was accepted.
     """
     rungs: list[Rung] = []
     causes: list[Cause] = []
     notes: list[str] = []
     timings: list[Mapping[str, Any]] = []
     if parts.native and found.native is not None:
-        told = _native(found, found.native, others, request, parts.there.name)
+        told = _native(found, found.native, others, request, parts.there, rules)
         rungs.append(told.rung)
         causes += told.causes
         notes += told.notes
         timings += told.timings
     if parts.runtime:
-        told = _runtime(found, others, parts.there.name)
+        told = _runtime(found, others, parts.there.name, rules)
         rungs.append(told.rung)
         causes += told.causes
         timings += told.timings
@@ -149,8 +152,11 @@ class _Told:
     timings: tuple[Mapping[str, Any], ...] = ()
 
 
-def _native(found: Evidence, here: NativeSide, others: Jobs, request: Request, name: str) -> _Told:
+def _native(
+    found: Evidence, here: NativeSide, others: Jobs, request: Request, other: Environment, rules: ladder.Rules
+) -> _Told:
     """The framework's model in the other environment."""
+    name = other.name
     target = f"native/f32 in {name}"
     try:
         there = sides.prepare_native(
@@ -160,7 +166,7 @@ def _native(found: Evidence, here: NativeSide, others: Jobs, request: Request, n
     except (UsageError, OnnxeqError) as error:
         return _Told(_not_run("native/f32", target, error))
     single = {"native/f32": found.executions["native/f32"].trace, target: _named(found, sides.native_trace(ran, "f32"))}
-    rung = _climbed(found, "native/f32", single, target)
+    rung = _climbed(found, "native/f32", single, target, rules)
     seconds = tuple(_timing(label, job) for label, job in ((f"native in {name}", there.job), (f"run in {name}", ran)))
     double = found.executions["native/f64"].trace, _named(found, sides.native_trace(ran, "f64"))
     exact = _exact(found, *double)
@@ -168,7 +174,7 @@ def _native(found: Evidence, here: NativeSide, others: Jobs, request: Request, n
         apart = "" if exact is None or exact.agrees else _NOT_THE_SAME.format(apart=exact.apart, name=name)
         return _Told(rung, (), (apart,) if apart else (), seconds)
     kind, said, where = _kind(exact, here, there)
-    evidence = _sentence(rung, f"the framework of '{name}' gives another result: {said}")
+    evidence = _sentence(rung, f"{_framework_of(other)} gives another result: {said}")
     return _Told(rung, (Cause(kind, rung.name, rung.ratio, where, evidence),), (), seconds)
 
 
@@ -199,7 +205,7 @@ def _named(found: Evidence, trace: Sequence[Mapping[str, Array]]) -> tuple[Feed,
     return tuple(dict(zip(ours[0], feed.values(), strict=True)) for feed in trace)
 
 
-def _runtime(found: Evidence, others: Jobs, name: str) -> _Told:
+def _runtime(found: Evidence, others: Jobs, name: str, rules: ladder.Rules) -> _Told:
     """The judged file in the other environment's onnxruntime, as deployed."""
     runs = found.runs
     source, target = runs.runtime.deployed, f"{runs.runtime.deployed} in {name}"
@@ -212,7 +218,7 @@ def _runtime(found: Evidence, others: Jobs, name: str) -> _Told:
     except OnnxeqError as error:
         return _Told(_not_run(source, target, error))
     traces = {source: found.executions[source].trace, target: runs.renamed(ran.out / "trace")}
-    rung = _climbed(found, source, traces, target)
+    rung = _climbed(found, source, traces, target, rules)
     row = (_timing(target, ran),)
     if rung.status is not Status.FAIL:
         return _Told(rung, timings=row)
@@ -221,10 +227,19 @@ def _runtime(found: Evidence, others: Jobs, name: str) -> _Told:
     return _Told(rung, (Cause(CauseKind.RUNTIME, rung.name, rung.ratio, Where(), _sentence(rung, said)),), timings=row)
 
 
-def _climbed(found: Evidence, source: str, traces: Mapping[str, Sequence[Feed]], target: str) -> Rung:
+def _framework_of(there: Environment) -> str:
+    """Its name and version, as far as they are known: ``torch 2.9.1 of 'torch-2.9'``."""
+    versions = there.versions()
+    held = " and ".join(f"{n} {versions[n]}" for n in _TOLD if n in versions and not n.startswith("onnxruntime"))
+    return f"{held or 'the framework'} of '{there.name}'"
+
+
+def _climbed(
+    found: Evidence, source: str, traces: Mapping[str, Sequence[Feed]], target: str, rules: ladder.Rules
+) -> Rung:
     missing = found.executions[source].missing
     executions = {n: Execution(n, tuple(t), missing if n == source else "") for n, t in traces.items()}
-    return ladder.climb((RungPlan("versions", source, target),), executions, found.runs.units(), ladder.Rules())[0]
+    return ladder.climb((RungPlan("versions", source, target),), executions, found.runs.units(), rules)[0]
 
 
 def _not_run(source: str, target: str, error: OnnxeqError) -> Rung:

@@ -38,7 +38,7 @@ def _first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
 
 
-def check(name: str, **options: str) -> tuple[Report, Rung]:
+def check(name: str, **options: object) -> tuple[Report, Rung]:
     report = onnxeq.check(f"numfw:{name}", against_env="tiny", **options)  # type: ignore[arg-type]
     return report, report.rungs[-1]
 
@@ -71,6 +71,15 @@ def test_what_differs_is_told_by_its_cause(second: Environment, name: str, kind:
     assert says in report.causes[0].evidence
     assert f"{rung.max_abs:.3g}" in report.causes[0].evidence
     assert all(r.status is not Status.FAIL for r in report.rungs[:-1])
+
+
+@pytest.mark.parametrize("options", [{"accept": ["float16"]}, {"rtol": 1e-2, "atol": 1e-2}])
+def test_what_the_user_accepts_passes_here_too(second: Environment, options: dict[str, object]) -> None:
+    """A version that computes in float16 is fine for who says so, or within a tolerance that was asked for."""
+    report, rung = check("half", **options)
+    assert report.verdict is Verdict.EQUIVALENT
+    assert rung.status is Status.PASS
+    assert rung.max_abs > 0
 
 
 def test_what_float32_does_not_show_is_a_note(second: Environment) -> None:

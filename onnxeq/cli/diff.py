@@ -57,7 +57,7 @@ def diff(
     if (converter := converter_for(ref)) != "onnx":
         about = () if converter == "factory" else (converter, ref.zoo)
         start_early(cache_root() / "jobs", "native", *about, environment=frameworks_in(env))
-    elif target is not None and not rung:
+    elif target is not None and not rung and not env:
         for _ in range(1 if load_trace else 2):
             start_early(cache_root() / "jobs", "trace")
 
