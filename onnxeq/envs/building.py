@@ -228,7 +228,7 @@ def _followed(command: Sequence[str], log: Path, tell: Tell, lock: int) -> tuple
     """Runs a command to its end, its output in the log and told line by line; a Ctrl-C stops it and its children."""
     posix = sys.platform != "win32"
     lines = []
-    with log.open("a") as file:
+    with log.open("a", buffering=1) as file:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             errors="replace", start_new_session=posix, pass_fds=(lock,) if posix else (),
