@@ -179,7 +179,8 @@ class Jobs:
             lane: Jobs of one lane share a process and what they load in it; without one the job has its own.
             urgency: Whoever waits with less goes behind it.
         """
-        spec = replace(spec, environment=spec.environment or self.where(spec.kind))
+        if (there := spec.environment or self.where(spec.kind)) is not None:
+            spec = replace(spec, environment=there, label=f"{spec.label} in {there.name}")
         queued = _Queued((-urgency, next(self._asked)), spec, lane, Future())
         self._queue.put(queued)
         self._pool.submit(self._next)
@@ -312,16 +313,17 @@ class Jobs:
     def _judge(self, spec: JobSpec, work: Path, ended: Ended) -> None:
         """Raises the typed error of a job without a result."""
         step = ended.step
+        keep = functools.partial(keep_failed, self.root, work, command(spec.environment))
         if ended.overdue:
             raise JobTimeout(
                 f"{spec.label}: ran longer than the {self._timeout_s:g} s allowed, in step '{step}'",
-                hint=f"allow more with --timeout, or replay it: {self._keep(spec, work)}",
+                hint=f"allow more with --timeout, or replay it: {keep()}",
                 step=step,
             )
         if (work / "error.json").exists():
             error = errors.from_record(json.loads((work / "error.json").read_text()))
             if isinstance(error, JobCrashed):
-                error.hint = f"the log and a replay: {self._keep(spec, work)}"
+                error.hint = f"the log and a replay: {keep()}"
             raise error
         if ended.status is not None and ended.status < 0:
             name = signal.Signals(-ended.status).name
@@ -329,18 +331,15 @@ class Jobs:
             last = _last_line(work / "log.txt")
             raise JobKilled(
                 f"{spec.label}: its process died by {name}{guess} in step '{step}'" + (f": {last}" if last else ""),
-                hint=f"replay it: {self._keep(spec, work)}",
+                hint=f"replay it: {keep()}",
                 step=step,
             )
         if not (work / "result.json").exists():
             raise JobCrashed(
                 f"{spec.label}: its process ended with status {ended.status} and no result in step '{step}'",
-                hint=f"the log and a replay: {self._keep(spec, work)}",
+                hint=f"the log and a replay: {keep()}",
                 step=step,
             )
-
-    def _keep(self, spec: JobSpec, work: Path) -> str:
-        return keep_failed(self.root, work, command(spec.environment))
 
     def _finish(self, spec: JobSpec, work: Path, final: Path, seconds: float) -> JobResult:
         record = json.loads((work / "result.json").read_text())

@@ -94,7 +94,7 @@ def placed(jobs: Jobs, found: Evidence) -> tuple[str, ...]:
     native = found.native is not None and jobs.where("native") is None
     rest = "the source's framework" if native else "" if jobs.where("ort") else found.runs.runtime.shown
     said = f"in the environment '{there.name}': {', '.join(f'{n} {versions[n]}' for n in in_it)}"
-    return (f"{said}; {rest} is the one that onnxeq has without it" if rest else said,)
+    return (f"{said}; outside of it: {rest}" if rest else said,)
 
 
 _TOLD = ("torch", "tensorflow", "keras", "tf-keras", "onnxruntime", "onnxruntime-gpu")
@@ -212,7 +212,7 @@ def _runtime(found: Evidence, others: Jobs, name: str, rules: ladder.Rules) -> _
     asked = {
         **runs.question.params, "runner": runs.runtime.params(), "provider": "cpu", "optimize": True, "tf32": False,
     }  # fmt: skip
-    spec = replace(runs.question, kind=runs.runtime.kind, label=target, params=asked, threads=0)
+    spec = replace(runs.question, kind=runs.runtime.kind, label=source, params=asked, threads=0)
     try:
         ran = others.start(spec).result()
     except OnnxeqError as error:
