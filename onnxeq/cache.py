@@ -11,9 +11,8 @@ import json
 import os
 import shlex
 import shutil
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +52,15 @@ def lookup(final: Path) -> Mapping[str, Any] | None:
     return record
 
 
-def keep_failed(root: Path, work: Path) -> str:
-    """Moves a failed job where it can be replayed; returns the command for that."""
+def keep_failed(root: Path, work: Path, command: Sequence[str]) -> str:
+    """Moves a failed job where it can be replayed; returns what to type for that: ``command`` and the folder."""
     kept = root / "failed" / work.name.removesuffix(".tmp")
     work.rename(kept)
     with contextlib.suppress(OSError):  # another process may be doing the same
         old = sorted((root / "failed").iterdir(), key=lambda p: p.stat().st_mtime)
         for path in old[:-_KEEP_FAILED]:
             shutil.rmtree(path, ignore_errors=True)
-    return shlex.join([sys.executable, "-m", "onnxeq.worker", str(kept)])
+    return shlex.join([*command, str(kept)])
 
 
 def sweep(jobs: Path) -> None:

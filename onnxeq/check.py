@@ -11,11 +11,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from onnxeq import ladder, sides
+from onnxeq import ladder, sides, versions
+from onnxeq.envs.environment import find
 from onnxeq.errors import UsageError
 from onnxeq.evidence import framework, onnx_file
 from onnxeq.evidence.common import Setting
@@ -23,7 +26,7 @@ from onnxeq.inputs import DEFAULT_BATCHES
 from onnxeq.jobs import Jobs, Listener
 from onnxeq.judge import conclude
 from onnxeq.ledger import weights_only as ledger_of_weights
-from onnxeq.providers import choose_providers
+from onnxeq.providers import choose_providers, restricted
 from onnxeq.runtimes import choose_runner
 from onnxeq.sides import Request
 from onnxeq.types import Feed, Report
@@ -51,6 +54,8 @@ def check(
     trust: bool = False,
     use_cache: bool = True,
     weights_only: bool = False,
+    env: str = "",
+    against_env: str = "",
     listener: Listener | None = None,
 ) -> Report:
     """Says whether a model and its ONNX form are equivalent and, if not, on which rung they part.
@@ -77,6 +82,8 @@ def check(
         trust: Whether code stored in model files may run.
         use_cache: Whether results of earlier identical jobs are reused.
         weights_only: Whether the stored weights alone are compared (:func:`onnxeq.ledger`), and nothing is run.
+        env: The environment (``onnxeq env create``) in which the framework runs, and onnxruntime if that is in it.
+        against_env: Another one, in which the model is run as well: see :mod:`onnxeq.versions`.
         listener: Told each job's label and step.
 
     Raises:
@@ -85,18 +92,29 @@ def check(
     """
     rules = _rules(accept, rtol, atol)
     request = Request.of(inputs, shapes, batches=batches, seed=seed, opset=opset, trust=trust, exporter=exporter)
+    if weights_only and against_env:
+        raise UsageError("--against-env runs the model, --weights-only runs nothing", hint="leave one of them out")
+    here, there = (find(name) if name else None for name in (env, against_env))
     if weights_only:
-        return ledger_of_weights(source, target, request, timeout_s=timeout_s, use_cache=use_cache, listener=listener)
-    with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:
-        setting = Setting(choose_runner(runner), choose_providers(providers), rules.accept)
+        return ledger_of_weights(
+            source, target, request, timeout_s=timeout_s, use_cache=use_cache, env=env, listener=listener
+        )
+    jobs_in = functools.partial(Jobs, timeout_s=timeout_s, listener=listener, use_cache=use_cache)
+    with jobs_in(environment=here) as jobs:
+        setting = Setting(choose_runner(runner), restricted(choose_providers(providers), here), rules.accept)
         if setting.runtime.name != "ort" and "cuda" in (providers or ()):
             raise UsageError("--providers cuda is onnxruntime's", hint=f"leave it out, or --runner {runner}")
         ref, live = sides.resolve(source, jobs)
+        parts = versions.plan(ref, here, there, setting.runtime.name)
         if live is None and converter_for(ref) == "onnx":
             found = onnx_file.gather(jobs, ref, target, request, setting)
         else:
             found = framework.gather(jobs, ref, live, target, request, setting)
-        return conclude(jobs, found, rules)
+        report = conclude(jobs, replace(found, notes=(*versions.placed(jobs, found), *found.notes)), rules)
+        if parts is None:
+            return report
+        with jobs_in(environment=there) as others:
+            return versions.extended(report, found, parts, others, request, rules)
 
 
 def _rules(accept: Sequence[str], rtol: float | None, atol: float | None) -> ladder.Rules:

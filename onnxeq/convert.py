@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxeq import sides
+from onnxeq.envs.environment import find
 from onnxeq.errors import UsageError
 from onnxeq.jobs import Jobs, JobSpec, Listener
 from onnxeq.sides import Artifact, Request
@@ -47,6 +48,7 @@ def convert(
     overwrite: bool = False,
     timeout_s: float | None = None,
     trust: bool = False,
+    env: str = "",
     listener: Listener | None = None,
 ) -> Converted:
     """Exports ``source`` to ``output``, normalised unless asked otherwise.
@@ -63,6 +65,7 @@ def convert(
         overwrite: Whether an existing file may be replaced.
         timeout_s: Limit for each job in seconds.
         trust: Whether code stored in model files may run.
+        env: The environment in which the framework runs.
         listener: Told each job's label and step.
 
     Raises:
@@ -71,7 +74,7 @@ def convert(
     """
     path = _target(output, overwrite)
     request = Request.of(inputs, shapes, seed=seed, opset=opset, trust=trust, exporter=exporter)
-    with Jobs(timeout_s=timeout_s, listener=listener) as jobs:
+    with Jobs(timeout_s=timeout_s, listener=listener, environment=find(env) if env else None) as jobs:
         ref, live = sides.resolve(source, jobs)
         provenance: dict[str, Any] = {"onnxeq.source": ref.text}
         notes: tuple[str, ...] = ()

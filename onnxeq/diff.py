@@ -18,6 +18,7 @@ from typing import Any
 
 from onnxeq import executions, fingerprint, layer_reasons, layer_report, saved_traces
 from onnxeq.arrays import load_feeds
+from onnxeq.envs.environment import find, for_report
 from onnxeq.errors import CannotRun, UsageError
 from onnxeq.executions import Graph, Models, Side
 from onnxeq.graph.skim import skim
@@ -53,6 +54,7 @@ def diff(
     timeout_s: float | None = None,
     trust: bool = False,
     use_cache: bool = True,
+    env: str = "",
     listener: Listener | None = None,
 ) -> Report:
     """Says layer by layer where two executions of a model part, and where an error is only handed on.
@@ -77,6 +79,7 @@ def diff(
         timeout_s: Limit for each job in seconds.
         trust: Whether code stored in model files may run.
         use_cache: Whether results of earlier identical jobs are reused.
+        env: The environment in which the framework runs, and onnxruntime if that is in it.
         listener: Told each job's label and step.
 
     Raises:
@@ -89,7 +92,8 @@ def diff(
         saved_traces.check_target(Path(save_trace))
     if repro is not None:
         check_folder(Path(repro))
-    with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:
+    here = find(env) if env else None
+    with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache, environment=here) as jobs:
         saved = None if load_trace is None else saved_traces.open_saved(Path(load_trace), jobs.scratch)
         if saved is not None and not request.feeds:
             if not saved.feed:
@@ -216,7 +220,11 @@ def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:
         verdict=Verdict.DIVERGENT if other else layer_report.verdict_of(layers, rung, complete=not unseen),
         source={"ref": models.ref.text, "kind": models.ref.zoo, **models.provenance},
         target=describe(models.artifact, models.target_ref),
-        environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},
+        environment={
+            "versions": fingerprint.versions(),
+            "machine": fingerprint.machine(),
+            **for_report(jobs.environment),
+        },
         causes=(*other, *layer_report.causes_of(layers, rung, reasons)),
         rungs=(rung,),
         outputs=(),

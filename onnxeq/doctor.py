@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from onnxeq import fingerprint, zoo
+from onnxeq import envs, fingerprint, zoo
 from onnxeq.cache import cache_root
 from onnxeq.errors import FrameworkMissing
 from onnxeq.providers import choose_providers
@@ -60,7 +60,19 @@ def examine() -> tuple[Finding, ...]:
     cuda = next(p for p in choose_providers(None) if p.name == "cuda")
     found.append(Finding("cuda", State.ABSENT if cuda.why_not else State.OK, cuda.why_not or "a CUDA device answers"))
     found.append(_cache())
+    found += [_environment(each) for each in envs.listed()]
+    found += [Finding(f"env {name}", State.BROKEN, _HALF_BUILT.format(name=name)) for name in envs.half_built()]
     return tuple(found)
+
+
+_HALF_BUILT = "being built, or left by a build that was killed; onnxeq env remove {name}"
+
+
+def _environment(there: envs.Environment) -> Finding:
+    label = f"env {there.name}"
+    if why := envs.why_not(there):
+        return Finding(label, State.BROKEN, f"{why}; build it again: {envs.made_by(there)}")
+    return Finding(label, State.OK, ", ".join(f"{n} {v}" for n, v in there.versions().items()))
 
 
 def _package(name: str, code: str, versions: dict[str, str]) -> Finding:

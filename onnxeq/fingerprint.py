@@ -12,6 +12,8 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import TypeAlias
 
+from onnxeq.compat import sha256_of
+
 __all__ = ["learn", "machine", "of_code", "of_path", "versions"]
 
 PACKAGES = (
@@ -94,7 +96,7 @@ def of_path(path: Path) -> str:
         mark = _mark(path)
         if mark not in _known:
             with path.open("rb") as file:
-                _known[mark] = hashlib.file_digest(file, "sha256").hexdigest()
+                _known[mark] = sha256_of(file)
         return _known[mark]
     if path.is_dir():
         digest = hashlib.sha256()

@@ -26,15 +26,16 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from onnxeq import errors, fingerprint
 from onnxeq.cache import cache_root, keep_failed, limit_bytes, lookup, prune_now_and_then, sweep
+from onnxeq.envs.environment import Environment
 from onnxeq.errors import JobCrashed, JobKilled, JobOutOfMemory, JobTimeout, OnnxeqError, UsageError
 from onnxeq.memory import job_limit
-from onnxeq.processes import Ended, Lane, Pool
+from onnxeq.processes import Ended, Lane, Pool, command
 
 __all__ = ["JobResult", "JobSpec", "Jobs", "Lane", "Listener"]
 
@@ -53,6 +54,7 @@ class JobSpec:
         inputs: Files and folders that the job reads; their content is part of the cache key.
         threads: Threads that numeric libraries may use; 0 leaves them their default.
         cache: Whether a finished result may be reused.
+        environment: Where it runs; ``None`` leaves that to the :class:`Jobs`.
     """
 
     kind: str
@@ -61,6 +63,11 @@ class JobSpec:
     inputs: Mapping[str, Path] = field(default_factory=dict)
     threads: int = 0
     cache: bool = True
+    environment: Environment | None = None
+
+
+_RUNTIME_KINDS = frozenset({"anchor", "isolate", "ort", "runtime", "sizes", "steadiness", "trace"})
+"""Kinds of job that run a runtime."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,8 @@ class Jobs:
         timeout_s: Limit for each job; ``None`` for none.
         listener: Told of each step.
         use_cache: Whether finished jobs are looked up (they are always stored).
+        environment: Where jobs of a framework run if it holds one, and those of onnxruntime if it holds that; all
+            other jobs, what judges above all (the referee, the normaliser), run in the host's own Python.
     """
 
     def __init__(
@@ -109,8 +118,10 @@ class Jobs:
         timeout_s: float | None = None,
         listener: Listener | None = None,
         use_cache: bool = True,
+        environment: Environment | None = None,
     ) -> None:
         self.root = cache_root()
+        self.environment = environment
         self.parallel = parallel or max(1, min(4, os.cpu_count() or 1))
         self._timeout_s = timeout_s
         self._listen = listener or (lambda _label, _step: None)
@@ -171,6 +182,8 @@ class Jobs:
             lane: Jobs of one lane share a process and what they load in it; without one the job has its own.
             urgency: Whoever waits with less goes behind it.
         """
+        if (there := spec.environment or self.where(spec.kind)) is not None:
+            spec = replace(spec, environment=there, label=f"{spec.label} in {there.name}")
         queued = _Queued((-urgency, next(self._asked)), spec, lane, Future())
         self._queue.put(queued)
         self._pool.submit(self._next)
@@ -221,7 +234,16 @@ class Jobs:
 
     def expect(self, wanted: Sequence[tuple[str, int]]) -> None:
         """Says which jobs will follow, by kind and threads: their processes are started beside the next job."""
-        self._workers.expect(wanted)
+        self._workers.expect([(kind, threads, self.where(kind)) for kind, threads in wanted])
+
+    def where(self, kind: str) -> Environment | None:
+        """The environment of jobs of a kind; ``None`` is the host's own Python."""
+        there = self.environment
+        if there is None:
+            return None
+        framework = kind.startswith("native") or kind == "catalogue"
+        runs = there.runs_frameworks if framework else kind in _RUNTIME_KINDS and there.runs_onnxruntime
+        return there if runs else None
 
     def run_inline(self, spec: JobSpec, objects: Mapping[str, Any], shared: dict[str, Any]) -> JobResult:
         """Runs a job in this process, for live objects that cannot cross to another; never cached.
@@ -273,15 +295,17 @@ class Jobs:
             "params": dict(spec.params),
             "inputs": {name: str(Path(path).resolve()) for name, path in spec.inputs.items()},
             "threads": spec.threads,
-            "versions": fingerprint.versions(),
+            "versions": _versions(spec),
             "user_path": [str(Path.cwd())],
         }
+        if spec.environment is not None:
+            job["environment"] = {"name": spec.environment.name, "python": str(spec.environment.python)}
         (work / "job.json").write_text(json.dumps(job, indent=1, sort_keys=True))
         return work
 
     def _execute(self, spec: JobSpec, work: Path, lane: Lane) -> None:
         tell = functools.partial(self._listen, spec.label)
-        with lane.worker(self._workers, spec.kind, spec.threads) as worker:
+        with lane.worker(self._workers, spec.kind, spec.threads, spec.environment) as worker:
             try:
                 ended = worker.run(work, tell, self._stop, self._timeout_s)
                 self._judge(spec, work, ended)
@@ -292,10 +316,11 @@ class Jobs:
     def _judge(self, spec: JobSpec, work: Path, ended: Ended) -> None:
         """Raises the typed error of a job without a result."""
         step = ended.step
+        keep = functools.partial(keep_failed, self.root, work, command(spec.environment))
         if ended.overdue:
             raise JobTimeout(
                 f"{spec.label}: ran longer than the {self._timeout_s:g} s allowed, in step '{step}'",
-                hint=f"allow more with --timeout, or replay it: {keep_failed(self.root, work)}",
+                hint=f"allow more with --timeout, or replay it: {keep()}",
                 step=step,
             )
         if ended.heavy:
@@ -307,7 +332,7 @@ class Jobs:
         if (work / "error.json").exists():
             error = errors.from_record(json.loads((work / "error.json").read_text()))
             if isinstance(error, JobCrashed):
-                error.hint = f"the log and a replay: {keep_failed(self.root, work)}"
+                error.hint = f"the log and a replay: {keep()}"
             raise error
         if ended.status is not None and ended.status < 0:
             name = signal.Signals(-ended.status).name
@@ -315,13 +340,13 @@ class Jobs:
             last = _last_line(work / "log.txt")
             raise JobKilled(
                 f"{spec.label}: its process died by {name}{guess} in step '{step}'" + (f": {last}" if last else ""),
-                hint=f"replay it: {keep_failed(self.root, work)}",
+                hint=f"replay it: {keep()}",
                 step=step,
             )
         if not (work / "result.json").exists():
             raise JobCrashed(
                 f"{spec.label}: its process ended with status {ended.status} and no result in step '{step}'",
-                hint=f"the log and a replay: {keep_failed(self.root, work)}",
+                hint=f"the log and a replay: {keep()}",
                 step=step,
             )
 
@@ -371,16 +396,23 @@ def _age(path: Path) -> float:
         return math.inf
 
 
+def _versions(spec: JobSpec) -> dict[str, str]:
+    """The versions of what the job runs."""
+    return fingerprint.versions() if spec.environment is None else spec.environment.versions()
+
+
 def _key(spec: JobSpec) -> str:
     content = {
         "kind": spec.kind,
         "params": dict(spec.params),
         "inputs": {name: fingerprint.of_path(Path(path)) for name, path in spec.inputs.items()},
         "threads": spec.threads,
-        "versions": fingerprint.versions(),
+        "versions": _versions(spec),
         "code": fingerprint.of_code(),
         "machine": fingerprint.machine(),
     }
+    if spec.environment is not None:
+        content["environment"] = spec.environment.key
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 

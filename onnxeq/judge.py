@@ -9,6 +9,7 @@ from typing import Any
 
 from onnxeq import anchoring, attribution, fingerprint, ladder
 from onnxeq.attribution import shapes, stability, unrounded
+from onnxeq.envs.environment import for_report
 from onnxeq.evidence import Evidence
 from onnxeq.interface import check_interface, silent_outputs
 from onnxeq.jobs import Jobs
@@ -83,6 +84,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
             "versions": fingerprint.versions(),
             "machine": fingerprint.machine(),
             "runner": found.runs.described(),
+            **for_report(jobs.environment),
         },
         causes=attribution.explain(jobs, found, causes, units, steady.causes, overshadowed),
         rungs=tuple(rungs),

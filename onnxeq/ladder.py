@@ -75,6 +75,12 @@ LIMITS: dict[str, Limit] = {
     "optimizer": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, _HEALTHY + "1.1"),
     "provider": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.RUNTIME, "as for kernels; not yet measured on a device"),
     "stability": Limit(Unit.ROUNDING, AMPLITUDE, CauseKind.NONDETERMINISM, "as for kernels"),
+    "versions": Limit(
+        Unit.ROUNDING,
+        AMPLITUDE,
+        CauseKind.RUNTIME,
+        "healthy float32 runs are within 1.8 of their float64 run (native-rounding), so two of them within 3.6",
+    ),
     "lowering": Limit(
         Unit.NATIVE,
         100.0,
@@ -345,6 +351,7 @@ _MEANING = {
     "stability": "the same model gives another result when it is run again",
     "lowering": "what runs after conversion is far less accurate than the native float32 run, though each kernel does"
     " its graph justice: an inferior lowering, or an ill-conditioned artifact",
+    "versions": "another version gives another result",
     "interface": "the outputs are not those of the source",
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from onnxeq import fingerprint, sides, weighing
 from onnxeq.attribution import weights as attribution
+from onnxeq.envs.environment import find, for_report
 from onnxeq.errors import OnnxeqError, UsageError
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.ladder import Rules
@@ -36,6 +37,7 @@ def ledger(
     timeout_s: float | None = None,
     trust: bool = False,
     use_cache: bool = True,
+    env: str = "",
     listener: Listener | None = None,
 ) -> Ledger:
     """Accounts for every native tensor of a model and every constant of its ONNX form. Nothing is executed.
@@ -50,6 +52,7 @@ def ledger(
         timeout_s: Limit for each job in seconds.
         trust: Whether code stored in model files may run.
         use_cache: Whether results of earlier identical jobs are reused.
+        env: The environment in which the framework runs.
         listener: Told each job's label and step.
 
     Raises:
@@ -57,7 +60,8 @@ def ledger(
         onnxeq.errors.CannotRun: The native side could not be loaded.
     """
     request = Request.of(inputs, shapes, seed=seed, opset=opset, trust=trust)
-    with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:
+    here = find(env) if env else None
+    with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache, environment=here) as jobs:
         return _weigh(jobs, source, target, request)[0]
 
 
@@ -68,10 +72,12 @@ def weights_only(
     *,
     timeout_s: float | None = None,
     use_cache: bool = True,
+    env: str = "",
     listener: Listener | None = None,
 ) -> Report:
     """The same as a report with one rung, for ``onnxeq check --weights-only``."""
-    with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache) as jobs:
+    here = find(env) if env else None
+    with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache, environment=here) as jobs:
         held, artifact, described = _weigh(jobs, source, target, request)
     weighed = Weighing(held)
     rung = weighing.rung(weighed, Rules(), confirmed=False, executed=False)
@@ -84,7 +90,7 @@ def weights_only(
             "producer": artifact.info.producer, "opset": artifact.info.opsets.get("ai.onnx"),
             "nodes": artifact.info.nodes, "parameters": artifact.info.parameters,
         },
-        environment={"versions": fingerprint.versions(), "machine": fingerprint.machine()},
+        environment={"versions": fingerprint.versions(), "machine": fingerprint.machine(), **for_report(here)},
         causes=tuple(attribution.cause_of(entry, None, rung.name) for entry in found),
         rungs=(rung,),
         outputs=(),

@@ -21,6 +21,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnxeq import launch
+from onnxeq.envs import locks
+from onnxeq.envs.environment import Environment
+from onnxeq.errors import UsageError
 from onnxeq.memory import Watch
 
 __all__ = ["Ended", "Lane", "Pool", "Worker", "start_early"]
@@ -56,21 +60,35 @@ class Worker:
         kind: The kind of job whose modules it imports while it waits.
         threads: Threads that numeric libraries may use; 0 leaves them their default.
         subjects: What the jobs will be about, for the ``warm_up`` of that kind's module.
+        environment: Where to run it; ``None`` is the host's own Python.
+
+    Raises:
+        UsageError: The environment is being built or removed.
     """
 
-    def __init__(self, root: Path, kind: str, threads: int, subjects: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        root: Path,
+        kind: str,
+        threads: int,
+        subjects: Sequence[str] = (),
+        environment: Environment | None = None,
+    ) -> None:
         self.kind = kind
         self.threads = threads
+        self.environment = environment
         # Until it has a directory, and with it a log, what it prints (an import error, say) goes here.
         self._early = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "onnxeq.worker", "--attached", str(root), kind, *subjects],
-            stdin=subprocess.PIPE,
-            stdout=self._early,
-            stderr=subprocess.STDOUT,
-            env=_environment(kind, threads),
-            start_new_session=True,
-        )
+        with _used(environment) as held:
+            self._process = subprocess.Popen(
+                [*command(environment), "--attached", str(root), kind, *subjects],
+                stdin=subprocess.PIPE,
+                stdout=self._early,
+                stderr=subprocess.STDOUT,
+                env=_variables(kind, threads),
+                start_new_session=True,
+                pass_fds=held,
+            )
 
     @property
     def alive(self) -> bool:
@@ -127,14 +145,35 @@ class Worker:
         self._early.close()
 
 
+def command(environment: Environment | None) -> list[str]:
+    """How ``onnxeq.worker`` is started there; a job's directory behind it replays the job."""
+    if environment is None:
+        return [sys.executable, "-m", "onnxeq.worker"]
+    return launch.command(environment.python, "onnxeq.worker")
+
+
+@contextmanager
+def _used(environment: Environment | None) -> Iterator[tuple[int, ...]]:
+    """Descriptors that the worker holds on to, so that nobody removes the environment that it runs in."""
+    if environment is None:
+        yield ()
+        return
+    try:
+        with locks.shared(environment.lock) as descriptor:
+            yield (descriptor,) if sys.platform != "win32" else ()
+    except locks.Busy:
+        said = f"the environment '{environment.name}' is being built or removed"
+        raise UsageError(said, hint="try again when that is done: onnxeq env list") from None
+
+
 _early_starters: list[Worker] = []
 
 
-def start_early(root: Path, kind: str, *subjects: str) -> None:
+def start_early(root: Path, kind: str, *subjects: str, environment: Environment | None = None) -> None:
     """Starts a worker before there is a :class:`Pool`, so that it imports its modules while the host does; the
     next pool takes it over. See :class:`Worker` for the arguments.
     """
-    _early_starters.append(Worker(root, kind, 0, subjects))
+    _early_starters.append(Worker(root, kind, 0, subjects, environment))
 
 
 class Pool:
@@ -147,31 +186,32 @@ class Pool:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._lock = threading.Lock()
-        self._expected: list[tuple[str, int]] = []
+        self._expected: list[tuple[str, int, Environment | None]] = []
         self._waiting: list[Worker] = _early_starters.copy()
         _early_starters.clear()
         self._all: list[Worker] = self._waiting.copy()
         self._closed = False
 
-    def expect(self, wanted: Sequence[tuple[str, int]]) -> None:
-        """Kinds of job, with their threads, that will follow; their workers start beside the next job."""
+    def expect(self, wanted: Sequence[tuple[str, int, Environment | None]]) -> None:
+        """Kinds of job, with threads and environment, that will follow; their workers start beside the next job."""
         with self._lock:
             self._expected += wanted
 
-    def take(self, kind: str, threads: int) -> Worker:
-        """A worker for one job: one that waits if there is one of that kind and thread count, else a new one."""
+    def take(self, kind: str, threads: int, environment: Environment | None = None) -> Worker:
+        """A worker for one job: one that waits if there is one of that kind, threads and environment, or a new one."""
+        wanted = (kind, threads, environment)
         with self._lock:
-            fitting = [w for w in self._waiting if (w.kind, w.threads) == (kind, threads) and w.alive]
-            worker = fitting[0] if fitting else self._start(kind, threads)
+            fitting = [w for w in self._waiting if (w.kind, w.threads, w.environment) == wanted and w.alive]
+            worker = fitting[0] if fitting else self._start(*wanted)
             self._waiting = [w for w in self._waiting if w is not worker]
             ahead, self._expected = self._expected, []
             self._waiting += [self._start(*each) for each in ahead]
         return worker
 
-    def _start(self, kind: str, threads: int) -> Worker:
+    def _start(self, kind: str, threads: int, environment: Environment | None) -> Worker:
         if self._closed:
             raise KeyboardInterrupt
-        worker = Worker(self._root, kind, threads)
+        worker = Worker(self._root, kind, threads, environment=environment)
         self._all = [*(w for w in self._all if w.alive), worker]
         return worker
 
@@ -194,11 +234,11 @@ class Lane:
         self._worker: Worker | None = None
 
     @contextmanager
-    def worker(self, pool: Pool, kind: str, threads: int) -> Iterator[Worker]:
+    def worker(self, pool: Pool, kind: str, threads: int, environment: Environment | None = None) -> Iterator[Worker]:
         """The lane's process, for one job at a time."""
         with self._lock:
             if self._worker is None or not self._worker.alive:
-                self._worker = pool.take(kind, threads)
+                self._worker = pool.take(kind, threads, environment)
             yield self._worker
 
     def close(self) -> None:
@@ -242,7 +282,7 @@ _ALONE = frozenset({"diff", "trace-referee"})
 """Those of them that have the machine to themselves; see :func:`onnxeq.referee.blocks.product_threads`."""
 
 
-def _environment(kind: str, threads: int) -> dict[str, str]:
+def _variables(kind: str, threads: int) -> dict[str, str]:
     env = dict(os.environ)
     env["PYTHONSAFEPATH"] = "1"  # a folder named like a framework must not shadow it
     env.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

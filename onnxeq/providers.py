@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from onnxeq.errors import UsageError
 
-__all__ = ["Provider", "choose_providers"]
+if TYPE_CHECKING:
+    from onnxeq.envs.environment import Environment
+
+__all__ = ["Provider", "choose_providers", "restricted"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,15 @@ def choose_providers(given: Sequence[str] | None) -> tuple[Provider, ...]:
         return (Provider("cpu", True), Provider("cuda", bool(device), why_not, device))
     cuda = Provider("cuda", "cuda" in given, why_not if "cuda" in given else "not asked for (--providers)", device)
     return (Provider("cpu", True), cuda)
+
+
+def restricted(providers: Sequence[Provider], environment: Environment | None) -> tuple[Provider, ...]:
+    """The same, without CUDA where the onnxruntime of an environment has none."""
+    if environment is None or not environment.has("onnxruntime") or "onnxruntime-gpu" in environment.installed():
+        return tuple(providers)
+    why_not = f"the onnxruntime of '{environment.name}' is built without CUDA"
+    without = (replace(p, asked=False, why_not=p.why_not or why_not) if p.name == "cuda" else p for p in providers)
+    return tuple(without)
 
 
 @functools.cache

@@ -318,7 +318,10 @@ def prepare_native(
         return done
 
     if live is None:
-        zoo.require_framework(ref)
+        zoo.require_framework(ref, environment=jobs.where("native"))
+    elif (there := jobs.where("native")) is not None:
+        hint = "name a file or a factory in its place"
+        raise UsageError(f"a live model cannot be handed to the environment '{there.name}'", hint=hint)
     prepared = run(spec).result()
     same = {"load": load, "weights_sha256": prepared.data["provenance"]["weights_sha256"]}
 

@@ -6,11 +6,12 @@ compares two *executions* that differ in one respect; a *report* is the verdict 
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from onnxeq.compat import StrEnum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,7 +55,7 @@ Dim: TypeAlias = int | str
 """A fixed size, or the name of a dimension that may vary (ONNX ``dim_param``)."""
 
 
-class Precision(enum.StrEnum):
+class Precision(StrEnum):
     """The arithmetic of a native execution.
 
     ``F32`` is the program as its users run it; ``F32_PLAIN`` the same without shortcuts that the framework takes in
@@ -66,7 +67,7 @@ class Precision(enum.StrEnum):
     F64 = "f64"
 
 
-class ExportForm(enum.StrEnum):
+class ExportForm(StrEnum):
     """Two exports of one model by one exporter.
 
     ``DEPLOYED`` is what users get. ``UNFOLDED`` keeps every native parameter as it is (no folding
@@ -78,7 +79,7 @@ class ExportForm(enum.StrEnum):
     UNFOLDED = "unfolded"
 
 
-class Verdict(enum.StrEnum):
+class Verdict(StrEnum):
     """What a check concludes."""
 
     EQUIVALENT = "equivalent"
@@ -86,7 +87,7 @@ class Verdict(enum.StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
-class CauseKind(enum.StrEnum):
+class CauseKind(StrEnum):
     """Why two executions differ."""
 
     WEIGHTS = "weights"
@@ -97,7 +98,7 @@ class CauseKind(enum.StrEnum):
     GOLDEN = "golden"
 
 
-class Status(enum.StrEnum):
+class Status(StrEnum):
     """The outcome of one rung."""
 
     PASS = "pass"
@@ -278,7 +279,7 @@ class Coverage:
     weights_total: int
 
 
-class PairedBy(enum.StrEnum):
+class PairedBy(StrEnum):
     """How it is known that a value of one execution is a value of the other, the surest first."""
 
     STRUCTURE = "structure"
@@ -291,7 +292,7 @@ class PairedBy(enum.StrEnum):
     """What it is made from, or what is made from it, is paired, and nothing else fits between."""
 
 
-class Role(enum.StrEnum):
+class Role(StrEnum):
     """What a layer does to the error."""
 
     CREATES = "creates"

@@ -8,9 +8,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from importlib import metadata, util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onnxeq.errors import FrameworkMissing, UnknownZoo, UnusableModel, UsageError
 from onnxeq.types import ModelRef
+
+if TYPE_CHECKING:
+    from onnxeq.envs.environment import Environment
 
 __all__ = [
     "BUILT_IN",
@@ -123,15 +127,21 @@ def installed_zoos() -> tuple[str, ...]:
     return tuple(sorted(listed | (names - set(ZOOS.values()) - set(BUILT_IN))))
 
 
-def require_framework(ref: ModelRef, subject: str = "") -> None:
+def require_framework(ref: ModelRef, subject: str = "", environment: Environment | None = None) -> None:
     """Checks, without importing it, that the framework of ``ref`` is installed; ``subject`` is what needs it.
+
+    Without an environment that is asked of the host's own Python.
 
     Raises:
         FrameworkMissing: With the command that installs it.
     """
     converter = converter_for(ref)
     for module in _MODULES.get(ref.zoo, _MODULES.get(converter, ())):
-        if util.find_spec(module) is None:
+        if environment is not None:
+            if not environment.has(module):
+                said = f"{subject or ref.text} needs the package '{module}', which '{environment.name}' does not hold"
+                raise FrameworkMissing(said, hint="onnxeq env list shows what each environment holds")
+        elif util.find_spec(module) is None:
             raise FrameworkMissing(
                 f"{subject or ref.text} needs the package '{module}', which is not installed here",
                 hint=f"pip install 'onnxeq[{ZOOS.get(ref.zoo, converter)}]'",

@@ -12,6 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxeq import envs
+from onnxeq.envs import Environment
+from onnxeq.errors import CannotRun
+
 _NEEDS = {"torch": ("torch", "torchvision", "onnxscript"), "keras": ("tensorflow", "keras", "tf2onnx")}
 
 
@@ -26,8 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Jobs of the tests are kept apart from the user's."""
+    """Jobs and environments of the tests are kept apart from the user's."""
     os.environ["ONNXEQ_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["ONNXEQ_ENVS"] = str(tmp_path_factory.mktemp("envs"))
 
 
 @pytest.fixture
@@ -45,6 +50,17 @@ def real_models() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real models at {folder} (set ONNXEQ_REAL_MODELS)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_env(_own_cache: None) -> Environment:
+    """A real environment, ``tiny``: what every job needs, and one more package. Needs a package index."""
+    try:
+        return envs.create("tiny", ["packaging==24.0"])
+    except CannotRun as error:
+        if "cannot be reached" not in error.message:
+            raise
+        pytest.skip(f"no package index: {error.message}")
 
 
 MakeConvNet = Callable[..., onnx.ModelProto]

@@ -39,6 +39,10 @@ def check(
     timeout: o.Timeout = None,
     trust: o.Trust = False,
     no_cache: o.NoCache = False,
+    env: o.Env = "",
+    against_env: Annotated[
+        str, typer.Option(help="Run SOURCE in this environment too: does another version change the result?")
+    ] = "",
     weights_only: Annotated[
         bool, typer.Option("--weights-only", help="Compare the stored weights alone; run nothing.")
     ] = False,
@@ -48,12 +52,14 @@ def check(
 ) -> None:
     """Say whether SOURCE and its ONNX form, or TARGET, are equivalent and, if not, on which rung they part."""
     from onnxeq.cache import cache_root
+    from onnxeq.envs.environment import frameworks_in
     from onnxeq.processes import start_early
     from onnxeq.zoo import converter_for, parse
 
     ref = parse(source)
     if (converter := converter_for(ref)) != "onnx":
-        start_early(cache_root() / "jobs", "native", *(() if converter == "factory" else (converter, ref.zoo)))
+        about = () if converter == "factory" else (converter, ref.zoo)
+        start_early(cache_root() / "jobs", "native", *about, environment=frameworks_in(env))
 
     from rich.console import Console
 
@@ -71,7 +77,8 @@ def check(
             source, target, inputs=inputs, shapes=inputs_.parse_shape(shape), batches=_batches(batch), seed=seed,
             providers=o.split(providers) or None, runner=runner or None, opset=opset, exporter=exporter,
             accept=[a for item in accept for a in o.split(item)], rtol=rtol, atol=atol, timeout_s=timeout,
-            trust=trust, use_cache=not no_cache, listener=progress, weights_only=weights_only,
+            trust=trust, use_cache=not no_cache, listener=progress, weights_only=weights_only, env=env,
+            against_env=against_env,
         )  # fmt: skip
     if json:
         typer.echo(to_json(found))

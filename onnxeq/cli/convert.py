@@ -27,6 +27,7 @@ def convert(
     force: Force = False,
     timeout: o.Timeout = None,
     trust: o.Trust = False,
+    env: o.Env = "",
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -40,7 +41,7 @@ def convert(
     with JobProgress(Console(stderr=True), quiet=quiet) as progress:
         done = run(
             source, output, inputs=inputs, shapes=inputs_.parse_shape(shape), opset=opset, exporter=exporter, seed=seed,
-            normalized=not raw, overwrite=force, timeout_s=timeout, trust=trust, listener=progress,
+            normalized=not raw, overwrite=force, timeout_s=timeout, trust=trust, env=env, listener=progress,
         )  # fmt: skip
     _say(done, json)
 

@@ -41,6 +41,7 @@ def diff(
     every: Annotated[bool, typer.Option("--all", help="List every layer.")] = False,
     timeout: o.Timeout = None,
     trust: o.Trust = False,
+    env: o.Env = "",
     no_cache: o.NoCache = False,
     json: o.Json = False,
     report: o.ReportFile = None,
@@ -48,13 +49,15 @@ def diff(
 ) -> None:
     """Say layer by layer where SOURCE and its ONNX form part: which layers create error, which only hand it on."""
     from onnxeq.cache import cache_root
+    from onnxeq.envs.environment import frameworks_in
     from onnxeq.processes import start_early
     from onnxeq.zoo import converter_for, parse
 
     ref = parse(source)
     if (converter := converter_for(ref)) != "onnx":
-        start_early(cache_root() / "jobs", "native", *(() if converter == "factory" else (converter, ref.zoo)))
-    elif target is not None and not rung:
+        about = () if converter == "factory" else (converter, ref.zoo)
+        start_early(cache_root() / "jobs", "native", *about, environment=frameworks_in(env))
+    elif target is not None and not rung and not env:
         for _ in range(1 if load_trace else 2):
             start_early(cache_root() / "jobs", "trace")
 
@@ -78,7 +81,7 @@ def diff(
             source, target, inputs=inputs, shapes=inputs_.parse_shape(shape), batch=batch, seed=seed, rung=rung,
             runner=runner or None, opset=opset, exporter=exporter, memory=memory, load_trace=load_trace,
             save_trace=save_trace, repro=repro, timeout_s=timeout, trust=trust, use_cache=not no_cache,
-            listener=progress,
+            env=env, listener=progress,
         )  # fmt: skip
     if json:
         typer.echo(to_json(found))

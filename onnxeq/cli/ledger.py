@@ -22,6 +22,7 @@ def ledger(
     every: Annotated[bool, typer.Option("--all", help="Also list the exporter's own constants.")] = False,
     timeout: o.Timeout = None,
     trust: o.Trust = False,
+    env: o.Env = "",
     no_cache: o.NoCache = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -39,7 +40,7 @@ def ledger(
     with JobProgress(Console(stderr=True), quiet=quiet) as progress:
         found = run(
             source, target, inputs=inputs, shapes=inputs_.parse_shape(shape), seed=seed, opset=opset,
-            timeout_s=timeout, trust=trust, use_cache=not no_cache, listener=progress,
+            timeout_s=timeout, trust=trust, use_cache=not no_cache, env=env, listener=progress,
         )  # fmt: skip
     if json:
         _print_json({**to_record(found), "faults": len(unexecuted(found))})

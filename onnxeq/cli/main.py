@@ -12,7 +12,7 @@ import traceback
 import typer
 
 from onnxeq import errors
-from onnxeq.cli import check, convert, diff, doctor, ledger, zoo
+from onnxeq.cli import check, convert, diff, doctor, env, ledger, zoo
 
 __all__ = ["app", "main"]
 
@@ -32,6 +32,7 @@ app.command("convert")(convert.convert)
 app.command("normalize")(convert.normalize)
 app.command("ledger")(ledger.ledger)
 app.add_typer(zoo.app, name="zoo")
+app.add_typer(env.app, name="env")
 app.command("doctor")(doctor.doctor)
 
 

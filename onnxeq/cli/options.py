@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "Accept", "Atol", "Batch", "Exporter", "Inputs", "Json", "NoCache", "Opset", "ProviderList", "Quiet", "ReportFile",
-    "Rtol", "Runner", "Seed", "Shape", "Timeout", "Trust", "split",
+    "Accept", "Atol", "Batch", "Env", "Exporter", "Inputs", "Json", "NoCache", "Opset", "ProviderList", "Quiet",
+    "ReportFile", "Rtol", "Runner", "Seed", "Shape", "Timeout", "Trust", "split",
 ]  # fmt: skip
 
 Accept = Annotated[list[str], typer.Option(help="A reduced precision that is fine: tf32, float16, bfloat16, int8.")]
 Atol = Annotated[float | None, typer.Option(help="With --rtol: |a-b| <= atol + rtol*|b| in place of measured limits.")]
 Batch = Annotated[str, typer.Option(help="Batch sizes to try where the batch may vary, e.g. 1,4.")]
+Env = Annotated[str, typer.Option(help="The environment (onnxeq env list) in which the framework runs.")]
 Exporter = Annotated[str, typer.Option(help="Which of the framework's exporters; torch: dynamo, torchscript.")]
 Inputs = Annotated[
     list[Path],

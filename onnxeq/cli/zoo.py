@@ -17,10 +17,11 @@ app = typer.Typer(help="What can be named in a model reference.", no_args_is_hel
 @app.command("list")
 def list_(
     name: Annotated[str, typer.Argument(help="A zoo; without one the zoos are listed.")] = "",
+    env: o.Env = "",
     json: o.Json = False,
 ) -> None:
     """List the zoos, or the models of one zoo."""
-    rows = _entries(name) if name else _zoos()
+    rows = _entries(name, env) if name else _zoos(env)
     if json:
         _print_json({"schema": "onnxeq.zoo/1", "zoo": name or None, "entries": rows})
         return
@@ -31,6 +32,7 @@ def list_(
 @app.command("show")
 def show(
     reference: Annotated[str, typer.Argument(help="A model, zoo:name.")],
+    env: o.Env = "",
     json: o.Json = False,
 ) -> None:
     """Show one model: its family, its inputs and what it needs."""
@@ -42,7 +44,7 @@ def show(
         raise errors.UsageError(
             f"{reference} is no model of a zoo", hint="write zoo:name; onnxeq zoo list names the zoos"
         )
-    rows = _entries(ref.zoo)
+    rows = _entries(ref.zoo, env)
     row = next((r for r in rows if r["name"] == ref.name), None)
     if row is None:
         near = zoo.nearest(ref.name, [r["name"] for r in rows])
@@ -62,29 +64,33 @@ def show(
     typer.echo(f"  without a network: onnxeq check {ref.zoo}:{row['name']}@seeded")
 
 
-def _zoos() -> list[dict[str, str]]:
+def _zoos(env: str) -> list[dict[str, str]]:
     from onnxeq import zoo
+    from onnxeq.envs.environment import frameworks_in
 
     rows = []
+    where, there = frameworks_in(env), f" --env {env}" if env else ""
     for name in zoo.installed_zoos():
         try:
-            zoo.require_framework(zoo.parse(f"{name}:x"), name)
-            state = f"installed; list with: onnxeq zoo list {name}"
+            zoo.require_framework(zoo.parse(f"{name}:x"), name, where)
+            state = f"installed; list with: onnxeq zoo list {name}{there}"
         except errors.FrameworkMissing as missing:
             state = missing.line()
         rows.append({"name": name, "state": state})
     return rows
 
 
-def _entries(name: str) -> list[dict[str, Any]]:
+def _entries(name: str, env: str) -> list[dict[str, Any]]:
     from onnxeq import zoo
+    from onnxeq.envs.environment import frameworks_in
     from onnxeq.jobs import Jobs, JobSpec
 
     ref = zoo.parse(f"{name}:x")
     if ref.zoo != name:
         raise errors.UnknownZoo(f"'{name}' is no zoo", hint="onnxeq zoo list names them")
-    zoo.require_framework(ref)
-    with Jobs() as jobs:
+    where = frameworks_in(env)
+    zoo.require_framework(ref, environment=where)
+    with Jobs(environment=where) as jobs:
         converter = zoo.converter_for(ref)
         params = {"converter": converter, "zoo": name}
         kind, fresh = ("onnx-zoo-catalogue", False) if converter == "onnx" else ("catalogue", True)

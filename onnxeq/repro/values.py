@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import onnx
 
 from onnxeq import fingerprint
+from onnxeq.compat import StrEnum
 from onnxeq.measure import Measure, compare
 from onnxeq.noise import UNIT_ROUNDOFF
 from onnxeq.protocols import SessionOptions
@@ -27,7 +27,7 @@ Raises:
 """
 
 
-class AtFault(enum.StrEnum):
+class AtFault(StrEnum):
     """Whose layer creates the error."""
 
     TARGET = "target"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from onnxeq.compat import StrEnum
 
 if TYPE_CHECKING:
     from onnxeq.types import Array
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Basis", "Entry", "EntryStatus", "Ledger", "Relation"]
 
 
-class Relation(enum.StrEnum):
+class Relation(StrEnum):
     """How a stored constant came from native tensors."""
 
     IDENTICAL = "identical"
@@ -30,7 +31,7 @@ class Relation(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-class EntryStatus(enum.StrEnum):
+class EntryStatus(StrEnum):
     """What the ledger says about a tensor.
 
     ``OK``: accounted for. ``NEAR_MISS``: it clearly corresponds to native tensors and differs from them, a fault.
@@ -45,7 +46,7 @@ class EntryStatus(enum.StrEnum):
     UNEXPLAINED = "unexplained"
 
 
-class Basis(enum.StrEnum):
+class Basis(StrEnum):
     """What tells that a constant corresponds to its native tensors, from the strongest."""
 
     VALUE = "value"

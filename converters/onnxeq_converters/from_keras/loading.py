@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onnxeq.compat import sha256_of
 from onnxeq.errors import UnusableModel, UsageError, WeightsUnavailable
 from onnxeq.protocols import LoadRequest, Progress
 from onnxeq.types import ValueRange
@@ -144,4 +144,4 @@ def _sha256(path: Path) -> str:
     if not path.is_file():
         raise UnusableModel(f"no such file: {path}")
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of(stream)

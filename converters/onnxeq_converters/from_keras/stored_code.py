@@ -21,7 +21,7 @@ from typing import Any
 
 from onnxeq.errors import UnusableModel
 from onnxeq_converters import archives
-from onnxeq_converters.from_keras.framework import require
+from onnxeq_converters.from_tensorflow.framework import require
 
 __all__ = ["refuse"]
 

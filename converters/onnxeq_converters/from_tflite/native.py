@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from onnxeq.compat import sha256_of
 from onnxeq.errors import CannotRun, UnusableModel, UsageError
 from onnxeq.protocols import KernelError, LoadRequest, NativeValue, Progress
 from onnxeq.types import Array, Export, ExportForm, Feed, Precision, Signature, TensorSpec
@@ -172,7 +172,7 @@ def load_model(request: LoadRequest, progress: Progress) -> TfliteNative:
         for name, d in zip(output_names(runner), runner.outputs, strict=True)
     )
     with path.open("rb") as file:
-        facts = {"file_sha256": hashlib.file_digest(file, "sha256").hexdigest(), "weights": "as stored"}
+        facts = {"file_sha256": sha256_of(file), "weights": "as stored"}
     return TfliteNative(path, contents, runner, Signature(specs, outputs), facts)
 
 
