@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onnxeq.compat import sha256_of
 from onnxeq.errors import UnusableModel, UsageError, WeightsUnavailable
 from onnxeq.protocols import LoadRequest, Progress
 from onnxeq.types import ValueRange
+from onnxeq_converters.digest import file_digest
 from onnxeq_converters.from_keras import stored_code, zoo
 from onnxeq_converters.from_keras.framework import framework, tf_keras
 from onnxeq_converters.from_tensorflow.framework import first_line, quiet_stdout, require
@@ -143,5 +143,4 @@ def _is_whole_hdf5(path: Path) -> bool:
 def _sha256(path: Path) -> str:
     if not path.is_file():
         raise UnusableModel(f"no such file: {path}")
-    with path.open("rb") as stream:
-        return sha256_of(stream)
+    return file_digest(path)

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxeq.compat import sha256_of
 from onnxeq.errors import CannotRun, UnusableModel, UsageError
 from onnxeq.protocols import KernelError, LoadRequest, NativeValue, Progress
 from onnxeq.types import Array, Export, ExportForm, Feed, Precision, Signature, TensorSpec
-from onnxeq_converters.digest import weights_digest
+from onnxeq_converters.digest import file_digest, weights_digest
 from onnxeq_converters.from_tensorflow.exporting import names, save
 from onnxeq_converters.from_tensorflow.framework import version
 from onnxeq_converters.from_tensorflow.program import arranged, declaration_of, settle
@@ -171,8 +170,7 @@ def load_model(request: LoadRequest, progress: Progress) -> TfliteNative:
         TensorSpec(name, np.dtype(d["dtype"]).name, None)
         for name, d in zip(output_names(runner), runner.outputs, strict=True)
     )
-    with path.open("rb") as file:
-        facts = {"file_sha256": sha256_of(file), "weights": "as stored"}
+    facts = {"file_sha256": file_digest(path), "weights": "as stored"}
     return TfliteNative(path, contents, runner, Signature(specs, outputs), facts)
 
 
