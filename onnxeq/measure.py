@@ -205,14 +205,15 @@ def _compare_discrete(name: str, a: Array, b: Array, unit: Array | None) -> Meas
         return Measure(output=name)
     share = np.zeros(a.shape) if unit is None else np.square(np.asarray(unit, dtype=np.float64))
     unstable = share > 0
+    size = float(np.max(np.abs(a.astype(np.float64) - b.astype(np.float64)))) if a.dtype.kind in "iub" else math.inf
     if _flips_are_rounding(different, share):
         return Measure(
+            size,
             output=name,
             note=f"'{name}' is unstable at these inputs: {count} of {a.size} elements flip under rounding alone",
         )
     different &= ~unstable | ~(different & ~unstable).any()  # show one that the draws do not explain
     where = tuple(int(i) for i in np.argwhere(different)[0])
-    size = float(np.max(np.abs(a.astype(np.float64) - b.astype(np.float64)))) if a.dtype.kind in "iub" else math.inf
     problem = (
         f"output '{name}' ({dtype_name(a)}) differs at {count} of {a.size} elements, "
         f"first at {list(where)}: {a[where]} against {b[where]}"

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from onnxeq import sides
 from onnxeq.arrays import load_feeds
 from onnxeq.errors import BadInputs, UsageError
+from onnxeq.interface import pair_inputs
 from onnxeq.jobs import JobResult, Jobs
 from onnxeq.kept import store_feeds
 from onnxeq.ladder import Execution, RungPlan
@@ -146,7 +147,16 @@ def open_target(
         return Target(artifact, artifact.path.name)
     native = _prepared(jobs, target, request, inputs_of_source)
     export = native.export(ExportForm.DEPLOYED)
-    return Target(sides.open_artifact(export.path, jobs.root), ref.text, native, export)
+    return Target(_ranged(sides.open_artifact(export.path, jobs.root), native, export), ref.text, native, export)
+
+
+def _ranged(artifact: Artifact, native: NativeSide, export: Export) -> Artifact:
+    """The export with the values that its framework says the inputs are made for, which a file does not hold."""
+    own = dict(zip(export.input_names, native.inputs, strict=False))
+    inputs = tuple(
+        replace(s, range=s.range or (own[s.name].range if s.name in own else None)) for s in artifact.info.inputs
+    )
+    return replace(artifact, info=replace(artifact.info, inputs=inputs))
 
 
 def inputs_of(jobs: Jobs, ref: ModelRef, live: object | None, request: Request) -> tuple[TensorSpec, ...]:
@@ -173,11 +183,25 @@ def _prepared(
 
     declared = sides.declared_inputs(request, None)
     try:
-        return prepare(declared)
+        native = prepare(declared)
     except UsageError as error:
         unsaid = declared is None and type(error) in (BadInputs, UsageError)
         given = inputs_of_source() if unsaid else None
         if not given:
             error.message = f"the target {ref.text}: {error.message}"
             raise
-    return prepare(tuple(given))
+        return prepare(tuple(given))
+    if declared is None and any(s.dtype in _QUANTIZED for s in native.inputs):
+        return prepare(_in_types_of(inputs_of_source() or (), native.inputs))
+    return native
+
+
+_QUANTIZED = frozenset({"int8", "uint8", "int16", "uint16"})
+"""Types in which a file may take its inputs quantised: held against a float model it is asked to take floats."""
+
+
+def _in_types_of(ours: Sequence[TensorSpec], theirs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """The target's inputs in the types of the source's."""
+    names = {theirs: mine for mine, theirs in pair_inputs(ours, theirs).items()}
+    types = {s.name: s.dtype for s in ours}
+    return tuple(replace(s, dtype=types.get(names.get(s.name, ""), s.dtype), range=None) for s in theirs)

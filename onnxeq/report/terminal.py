@@ -103,7 +103,7 @@ def _rungs(rungs: Sequence[Rung]) -> RenderableType:
 def _against_limit(rung: Rung) -> str:
     if not rung.limit or rung.status is Status.NOT_RUN:
         return "-"
-    return f"{_number(rung.ratio)}/{rung.limit:g}"
+    return f"{_number(rung.ratio)}/{rung.limit:.3g}"
 
 
 def _worst_repeats(rungs: Sequence[Rung]) -> list[Rung]:

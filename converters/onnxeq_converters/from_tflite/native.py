@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from onnxeq_converters.from_tensorflow.safety import reaches_out
 from onnxeq_converters.from_tflite import exporting
 from onnxeq_converters.from_tflite.interpreter import Runner, input_specs, open_runner, output_names, runtime
 from onnxeq_converters.from_tflite.reading import Contents, read
+from onnxeq_converters.from_tflite.widened import Scale, scale_of, widen_interface
 
 __all__ = ["TfliteNative", "load_model"]
 
@@ -37,6 +38,8 @@ class TfliteNative:
     runner: Runner
     signature: Signature
     facts: Mapping[str, str]
+    narrow: Mapping[str, Scale] = field(default_factory=dict)
+    """How inputs and outputs are quantised that are seen through float32 (:mod:`.widened`)."""
 
     @functools.cached_property
     def provenance(self) -> Mapping[str, str]:
@@ -76,8 +79,16 @@ class TfliteNative:
         if precision is Precision.F64:
             raise CannotRun(self.no_float64)
         runner = self.runner if precision is Precision.F32 else self._plain
-        made = runner.run(arranged(feed, self.signature.inputs))
-        return dict(zip((s.name for s in self.signature.outputs), made, strict=True))
+        made = dict(zip((s.name for s in self.signature.outputs), runner.run(self._given(feed)), strict=True))
+        return {n: self.narrow[n].dequantized(v) if n in self.narrow else v for n, v in made.items()}
+
+    def _given(self, feed: Feed) -> list[Array]:
+        """The feed in the interpreter's order and types."""
+        arrays = arranged(feed, self.signature.inputs)
+        return [
+            self.narrow[s.name].quantized(a) if s.name in self.narrow else a
+            for s, a in zip(self.signature.inputs, arrays, strict=True)
+        ]
 
     def export(self, folder: Path, forms: tuple[ExportForm, ...], opset: int | None) -> tuple[Export, ...]:
         """One ONNX file per form: ``tf2onnx.convert.from_tflite``, and the same without its optimizers.
@@ -94,6 +105,19 @@ class TfliteNative:
         proto = exporting.converted(self.path, self.contents, form, opset)
         inputs = names("input", [v.name for v in proto.graph.input], [s.name for s in self.signature.inputs])
         outputs = names("output", [v.name for v in proto.graph.output], [s.name for s in self.signature.outputs])
+        widen_interface(
+            proto,
+            {
+                i: self.narrow[s.name]
+                for i, s in zip(inputs, self.signature.inputs, strict=True)
+                if s.name in self.narrow
+            },
+            {
+                o: self.narrow[s.name]
+                for o, s in zip(outputs, self.signature.outputs, strict=True)
+                if s.name in self.narrow
+            },
+        )
         ours = [s.shape for s in self.signature.inputs]
         dynamic = exporting.has_open_batch(proto) and all(s and isinstance(s[0], str) for s in ours)
         save(proto, path)
@@ -121,7 +145,7 @@ class TfliteNative:
         if precision is Precision.F64:
             raise CannotRun(self.no_float64)
         wanted = None if names is None else set(names)
-        self._plain.run(arranged(feed, self.signature.inputs))
+        self._plain.run(self._given(feed))
         for op in self.contents.operators:
             arguments = {f"input {k}": self.contents.names[i] for k, i in enumerate(op.inputs) if i >= 0}
             if op.fused:
@@ -162,16 +186,22 @@ def load_model(request: LoadRequest, progress: Progress) -> TfliteNative:
     runner = open_runner(path, contents)
     any_batch = runner.takes_any_batch()
     own = input_specs(runner, any_batch=any_batch)
-    specs = own
+    specs, narrow = own, dict[str, Scale]()
     if request.inputs:
-        declared = request.inputs
-        specs = tuple(settle(s, declaration_of(s, i, declared, len(own))) for i, s in enumerate(own))
-    outputs = tuple(
-        TensorSpec(name, np.dtype(d["dtype"]).name, None)
-        for name, d in zip(output_names(runner), runner.outputs, strict=True)
-    )
+        declared = [declaration_of(s, i, request.inputs, len(own)) for i, s in enumerate(own)]
+        scales = [
+            scale_of(d) if said.dtype == "float32" else None for d, said in zip(runner.inputs, declared, strict=True)
+        ]
+        narrow = {s.name: scale for s, scale in zip(own, scales, strict=True) if scale is not None}
+        seen = [s if scale is None else scale.spec(s) for s, scale in zip(own, scales, strict=True)]
+        specs = tuple(settle(s, said) for s, said in zip(seen, declared, strict=True))
+    outputs = []
+    for name, detail in zip(output_names(runner), runner.outputs, strict=True):
+        scale = scale_of(detail) if narrow else None
+        narrow |= {name: scale} if scale is not None else {}
+        outputs.append(TensorSpec(name, "float32" if scale is not None else np.dtype(detail["dtype"]).name, None))
     facts = {"file_sha256": file_digest(path), "weights": "as stored"}
-    return TfliteNative(path, contents, runner, Signature(specs, outputs), facts)
+    return TfliteNative(path, contents, runner, Signature(specs, tuple(outputs)), facts, narrow)
 
 
 def _layer(name: str) -> str:
