@@ -23,7 +23,7 @@ __all__ = [
 
 CONVERTER_GROUP = "onnxeq.converters"
 
-ZOOS: dict[str, str] = {"torchvision": "torch", "keras": "keras"}
+ZOOS: dict[str, str] = {"torchvision": "torch", "timm": "torch", "hf": "torch", "keras": "keras"}
 """Zoo name -> converter. A converter that is not listed here answers for the zoo of its own name."""
 
 _FILES: dict[str, str] = {
@@ -40,9 +40,14 @@ _LATER = {".pt": "TorchScript", ".jit": "TorchScript", ".tflite": "TensorFlow Li
 _MODULES: dict[str, tuple[str, ...]] = {
     "torchvision": ("torch", "torchvision"),
     "torch": ("torch",),
+    "timm": ("torch", "torchvision", "timm"),
+    "hf": ("torch", "transformers"),
     "keras": ("tensorflow", "keras", "tf2onnx"),
 }
 """What must be importable before a job is started for a zoo or a converter."""
+
+_EXTRAS = {"timm": "timm", "hf": "hf"}
+"""Zoo -> the extra that installs it, where it is not its converter's."""
 
 
 def parse(text: str) -> ModelRef:
@@ -109,7 +114,7 @@ def require_framework(ref: ModelRef, subject: str = "") -> None:
         if util.find_spec(module) is None:
             raise FrameworkMissing(
                 f"{subject or ref.text} needs the package '{module}', which is not installed here",
-                hint=f"pip install 'onnxeq[{ZOOS.get(ref.zoo, converter)}]'",
+                hint=f"pip install 'onnxeq[{_EXTRAS.get(ref.zoo, ZOOS.get(ref.zoo, converter))}]'",
             )
 
 
