@@ -17,7 +17,7 @@ import numpy as np
 from onnxeq import polygraphy_files
 from onnxeq.arrays import dtype_name, dtype_of
 from onnxeq.errors import BadInputs, UsageError
-from onnxeq.types import Array, Dim, Feed, TensorSpec, ValueRange
+from onnxeq.types import Array, Dim, Feed, TensorSpec, ValueRange, example_size
 
 if TYPE_CHECKING:
     import onnx
@@ -36,9 +36,6 @@ __all__ = [
 
 DEFAULT_BATCHES = (1, 3)
 """Batch sizes of the default feeds: four samples, and a second size shows what a trace baked in."""
-
-IMAGE_SIZE = 224
-OTHER_SIZE = 16
 
 STATIC_FEEDS = 4
 """Feeds for a model whose batch cannot vary."""
@@ -88,8 +85,7 @@ def generate(
     first, then the others of ``batches``.
 
     A dimension that may vary takes the batch size when it is the first of its tensor (or carries the same
-    name as a first one). Else it is :data:`IMAGE_SIZE` where it looks like a height or width (a float
-    tensor of rank 4 with 1, 3 or 4 channels) and :data:`OTHER_SIZE` elsewhere; ``--shape`` overrides both.
+    name as a first one), else :func:`onnxeq.types.example_size`; ``--shape`` overrides both.
 
     Raises:
         BadInputs: An input of unknown shape.
@@ -113,8 +109,7 @@ def generate(
                     f"nothing says the shape of input '{spec.name}'",
                     hint=f"give it: --shape {spec.name}=1x3x224x224",
                 )
-            free = IMAGE_SIZE if _is_image(spec) else OTHER_SIZE
-            shape = tuple(_size(d, axis, size, batch_names, free) for axis, d in enumerate(spec.shape))
+            shape = tuple(_size(spec, d, axis, size, batch_names) for axis, d in enumerate(spec.shape))
             feed[spec.name] = _sample(spec, shape, rng)
         feeds.append(feed)
     return feeds
@@ -133,17 +128,12 @@ def _free_batch(spec: TensorSpec, leading: Dim | None) -> TensorSpec:
     return spec
 
 
-def _is_image(spec: TensorSpec) -> bool:
-    shape = spec.shape or ()
-    return len(shape) == 4 and spec.dtype.startswith("float") and (shape[1] in (1, 3, 4) or shape[3] in (1, 3, 4))
-
-
-def _size(dim: Dim, axis: int, batch: int | None, batch_names: set[Dim], free: int) -> int:
+def _size(spec: TensorSpec, dim: Dim, axis: int, batch: int | None, batch_names: set[Dim]) -> int:
     if isinstance(dim, int):
         return dim
     if axis == 0 or dim in batch_names:
         return batch or 1
-    return free
+    return example_size(spec, dim)
 
 
 def _sample(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
@@ -152,7 +142,10 @@ def _sample(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) 
         return rng.integers(0, 2, shape).astype(bool)
     if dtype.kind in "iu":
         span = spec.range or ValueRange(0, 2)
-        return rng.integers(int(span.low), max(int(span.high), int(span.low) + 1), shape).astype(dtype)
+        made = rng.integers(int(span.low), max(int(span.high), int(span.low) + 1), shape).astype(dtype)
+        if _is_mask(spec) and made.ndim > 1:
+            made[..., 0] = 1  # a row in which nothing counts has no meaning
+        return made
     if dtype.kind in "US":
         return np.full(shape, "a", dtype=object)
     value = _texture(shape, rng)
@@ -161,6 +154,10 @@ def _sample(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) 
         # Two standard deviations reach the ends of the range; the rare rest is clipped, as pixels are.
         value = np.clip(middle + half * value / 2, spec.range.low, spec.range.high)
     return value.astype(dtype)
+
+
+def _is_mask(spec: TensorSpec) -> bool:
+    return "mask" in spec.name and (spec.range is None or (spec.range.low, spec.range.high) == (0, 2))
 
 
 def _texture(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

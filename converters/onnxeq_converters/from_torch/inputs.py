@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from onnxeq.errors import BadInputs, UsageError
-from onnxeq.types import Array, Feed, TensorSpec, ValueRange
+from onnxeq.types import Array, Feed, TensorSpec, ValueRange, example_size
 
 __all__ = [
     "Calling",
@@ -74,6 +74,10 @@ class Calling:
             return tuple(False for _ in self.specs)
         return tuple(bool(s.shape) and s.shape is not None and s.shape[0] == first[0] for s in self.specs)
 
+    def free_axes(self) -> tuple[dict[int, str], ...]:
+        """For each input, the axes besides the first that may vary, with their names."""
+        return tuple({a: d for a, d in enumerate(s.shape or ()) if a and isinstance(d, str)} for s in self.specs)
+
 
 def resolve(
     model: torch.nn.Module, declared: tuple[TensorSpec, ...] | None, known: tuple[TensorSpec, ...] = ()
@@ -131,10 +135,12 @@ def as_list_of_images(calling: Calling) -> Calling:
 
 
 def shape_at(spec: TensorSpec, batch: int | None) -> tuple[int, ...]:
-    """The sizes of an example: ``batch`` for the first axis where given, a named one is 1.
+    """The sizes of an example: ``batch`` for the first axis where given, a named first one is 1.
+
+    Another named axis has the size that onnxeq feeds it with, :func:`onnxeq.types.example_size`.
 
     Raises:
-        UsageError: Another axis than the first has no size.
+        UsageError: The shape is not known.
     """
     if spec.shape is None:
         raise UsageError(f"the shape of input {spec.name} is not known", hint=f"say --shape {spec.name}=1x3x224x224")
@@ -142,12 +148,8 @@ def shape_at(spec: TensorSpec, batch: int | None) -> tuple[int, ...]:
     for axis, size in enumerate(spec.shape):
         if axis == 0 and (batch is not None or isinstance(size, str)):
             sizes.append(batch or 1)
-        elif isinstance(size, str):
-            raise UsageError(
-                f"axis {axis} of input {spec.name} ({size}) has no size", hint=f"say --shape {spec.name}=..."
-            )
         else:
-            sizes.append(size)
+            sizes.append(example_size(spec, size) if isinstance(size, str) else size)
     return tuple(sizes)
 
 
@@ -168,7 +170,10 @@ def random_tensor(spec: TensorSpec, sizes: tuple[int, ...], generator: torch.Gen
         return torch.ones(sizes, dtype=dtype)
     if not dtype.is_floating_point:
         low, high = (int(spec.range.low), int(spec.range.high)) if spec.range else (0, 2)
-        return torch.randint(low, max(high, low + 1), sizes, generator=generator).to(dtype)
+        made = torch.randint(low, max(high, low + 1), sizes, generator=generator).to(dtype)
+        if "mask" in spec.name and (low, high) == (0, 2) and made.ndim > 1:
+            made[..., 0] = 1  # a row in which nothing counts has no meaning
+        return made
     return to_range(torch.randn(sizes, generator=generator), spec.range).to(dtype)
 
 

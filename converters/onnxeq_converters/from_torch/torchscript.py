@@ -41,12 +41,15 @@ def write(
         ExportFailed: With the exporter's reason in one line.
     """
     path = folder / f"{form.value}.onnx"
+    allowed = dynamic
     shared = calling.shares_batch() if dynamic else tuple(False for _ in calling.specs)
     progress(f"export: trace the {form.value} form")
     inputs = [spec.name for spec in calling.specs]
     dynamic = any(shared)
     axes = {name: {0: "batch"} for name, is_shared in zip(inputs, shared, strict=True) if is_shared}
     axes |= {name: {0: "batch"} for name in names} if dynamic else {}
+    for name, free in zip(inputs, calling.free_axes() if allowed else (), strict=False):
+        axes.setdefault(name, {}).update(free)
     args, kwargs = calling.bind(examples(calling, 2 if dynamic else None))
     unfolded: dict[str, Any] = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
     try:
