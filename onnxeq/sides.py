@@ -307,6 +307,8 @@ def prepare_native(
     reads: dict[str, Path] = {}
     if ref.zoo == "file":
         reads["model"] = Path(ref.name)
+    elif (folder := Path(ref.name.partition("#")[0])).is_absolute():  # a zoo's model in a folder
+        reads["model"] = folder
     if ref.module.endswith(".py"):
         reads["module"] = Path(ref.module)
     if ref.weights not in ("", "seeded", "pretrained"):

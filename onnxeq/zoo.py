@@ -76,7 +76,7 @@ def parse(text: str) -> ModelRef:
             raise UnusableModel(f"there is no file {head}", hint="check the path before the colon")
         return ModelRef(text, "factory", name, weights, seed, module=str(Path(head).resolve()))
     if head in installed_zoos() or head in ZOOS:
-        return ModelRef(text, head, name, weights, seed)
+        return ModelRef(text, head, _absolute(name), weights, seed)
     if re.fullmatch(r"[A-Za-z_][\w.]*", head) and _importable(head):
         return ModelRef(text, "factory", name, weights, seed, module=head)
     known = sorted({*ZOOS, *installed_zoos()})
@@ -123,6 +123,12 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     lowered = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.5)
     return " or ".join(lowered[c] for c in close)
+
+
+def _absolute(name: str) -> str:
+    """A zoo's model that is a folder here (``hf:DIR#part``) by its whole path: a job runs elsewhere."""
+    folder, mark, part = name.partition("#")
+    return f"{Path(folder).resolve()}{mark}{part}" if Path(folder).is_dir() else name
 
 
 def _split_weights(text: str) -> tuple[str, str, int]:

@@ -96,7 +96,7 @@ def resolve(
         raise UsageError(f"the inputs of {type(model).__name__} are not known", hint=_HINT)
     names, required, variadic = _parameters(model)
     if known:
-        specs = _override(known, declared or ())
+        specs = _override(_asked_for(known, declared or (), names, required), declared or ())
         return _calling(specs, names)
     wanted = declared or ()
     slots: dict[str, TensorSpec] = {spec.name: spec for spec in wanted if spec.name in names}
@@ -247,6 +247,22 @@ def _parameters(model: torch.nn.Module) -> tuple[list[str], list[str], bool]:
     return [p.name for p in named], [p.name for p in named if p.default is p.empty], variadic
 
 
+def _asked_for(
+    known: tuple[TensorSpec, ...], declared: tuple[TensorSpec, ...], names: list[str], required: list[str]
+) -> tuple[TensorSpec, ...]:
+    """What the zoo says, with further parameters of ``forward`` that are declared, without optional ones that are not.
+
+    Somebody who declares an integer input as one has said what all inputs are (a target, a file); ``--shape`` alone
+    says sizes of some, as float32.
+    """
+    by_name = {spec.name: spec for spec in declared}
+    whole = any(k.name in by_name and by_name[k.name].dtype == k.dtype != "float32" for k in known)
+    kept = [k for k in known if k.name in by_name or not whole or k.name in required]
+    more = [s for s in declared if s.name in names and s.name not in {k.name for k in known}]
+    order = {name: place for place, name in enumerate(names)}
+    return tuple(sorted((*kept, *more), key=lambda s: order.get(s.name, len(order)))) if more else tuple(kept)
+
+
 def _override(known: tuple[TensorSpec, ...], declared: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
     by_name = {spec.name: spec for spec in declared}
     rest = [spec for spec in declared if spec.name not in {k.name for k in known}]
@@ -254,7 +270,8 @@ def _override(known: tuple[TensorSpec, ...], declared: tuple[TensorSpec, ...]) -
     for spec in known:
         said = by_name.get(spec.name) or (rest.pop(0) if rest else None)
         if said is not None:
-            spec = TensorSpec(spec.name, said.dtype, said.shape or spec.shape, said.range or spec.range)
+            dtype = spec.dtype if said.dtype == "float32" and "int" in spec.dtype else said.dtype  # --shape has none
+            spec = TensorSpec(spec.name, dtype, said.shape or spec.shape, said.range or spec.range)
         merged.append(spec)
     if rest:
         raise UsageError(f"input {rest[0].name} is declared; the model takes {', '.join(k.name for k in known)}")
