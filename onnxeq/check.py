@@ -29,6 +29,7 @@ from onnxeq.interface import pair_inputs, pair_outputs, pairing_note
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.judge import conclude
 from onnxeq.ladder import Execution, RungPlan
+from onnxeq.ledger import WeightsAlone, require_program, without_program
 from onnxeq.ledger import weights_only as ledger_of_weights
 from onnxeq.providers import Provider, choose_providers
 from onnxeq.runtimes import Runtime, choose_runner
@@ -103,7 +104,11 @@ def check(
         if live is None and converter_for(ref) == "onnx":
             found = _from_onnx(jobs, ref, brought, request, where, rules.accept)
         else:
-            found = _from_framework(jobs, ref, live, brought, request, where, rules.accept)
+            try:
+                found = _from_framework(jobs, ref, live, brought, request, where, rules.accept)
+            except WeightsAlone as alone:
+                limits: dict[str, Any] = {"timeout_s": timeout_s, "use_cache": use_cache, "listener": listener}
+                return without_program(ledger_of_weights(source, target, request, **limits), alone)
         return conclude(jobs, found, rules)
 
 
@@ -135,6 +140,7 @@ def _from_framework(
             native, judged = _own_export(prepare, jobs, request)
         else:
             native = prepare(forms=(), dynamic_batch=sides.has_dynamic_batch(brought.info.inputs))
+            require_program(native)
             judged = _brought(native, brought, request)
             running = native.start() if live is None else None
         artifact, names = judged.artifact, judged.names
@@ -174,12 +180,12 @@ def _from_framework(
         batches=tuple(native.job.data["batches"]),
         joint=not split,
         sure=brought is None,
-        notes=notes,
+        notes=(*notes, *filter(None, [str(native.job.data["provenance"].get("note", ""))])),
         shortcut=str(ran.data["shortcut"]),
         native=native,
         timings=(*_rows({"native": native.job, "native run": ran, "ledger": weighed.job}), *runs.timings()),
         ledger=weighed,
-        sizes=None if brought is None else _other_sizes(jobs, request, native.feeds, inputs),
+        sizes=_other_sizes(jobs, request, native.feeds, inputs),
     )
 
 

@@ -31,11 +31,11 @@ _FILES: dict[str, str] = {
     ".keras": "keras",
     ".h5": "keras",
     ".hdf5": "keras",
-    ".pt2": "torch",
+    **dict.fromkeys((".pt2", ".pt", ".pth", ".th", ".jit", ".ts", ".bin", ".ckpt", ".safetensors"), "torch"),
 }
 """File suffix -> converter; ``onnx`` is read by the host itself."""
 
-_LATER = {".pt": "TorchScript", ".jit": "TorchScript", ".tflite": "TensorFlow Lite", ".pb": "SavedModel"}
+_LATER = {".tflite": "TensorFlow Lite", ".pb": "SavedModel"}
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "torchvision": ("torch", "torchvision"),

@@ -62,8 +62,8 @@ def test_bad_references_say_what_to_type(text: str, error: type[Exception], says
 
 def test_a_folder_and_an_unknown_suffix(tmp_path: Path) -> None:
     """A folder and a file of unknown kind are refused with the kinds that can be read."""
-    (tmp_path / "model.bin").write_bytes(b"x")
-    for path in (tmp_path, tmp_path / "model.bin"):
+    (tmp_path / "model.dat").write_bytes(b"x")
+    for path in (tmp_path, tmp_path / "model.dat"):
         with pytest.raises(UnusableModel) as caught:
             zoo.parse(str(path))
         assert ".onnx" in caught.value.line()

@@ -39,17 +39,22 @@ class Calling:
         specs: The inputs in the order of ``forward``'s own parameters.
         keywords: For each input the keyword that it is passed by; empty for a positional one.
         listed: Whether ``forward`` takes a list of images ``[C,H,W]`` (torchvision's detectors).
+        numbers: For each input whether ``forward`` takes a number; empty where all are tensors.
     """
 
     specs: tuple[TensorSpec, ...]
     keywords: tuple[str, ...]
     listed: bool = False
+    numbers: tuple[bool, ...] = ()
 
     def bind(self, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The positional and keyword arguments for one value per input."""
         if self.listed:
             images = values[0]
             return ([images] if images.ndim == 3 else list(images),), {}
+        if any(self.numbers):
+            pairs_ = zip(self.numbers, values, strict=True)
+            values = [v.item() if number and isinstance(v, torch.Tensor) else v for number, v in pairs_]
         pairs = list(zip(self.keywords, values, strict=True))
         return tuple(v for k, v in pairs if not k), {k: v for k, v in pairs if k}
 
@@ -238,6 +243,9 @@ def _torch_dtype(spec: TensorSpec) -> torch.dtype:
 
 def _parameters(model: torch.nn.Module) -> tuple[list[str], list[str], bool]:
     """Named parameters of ``forward``, those without a default, and whether it takes ``*args``."""
+    if isinstance(model, torch.jit.ScriptModule):
+        declared = model.forward.schema.arguments[1:]
+        return [a.name for a in declared], [a.name for a in declared if not a.has_default_value()], False
     try:
         parameters = inspect.signature(model.forward).parameters.values()
     except (TypeError, ValueError):  # a scripted or built-in forward says nothing
