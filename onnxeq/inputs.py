@@ -30,6 +30,7 @@ __all__ = [
     "generate",
     "index_ranges",
     "parse_shape",
+    "range_over",
     "read",
     "with_shapes",
 ]
@@ -315,6 +316,12 @@ def adapt(feed: Feed, dtypes: Mapping[str, str]) -> dict[str, Array]:
         for name, kind in dtypes.items()
         if name in feed
     }
+
+
+def range_over(name: str, feeds: Sequence[Feed]) -> ValueRange | None:
+    """Of an integer input: the values that the feeds have. Examples that an exporter is given stay within them."""
+    values = [feed[name] for feed in feeds if name in feed and feed[name].dtype.kind in "iu" and feed[name].size]
+    return ValueRange(float(min(v.min() for v in values)), float(max(v.max() for v in values)) + 1) if values else None
 
 
 def index_ranges(model: onnx.ModelProto) -> dict[str, ValueRange]:

@@ -56,6 +56,12 @@ def _program(path: Path) -> Any:
 def _of_module(held: torch.nn.Module, request: LoadRequest, progress: Progress) -> TorchNative:
     """A module out of a file; nothing but the caller says what it takes."""
     model = private_copy(held)
+    if not request.inputs and (takes := scripted.parameters(model)):
+        name = takes.partition(" ")[0]
+        raise UsageError(
+            f"{Path(request.ref.name).name} does not say what its inputs look like; it takes {takes}",
+            hint=f"say --shape {name}=1x3x224x224, or --inputs FILE.npz",
+        )
     calling = scripted.with_numbers(model, resolve(model, request.inputs))
     described = {"model": request.ref.text, "weights": "stored"}
     if scripted.is_scripted(model):

@@ -24,7 +24,7 @@ def kind_of(path: Path) -> FileKind:
     """The kind of a file.
 
     - A zip archive with ``code/`` and ``constants.pkl`` is TorchScript, one with ``archive_format`` (or, of earlier
-      versions, ``serialized_exported_program.json``) a torch.export program, and another one with ``data.pkl`` a pickle.
+      versions, ``serialized_exported_program.json``) a torch.export program, and another with ``data.pkl`` a pickle.
     - What begins with a length and a brace is safetensors, and with 0x80 a pickle of the time before torch 1.6.
 
     Raises:

@@ -186,7 +186,9 @@ class TorchNative:
         args, kwargs = self._calling.bind([t.double() if t.dtype is torch.float32 else t for t in tensors])
         # Under no_grad composite operators are taken apart before the mode sees them, so the scalars
         # inside them are rounded too; under inference_mode they would not be.
-        model = private_copy(self._double) if self._state else self._double  # made outside the mode, which would lift what is being copied
+        model = (
+            private_copy(self._double) if self._state else self._double
+        )  # made outside the mode, which would lift what is being copied
         usual = torch.get_num_threads()
         try:
             torch.set_num_threads(self._threads or usual)
@@ -206,7 +208,7 @@ class TorchNative:
 
     @functools.cached_property
     def _state(self) -> str:
-        """How TorchScript keeps state; of modules in Python, whose runs the stability rung compares, nothing is said."""
+        """How TorchScript keeps state. Of modules in Python nothing is said: the stability rung compares their runs."""
         if not self._scripted:
             return ""
         args, kwargs = self._calling.bind(examples(self._calling))

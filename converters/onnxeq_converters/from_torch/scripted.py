@@ -16,7 +16,7 @@ from .inputs import Calling
 from .outputs import flatten
 from .unsteady import first_difference
 
-__all__ = ["called", "is_scripted", "kept_state", "read", "with_numbers"]
+__all__ = ["called", "is_scripted", "kept_state", "parameters", "read", "with_numbers"]
 
 
 def read(path: Path) -> torch.nn.Module:
@@ -35,6 +35,13 @@ def read(path: Path) -> torch.nn.Module:
 def is_scripted(model: torch.nn.Module) -> bool:
     """Whether a module is TorchScript or holds some."""
     return any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
+
+
+def parameters(model: torch.nn.Module) -> str:
+    """What a scripted ``forward`` takes, ``x (Tensor), sr (int)``; empty for a module in Python."""
+    if not isinstance(model, torch.jit.ScriptModule):
+        return ""
+    return ", ".join(f"{argument.name} ({argument.type})" for argument in model.forward.schema.arguments[1:])
 
 
 def with_numbers(model: torch.nn.Module, calling: Calling) -> Calling:
@@ -81,4 +88,4 @@ def kept_state(fresh: Callable[[], torch.nn.Module], args: tuple[Any, ...], kwar
             return ""
         model = fresh()
         said = first_difference(model, lambda: called(model, args, kwargs))
-    return said if "keeps state" in said else ""
+    return said.partition(": it keeps state")[0] if "keeps state" in said else ""

@@ -116,8 +116,8 @@ def unpickle(path: Path, *, trust: bool) -> Any:
 
 def _safetensors(path: Path) -> Any:
     try:
-        from safetensors import SafetensorError  # type: ignore[import-not-found]
-        from safetensors.torch import load_file as read  # type: ignore[import-not-found]
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file as read
     except ImportError as error:
         raise UsageError(f"reading {path} needs safetensors", hint="pip install safetensors") from error
     try:

@@ -26,7 +26,7 @@ __all__ = ["build", "catalogue", "family", "inputs", "versions"]
 
 
 def family(name: str) -> str:
-    """timm's module of the model: ``resnet``, ``vision_transformer``."""
+    """Timm's module of the model: ``resnet``, ``vision_transformer``."""
     return _families()[name.partition(".")[0]]
 
 
@@ -108,7 +108,9 @@ def _require_known(name: str) -> None:
 
 def _note(name: str) -> str:
     recipe = timm.models.get_pretrained_cfg(name)
-    return f"default tag {recipe.tag}" if recipe.has_weights and recipe.tag else "" if recipe.has_weights else "no weights"
+    if not recipe.has_weights:
+        return "no weights: @seeded only"
+    return f"default tag {recipe.tag}" if recipe.tag else ""
 
 
 @functools.cache

@@ -62,7 +62,11 @@ def build(request: LoadRequest) -> Built:
     described = {
         "architecture": type(model).__name__,
         "attention": str(getattr(model.config, "_attn_implementation", "") or "its own"),
-        **({"reduced": found.reduced} if found.reduced else {}),
+        **(
+            {"note": f"built from transformers' default configuration; changed: {found.reduced}"}
+            if found.reduced
+            else {}
+        ),
     }
     if part:
         described["part"] = part

@@ -126,9 +126,7 @@ def _pretrained(kind: Any, found: Found, request: LoadRequest) -> Any:
     options = {"config": found.config, "dtype": torch.float32, "trust_remote_code": request.trust}
     with _quiet():
         try:
-            model, told = kind.from_pretrained(
-                found.stored, local_files_only=True, output_loading_info=True, **options
-            )
+            model, told = kind.from_pretrained(found.stored, local_files_only=True, output_loading_info=True, **options)
         except OSError:
             if Path(found.stored).is_dir():
                 raise
@@ -139,7 +137,7 @@ def _pretrained(kind: Any, found: Found, request: LoadRequest) -> Any:
 
 
 def _require_complete(told: Any, origin: str, model: Any) -> None:
-    """transformers fills what is missing with random numbers and warns; nothing takes the place of weights here."""
+    """Transformers fills what is missing with random numbers and warns; nothing takes the place of weights here."""
     absent, other = sorted(told["missing_keys"]), list(told.get("mismatched_keys") or ())
     if absent:
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
@@ -159,7 +157,7 @@ def _hint(name: str) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """stdout is data, and what transformers warns about is either said as an error or of no consequence."""
+    """Stdout is data, and what transformers warns about is either said as an error or of no consequence."""
     logger = logging.getLogger("transformers")
     level = logger.level
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():

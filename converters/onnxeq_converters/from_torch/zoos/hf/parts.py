@@ -39,7 +39,8 @@ def take(model: Any, part: str) -> tuple[torch.nn.Module, tuple[TensorSpec, ...]
     if part == "encoder":
         return model.get_encoder(), tuple(specs.values())
     width = inputs_.size_of(model.config, "d_model", "hidden_size", default=0)
-    hidden, masks = TensorSpec("encoder_hidden_states", "float32", ("N", "sequence", width)), ()
+    hidden = TensorSpec("encoder_hidden_states", "float32", ("N", "sequence", width))
+    masks: tuple[TensorSpec, ...] = ()
     if "attention_mask" in specs:
         masks = (inputs_.mask("encoder_attention_mask"),)
     elif "input_features" in specs:

@@ -42,20 +42,25 @@ _MOST_PARAMETERS = 60_000_000
 
 _LAYERS = 2
 
-_DEPTH = {
-    name: _LAYERS
-    for name in (
-        "num_hidden_layers num_layers n_layer n_layers num_decoder_layers encoder_layers decoder_layers"
-        " num_encoder_layers max_window_layers"
-    ).split()
-}
+_DEPTH = dict.fromkeys(
+    "num_hidden_layers num_layers n_layer n_layers num_decoder_layers num_encoder_layers".split()
+    + "encoder_layers decoder_layers max_window_layers".split(),
+    _LAYERS,
+)
 
 _WIDTH = {
     **dict.fromkeys("hidden_size d_model n_embd dim".split(), 256),
     **dict.fromkeys("intermediate_size ffn_dim encoder_ffn_dim decoder_ffn_dim d_ff hidden_dim n_inner".split(), 512),
     **dict.fromkeys("num_attention_heads n_head n_heads encoder_attention_heads decoder_attention_heads".split(), 4),
-    **{"num_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "d_kv": 64, "word_embed_proj_dim": 256},
-    **{"pooler_hidden_size": 256, "moe_intermediate_size": 256, "num_local_experts": 4, "num_experts": 4},
+    "num_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "d_kv": 64,
+    "word_embed_proj_dim": 256,
+    "pooler_hidden_size": 256,
+    "moe_intermediate_size": 256,
+    "num_local_experts": 4,
+    "num_experts": 4,
 }
 
 
