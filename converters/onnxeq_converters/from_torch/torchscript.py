@@ -55,7 +55,7 @@ def write(
     try:
         with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
             torch.onnx.export(
-                model,
+                _traced(model, args, kwargs),
                 args,
                 path,
                 kwargs=kwargs,
@@ -79,3 +79,11 @@ def write(
         )
     used = next(o.version for o in written.opset_import if o.domain in ("", "ai.onnx"))
     return Export(path, form, dynamic, given, made), used
+
+
+def _traced(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.nn.Module:
+    """A module that holds TorchScript as TorchScript itself: the exporter's own tracing loses what is inside."""
+    scripted = [isinstance(module, torch.jit.ScriptModule) for module in model.modules()]
+    if scripted[0] or not any(scripted) or kwargs:
+        return model
+    return torch.jit.trace(model, args, check_trace=False, strict=False)
