@@ -25,6 +25,8 @@ PACKAGES = (
     "openvino",
     "torch",
     "torchvision",
+    "timm",
+    "transformers",
     "tensorflow",
     "keras",
     "tf-keras",

@@ -76,7 +76,7 @@ def parse(text: str) -> ModelRef:
             raise UnusableModel(f"there is no file {head}", hint="check the path before the colon")
         return ModelRef(text, "factory", name, weights, seed, module=str(Path(head).resolve()))
     if head in installed_zoos() or head in ZOOS:
-        return ModelRef(text, head, _absolute(name), weights, seed)
+        return ModelRef(text, head, _absolute(name) if head in _IN_FOLDERS else name, weights, seed)
     if re.fullmatch(r"[A-Za-z_][\w.]*", head) and _importable(head):
         return ModelRef(text, "factory", name, weights, seed, module=head)
     known = sorted({*ZOOS, *installed_zoos()})
@@ -125,10 +125,18 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     return " or ".join(lowered[c] for c in close)
 
 
+_IN_FOLDERS = ("hf",)
+"""Zoos whose models may be folders."""
+
+
 def _absolute(name: str) -> str:
-    """A zoo's model that is a folder here (``hf:DIR#part``) by its whole path: a job runs elsewhere."""
+    """A model in a folder here (``hf:DIR#part``) by its whole path, as a job runs elsewhere; other names as they are.
+
+    A folder that only has a model's name, without a configuration in it, is none.
+    """
     folder, mark, part = name.partition("#")
-    return f"{Path(folder).resolve()}{mark}{part}" if Path(folder).is_dir() else name
+    meant = Path(folder).is_dir() and ("/" in folder or (Path(folder) / "config.json").is_file())
+    return f"{Path(folder).resolve()}{mark}{part}" if meant else name
 
 
 def _split_weights(text: str) -> tuple[str, str, int]:

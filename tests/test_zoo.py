@@ -24,6 +24,18 @@ def test_zoo_references(text: str, expected: tuple[str, str, str, int]) -> None:
     assert ref.text == text
 
 
+def test_a_folder_is_a_model_of_transformers_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``hf:DIR#part`` becomes a whole path; a folder that happens to have a model's name is no model."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "bert", "resnet50"):
+        Path(name).mkdir()
+    Path("mine/config.json").write_text("{}")
+    assert zoo.parse("hf:mine#encoder@seeded").name == f"{tmp_path.resolve()}/mine#encoder"
+    assert zoo.parse("hf:./bert").name == f"{tmp_path.resolve()}/bert"
+    assert zoo.parse("hf:bert@seeded").name == "bert"
+    assert zoo.parse("timm:resnet50").name == "resnet50"
+
+
 def test_files_and_factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path is a file; ``file.py:name`` and ``module:name`` are factories; weights may follow each."""
     monkeypatch.chdir(tmp_path)

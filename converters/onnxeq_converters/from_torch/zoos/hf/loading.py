@@ -48,7 +48,7 @@ class Found:
 
 def find(name: str, request: LoadRequest) -> Found:
     """The configuration that a name stands for: a folder, a model type if seeded, else a name of the hub."""
-    if Path(name).is_dir():
+    if Path(name).is_absolute() and Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
             raise UnusableModel(f"{name} holds no config.json", hint="give a folder that save_pretrained has written")
         return Found(name, _config(name, request, local=True), stored=name)
