@@ -108,7 +108,8 @@ def _class_of(config: Any, request: LoadRequest) -> Any:
     if getattr(config, "auto_map", None):
         if not request.trust:
             raise UnusableModel("the configuration names code of its own (auto_map)", hint="allow that with --trust")
-        return next(getattr(transformers, n) for n in config.auto_map if n.startswith("AutoModel"))
+        named = [name for name in config.auto_map if name.startswith("AutoModel")]
+        return getattr(transformers, named[0] if named else "AutoModel")
     for architecture in config.architectures or ():
         if (kind := types.class_named(architecture)) is not None:
             return kind
