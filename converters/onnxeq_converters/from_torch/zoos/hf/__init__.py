@@ -3,7 +3,7 @@
 ================  ============================================================================
 :mod:`.types`     model types: which class stands for one, its default configuration, reduced
 :mod:`.loading`   configuration and weights from a folder, the hub's cache, or the network
-:mod:`.inputs`    what a model takes, from its configuration and its ``forward``
+:mod:`.takes`     what a model takes, from its configuration and its ``forward``
 :mod:`.parts`     ``#encoder``, ``#decoder``, ``#with-past``
 ================  ============================================================================
 """
@@ -19,8 +19,7 @@ from onnxeq.protocols import LoadRequest
 from onnxeq.types import TensorSpec, ZooEntry
 
 from .. import Built
-from . import inputs as inputs_
-from . import loading, parts, types
+from . import loading, parts, takes, types
 
 __all__ = ["build", "catalogue", "family", "inputs", "versions"]
 
@@ -70,10 +69,10 @@ def build(request: LoadRequest) -> Built:
     }
     if part:
         described["part"] = part
-        module, takes = parts.take(model, part)
+        module, specs = parts.take(model, part)
     else:
-        module, takes = model, inputs_.of_model(model)
-    return Built(module, weights, takes, described)
+        module, specs = model, takes.of_model(model)
+    return Built(module, weights, specs, described)
 
 
 def versions() -> Mapping[str, str]:

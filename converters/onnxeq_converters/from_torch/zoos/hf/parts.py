@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from onnxeq.errors import UsageError
 from onnxeq.types import TensorSpec
 
-from . import inputs as inputs_
+from . import takes
 
 __all__ = ["PARTS", "take"]
 
@@ -34,15 +34,15 @@ def take(model: Any, part: str) -> tuple[torch.nn.Module, tuple[TensorSpec, ...]
         return cached, cached.takes()
     if not composed:
         raise UsageError(f"{type(model).__name__} is no encoder-decoder", hint="leave out what stands after #")
-    specs = {spec.name: spec for spec in inputs_.of_model(model)}
+    specs = {spec.name: spec for spec in takes.of_model(model)}
     decoder_ids = specs.pop("decoder_input_ids")
     if part == "encoder":
         return model.get_encoder(), tuple(specs.values())
-    width = inputs_.size_of(model.config, "d_model", "hidden_size", default=0)
+    width = takes.size_of(model.config, "d_model", "hidden_size", default=0)
     hidden = TensorSpec("encoder_hidden_states", "float32", ("N", "sequence", width))
     masks: tuple[TensorSpec, ...] = ()
     if "attention_mask" in specs:
-        masks = (inputs_.mask("encoder_attention_mask"),)
+        masks = (takes.mask("encoder_attention_mask"),)
     elif "input_features" in specs:
         hidden = TensorSpec(hidden.name, hidden.dtype, ("N", model.config.max_source_positions, width))
     return Decoder(model), (decoder_ids, hidden, *masks)
@@ -79,18 +79,18 @@ class WithPast(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
     def takes(self) -> tuple[TensorSpec, ...]:
         """Tokens, a mask over past and present, and the cache."""
         config = self.model.config.get_text_config()
-        heads = inputs_.size_of(config, "num_key_value_heads", "num_attention_heads", "n_head", default=1)
-        every = inputs_.size_of(config, "num_attention_heads", "n_head", default=1)
-        width = inputs_.size_of(config, "hidden_size", "n_embd", default=0)
-        size = inputs_.size_of(config, "head_dim", default=width // every)
+        heads = takes.size_of(config, "num_key_value_heads", "num_attention_heads", "n_head", default=1)
+        every = takes.size_of(config, "num_attention_heads", "n_head", default=1)
+        width = takes.size_of(config, "hidden_size", "n_embd", default=0)
+        size = takes.size_of(config, "head_dim", default=width // every)
         shape = ("N", heads, "past_sequence", size)
         cache = tuple(
             TensorSpec(f"past_key_values.{layer}.{kind}", "float32", shape)
             for layer in range(config.num_hidden_layers)
             for kind in ("key", "value")
         )
-        both = inputs_.mask("attention_mask", "past_sequence+sequence")
-        return (inputs_.tokens("input_ids", config), both, *cache)
+        both = takes.mask("attention_mask", "past_sequence+sequence")
+        return (takes.tokens("input_ids", config), both, *cache)
 
     def forward(self, input_ids: Any, attention_mask: Any, *past: Any) -> dict[str, torch.Tensor]:
         """The logits, and the cache with the present positions added."""

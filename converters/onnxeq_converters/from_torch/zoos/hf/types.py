@@ -11,6 +11,8 @@ import torch
 import transformers
 from transformers.models.auto import modeling_auto
 
+from onnxeq.errors import CannotRun
+
 __all__ = ["Kind", "class_named", "known", "reduced"]
 
 
@@ -39,6 +41,8 @@ _TASKS = (
 
 _MOST_PARAMETERS = 60_000_000
 """Beyond it a default configuration is reduced in width, too: float64 runs take eight bytes for each, several times."""
+
+_TOO_MANY = 500_000_000
 
 _LAYERS = 2
 
@@ -84,24 +88,44 @@ def class_named(architecture: str) -> Any:
 def reduced(name: str) -> tuple[Any, str]:
     """A model type's default configuration with few layers, and narrow ones where it would be large.
 
+    Raises:
+        CannotRun: It stays too large, or transformers cannot build it.
+
     Returns:
         The configuration, and what was changed, ``num_hidden_layers 12 to 2, ...``.
     """
     usual = transformers.AutoConfig.for_model(name).to_dict()
     kind = class_named(known()[name].architecture)
-    shallow = _configured(name, usual, _DEPTH)
-    chosen, limits = shallow, _DEPTH
-    if _parameters(kind, shallow) > _MOST_PARAMETERS:
-        narrow = _configured(name, usual, _DEPTH | _WIDTH)
-        if 0 < _parameters(kind, narrow) < _parameters(kind, shallow):
-            chosen, limits = narrow, _DEPTH | _WIDTH
+    chosen: Any = None
+    limits, size = dict[str, int](), 0
+    for tried in ({}, _DEPTH, _DEPTH | _WIDTH):
+        config = _configured(name, usual, tried)
+        count = _parameters(kind, config)
+        if chosen is None or (count and (count < size or not size)):
+            chosen, limits, size = config, tried, count
+        if tried and 0 < size <= _MOST_PARAMETERS:
+            break
+    if not size or size > _TOO_MANY:
+        why = (
+            f"has {size / 1e9:.1f} billion parameters, reduced as far as its names tell" if size else "cannot be built"
+        )
+        raise CannotRun(
+            f"the default configuration of {name} {why}",
+            hint="write a smaller configuration to a folder and name that: hf:FOLDER@seeded",
+        )
     chosen.architectures = [known()[name].architecture]
     return chosen, ", ".join(_told(usual, _changes(usual, limits)))
 
 
 def _configured(name: str, usual: Mapping[str, Any], limits: Mapping[str, int]) -> Any:
-    """Made anew with the changed values, so that what is derived from them (a list of layer types) follows."""
-    return transformers.AutoConfig.for_model(name, **_changes(usual, limits))
+    """Made anew with the changed values, so that what is derived from them (a list of layer types) follows.
+
+    ``None`` where the configuration does not take them.
+    """
+    try:
+        return transformers.AutoConfig.for_model(name, **_changes(usual, limits))
+    except Exception:  # each configuration checks its values in its own way
+        return None
 
 
 def _changes(usual: Mapping[str, Any], limits: Mapping[str, int]) -> dict[str, Any]:
@@ -109,7 +133,7 @@ def _changes(usual: Mapping[str, Any], limits: Mapping[str, int]) -> dict[str, A
     staged = isinstance(usual.get("depths"), (list, tuple))
     for key, value in usual.items():
         limit = limits.get(key)
-        if isinstance(value, Mapping) and key.endswith("config"):
+        if isinstance(value, Mapping) and (key.endswith("config") or "model_type" in value):
             if inner := _changes(value, limits):
                 found[key] = dict(value) | inner
         elif key == "depths" and staged:
@@ -136,6 +160,8 @@ def _told(usual: Mapping[str, Any], changes: Mapping[str, Any], prefix: str = ""
 
 def _parameters(kind: Any, config: Any) -> int:
     """How many parameters a model has, without making any; 0 if it cannot be built so."""
+    if config is None:
+        return 0
     try:
         with torch.device("meta"):
             model = kind(config)
