@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 
-from onnxeq.errors import UnusableModel, UsageError, WeightsUnavailable
+from onnxeq.errors import CannotRun, UnusableModel, UsageError, WeightsUnavailable
 from onnxeq.protocols import LoadRequest
 
 from ...weights import load_file
@@ -120,7 +120,14 @@ def _made(kind: Any, config: Any, request: LoadRequest) -> Any:
     config.dtype = torch.float32
     if hasattr(kind, "from_config"):  # an Auto class
         return kind.from_config(config, trust_remote_code=request.trust)
-    return kind(config)
+    try:
+        return kind(config)
+    except Exception as error:  # a default configuration need not fit together; a folder's may be damaged
+        reason = " ".join((str(error).strip().splitlines() or [type(error).__name__])[0].split())
+        raise CannotRun(
+            f"transformers cannot build {kind.__name__} from this configuration: {reason}",
+            hint="write one that it can build to a folder and name that: hf:FOLDER@seeded",
+        ) from error
 
 
 def _pretrained(kind: Any, found: Found, request: LoadRequest) -> Any:

@@ -89,7 +89,7 @@ def reduced(name: str) -> tuple[Any, str]:
     """A model type's default configuration with few layers, and narrow ones where it would be large.
 
     Raises:
-        CannotRun: It stays too large, or transformers cannot build it.
+        CannotRun: It stays too large.
 
     Returns:
         The configuration, and what was changed, ``num_hidden_layers 12 to 2, ...``.
@@ -101,7 +101,8 @@ def reduced(name: str) -> tuple[Any, str]:
     for tried in ({}, _DEPTH, _DEPTH | _WIDTH):
         config = _configured(name, usual, tried)
         count = _parameters(kind, config)
-        if chosen is None or (count and (count < size or not size)):
+        # Some can be built, but not to be counted: two layers of the usual width are taken for small enough.
+        if chosen is None or (count and (count < size or not size)) or (config and not size and tried is _DEPTH):
             chosen, limits, size = config, tried, count
         if tried and 0 < size <= _MOST_PARAMETERS:
             break
