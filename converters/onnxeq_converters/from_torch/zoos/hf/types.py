@@ -106,12 +106,10 @@ def reduced(name: str) -> tuple[Any, str]:
             chosen, limits, size = config, tried, count
         if tried and 0 < size <= _MOST_PARAMETERS:
             break
-    if not size or size > _TOO_MANY:
-        why = (
-            f"has {size / 1e9:.1f} billion parameters, reduced as far as its names tell" if size else "cannot be built"
-        )
+    if chosen is None or size > _TOO_MANY:
+        many = f"has {size / 1e9:.1f} billion parameters, reduced as far as its names tell" if size else "is refused"
         raise CannotRun(
-            f"the default configuration of {name} {why}",
+            f"the default configuration of {name} {many}",
             hint="write a smaller configuration to a folder and name that: hf:FOLDER@seeded",
         )
     chosen.architectures = [known()[name].architecture]
