@@ -16,6 +16,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from onnxeq import ladder, sides, versions
 from onnxeq.envs.environment import find
@@ -25,6 +26,7 @@ from onnxeq.evidence.common import Setting
 from onnxeq.inputs import DEFAULT_BATCHES
 from onnxeq.jobs import Jobs, Listener
 from onnxeq.judge import conclude
+from onnxeq.ledger import WeightsAlone, without_program
 from onnxeq.ledger import weights_only as ledger_of_weights
 from onnxeq.providers import choose_providers, restricted
 from onnxeq.runtimes import choose_runner
@@ -109,7 +111,11 @@ def check(
         if live is None and converter_for(ref) == "onnx":
             found = onnx_file.gather(jobs, ref, target, request, setting)
         else:
-            found = framework.gather(jobs, ref, live, target, request, setting)
+            try:
+                found = framework.gather(jobs, ref, live, target, request, setting)
+            except WeightsAlone as alone:
+                limits: dict[str, Any] = {"timeout_s": timeout_s, "use_cache": use_cache, "listener": listener}
+                return without_program(ledger_of_weights(source, target, request, env=env, **limits), alone)
         report = conclude(jobs, replace(found, notes=(*versions.placed(jobs, found), *found.notes)), rules)
         if parts is None:
             return report

@@ -42,11 +42,16 @@ _IMPORTS = {
     "onnxsim": "import onnxsim as m; print(getattr(m, '__version__', ''))",
     "torch": "import torch as m; print(m.__version__)",
     "torchvision": "import torchvision as m; print(m.__version__)",
+    "timm": "import timm as m; print(m.__version__)",
+    "transformers": "import transformers as m; print(m.__version__)",
     "tensorflow": "import tensorflow as m; print(m.__version__)",
     "keras": "import keras as m; print(m.__version__)",
     "tf2onnx": "import tf2onnx as m; print(m.__version__)",
     "openvino": "import openvino as m; print(m.__version__)",
 }
+
+
+_EXTRAS = {"torch": "torch", "torchvision": "torch", "timm": "timm", "transformers": "hf", "openvino": "openvino"}
 
 
 def examine() -> tuple[Finding, ...]:
@@ -79,7 +84,7 @@ def _package(name: str, code: str, versions: dict[str, str]) -> Finding:
     if name not in versions and f"{name}-gpu" not in versions:
         if name in ("onnx", "onnxruntime", "onnxsim"):
             return Finding(name, State.BROKEN, "not installed, and needed; pip install onnxeq")
-        extra = {"torch": "torch", "torchvision": "torch", "openvino": "openvino"}.get(name, "keras")
+        extra = _EXTRAS.get(name, "keras")
         return Finding(name, State.ABSENT, f"not installed; pip install 'onnxeq[{extra}]'")
     environment = dict(os.environ, PYTHONSAFEPATH="1", TF_CPP_MIN_LOG_LEVEL="3")
     tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)

@@ -27,6 +27,8 @@ PACKAGES = (
     "openvino",
     "torch",
     "torchvision",
+    "timm",
+    "transformers",
     "tensorflow",
     "keras",
     "tf-keras",

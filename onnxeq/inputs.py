@@ -18,7 +18,7 @@ import numpy as np
 from onnxeq import array_files, memory, polygraphy_files
 from onnxeq.arrays import dtype_name, dtype_of
 from onnxeq.errors import BadInputs, UnusableModel, UsageError
-from onnxeq.types import Array, Dim, Feed, TensorSpec, ValueRange
+from onnxeq.types import Array, Dim, Feed, TensorSpec, ValueRange, example_size
 
 if TYPE_CHECKING:
     import onnx
@@ -31,15 +31,13 @@ __all__ = [
     "generate",
     "index_ranges",
     "parse_shape",
+    "range_over",
     "read",
     "with_shapes",
 ]
 
 DEFAULT_BATCHES = (1, 3)
 """Batch sizes of the default feeds: four samples, and a second size shows what a trace baked in."""
-
-IMAGE_SIZE = 224
-OTHER_SIZE = 16
 
 _DRAWN = 4
 """Arrays of an input's size that are held while it is drawn."""
@@ -92,8 +90,7 @@ def generate(
     first, then the others of ``batches``.
 
     A dimension that may vary takes the batch size when it is the first of its tensor (or carries the same
-    name as a first one). Else it is :data:`IMAGE_SIZE` where it looks like a height or width (a float
-    tensor of rank 4 with 1, 3 or 4 channels) and :data:`OTHER_SIZE` elsewhere; ``--shape`` overrides both.
+    name as a first one), else :func:`onnxeq.types.example_size`; ``--shape`` overrides both.
 
     Raises:
         BadInputs: An input of unknown shape.
@@ -121,8 +118,7 @@ def _shape(spec: TensorSpec, batch: int | None, batch_names: set[Dim]) -> tuple[
         raise BadInputs(
             f"nothing says the shape of input '{spec.name}'", hint=f"give it: --shape {spec.name}=1x3x224x224"
         )
-    free = IMAGE_SIZE if _is_image(spec) else OTHER_SIZE
-    return tuple(_size(d, axis, batch, batch_names, free) for axis, d in enumerate(spec.shape))
+    return tuple(_size(spec, d, axis, batch, batch_names) for axis, d in enumerate(spec.shape))
 
 
 def _check_sizes(specs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ...]], feeds: int) -> None:
@@ -152,17 +148,12 @@ def _free_batch(spec: TensorSpec, leading: Dim | None) -> TensorSpec:
     return spec
 
 
-def _is_image(spec: TensorSpec) -> bool:
-    shape = spec.shape or ()
-    return len(shape) == 4 and spec.dtype.startswith("float") and (shape[1] in (1, 3, 4) or shape[3] in (1, 3, 4))
-
-
-def _size(dim: Dim, axis: int, batch: int | None, batch_names: set[Dim], free: int) -> int:
+def _size(spec: TensorSpec, dim: Dim, axis: int, batch: int | None, batch_names: set[Dim]) -> int:
     if isinstance(dim, int):
         return dim
     if axis == 0 or dim in batch_names:
         return batch or 1
-    return free
+    return example_size(spec, dim)
 
 
 def _sample(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
@@ -171,7 +162,10 @@ def _sample(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) 
         return rng.integers(0, 2, shape).astype(bool)
     if dtype.kind in "iu":
         span = spec.range or ValueRange(0, 2)
-        return rng.integers(int(span.low), max(int(span.high), int(span.low) + 1), shape).astype(dtype)
+        made = rng.integers(int(span.low), max(int(span.high), int(span.low) + 1), shape).astype(dtype)
+        if _is_mask(spec) and made.ndim > 1:
+            made[..., 0] = 1  # a row in which nothing counts has no meaning
+        return made
     if dtype.kind in "US":
         return np.full(shape, "a", dtype=object)
     value = _texture(shape, rng)
@@ -180,6 +174,10 @@ def _sample(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) 
         # Two standard deviations reach the ends of the range; the rare rest is clipped, as pixels are.
         value = np.clip(middle + half * value / 2, spec.range.low, spec.range.high)
     return value.astype(dtype)
+
+
+def _is_mask(spec: TensorSpec) -> bool:
+    return "mask" in spec.name and (spec.range is None or (spec.range.low, spec.range.high) == (0, 2))
 
 
 def _texture(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -357,6 +355,12 @@ def adapt(feed: Feed, dtypes: Mapping[str, str]) -> dict[str, Array]:
         for name, kind in dtypes.items()
         if name in feed
     }
+
+
+def range_over(name: str, feeds: Sequence[Feed]) -> ValueRange | None:
+    """Of an integer input: the values that the feeds have. Examples that an exporter is given stay within them."""
+    values = [feed[name] for feed in feeds if name in feed and feed[name].dtype.kind in "iu" and feed[name].size]
+    return ValueRange(float(min(v.min() for v in values)), float(max(v.max() for v in values)) + 1) if values else None
 
 
 def index_ranges(model: onnx.ModelProto) -> dict[str, ValueRange]:

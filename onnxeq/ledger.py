@@ -6,13 +6,14 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from onnxeq import fingerprint, sides, weighing
 from onnxeq.attribution import weights as attribution
 from onnxeq.envs.environment import find, for_report
-from onnxeq.errors import OnnxeqError, UsageError
+from onnxeq.errors import CannotRun, OnnxeqError, UsageError
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.ladder import Rules
 from onnxeq.sides import Artifact, NativeSide, Request
@@ -23,7 +24,31 @@ from onnxeq.weights.document import summary
 from onnxeq.weights.types import EntryStatus, Ledger
 from onnxeq.zoo import converter_for
 
-__all__ = ["ledger", "weights_only"]
+__all__ = ["WeightsAlone", "ledger", "require_program", "weights_only", "without_program"]
+
+
+class WeightsAlone(CannotRun):
+    """The source is a file of weights: they can be compared, and nothing can be run."""
+
+
+def require_program(native: NativeSide) -> None:
+    """Stops a check whose source cannot be run.
+
+    Raises:
+        WeightsAlone: With what to name in its place.
+    """
+    if native.job.data["provenance"].get("program") == "none":
+        name = Path(native.ref.name).name
+        raise WeightsAlone(
+            f"{name} is a state dict, which holds no program: only the weights were compared, nothing was executed",
+            hint=f"name the factory that builds the module: FILE.py:FACTORY@{name}",
+        )
+
+
+def without_program(weighed: Report, reason: WeightsAlone) -> Report:
+    """A report on weights as the answer to a check that asked for more: at best ``inconclusive``."""
+    verdict = Verdict.DIVERGENT if weighed.verdict is Verdict.DIVERGENT else Verdict.INCONCLUSIVE
+    return replace(weighed, verdict=verdict, notes=(reason.line(),))
 
 
 def ledger(

@@ -234,7 +234,11 @@ def declared_inputs(request: Request, target: Artifact | None) -> tuple[TensorSp
     if target is not None:
         ranges = inputs_.index_ranges(skim(target.path).model)  # asks for shapes alone
         specs = tuple(
-            replace(s, dtype=_NATIVE_KIND.get(s.dtype, s.dtype), range=s.range or ranges.get(s.name))
+            replace(
+                s,
+                dtype=_NATIVE_KIND.get(s.dtype, s.dtype),
+                range=s.range or inputs_.range_over(s.name, request.feeds) or ranges.get(s.name),
+            )
             for s in target.info.inputs
         )
         return inputs_.with_shapes(specs, request.shapes or {})
@@ -254,7 +258,7 @@ def _spec_over(name: str, feeds: Sequence[Feed]) -> TensorSpec:
     sizes = tuple(
         size if len({shape[axis] for shape in shapes}) == 1 else f"{name}_{axis}" for axis, size in enumerate(first)
     )
-    return TensorSpec(name, dtype_name(feeds[0][name]), sizes)
+    return TensorSpec(name, dtype_name(feeds[0][name]), sizes, inputs_.range_over(name, feeds))
 
 
 def prepare_native(
@@ -285,6 +289,8 @@ def prepare_native(
     reads: dict[str, Path] = {}
     if ref.zoo == "file":
         reads["model"] = Path(ref.name)
+    elif (folder := Path(ref.name.partition("#")[0])).is_absolute():  # a zoo's model in a folder
+        reads["model"] = folder
     if ref.module.endswith(".py"):
         reads["module"] = Path(ref.module)
     if ref.weights not in ("", "seeded", "pretrained"):

@@ -41,6 +41,7 @@ __all__ = [
     "Verdict",
     "Where",
     "ZooEntry",
+    "example_size",
 ]
 
 if TYPE_CHECKING:
@@ -135,6 +136,21 @@ class TensorSpec:
         if self.shape is None:
             return f"{self.dtype}[?]"
         return f"{self.dtype}[{','.join(str(d) for d in self.shape)}]"
+
+
+_IMAGE_SIZE = 224
+_FREE_SIZE = 16
+
+
+def example_size(spec: TensorSpec, dim: str) -> int:
+    """How large a dimension that may vary, and is not the batch, is made where nobody says.
+
+    224 for the height or width of an image (a float tensor of rank 4 with 1, 3 or 4 channels), else 16. Names joined
+    by ``+`` are as large as what they name together: ``past+sequence`` is 32.
+    """
+    shape = spec.shape or ()
+    image = len(shape) == 4 and spec.dtype.startswith("float") and (shape[1] in (1, 3, 4) or shape[3] in (1, 3, 4))
+    return (_IMAGE_SIZE if image else _FREE_SIZE) * len(dim.split("+"))
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ BUILT_IN = {
 }
 """Converters that this package brings: they are there also where its metadata is older than its code."""
 
-ZOOS: dict[str, str] = {"torchvision": "torch", "keras": "keras", "onnx-zoo": "onnx"}
+ZOOS: dict[str, str] = {"torchvision": "torch", "timm": "torch", "hf": "torch", "keras": "keras", "onnx-zoo": "onnx"}
 """Zoo name -> converter; ``onnx`` is the host itself. A converter that is not listed here answers for the zoo of its
 own name."""
 
@@ -47,22 +47,26 @@ _FILES: dict[str, str] = {
     ".keras": "keras",
     ".h5": "keras",
     ".hdf5": "keras",
-    ".pt2": "torch",
+    **dict.fromkeys((".pt2", ".pt", ".pth", ".th", ".jit", ".ts", ".bin", ".ckpt", ".safetensors"), "torch"),
     ".pb": "tensorflow",
     ".tflite": "tflite",
 }
 """File suffix -> converter; ``onnx`` is read by the host itself. A folder is a SavedModel."""
 
-_LATER = {".pt": "TorchScript", ".jit": "TorchScript"}
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "torchvision": ("torch", "torchvision"),
     "torch": ("torch",),
+    "timm": ("torch", "torchvision", "timm"),
+    "hf": ("torch", "transformers"),
     "keras": ("tensorflow", "keras", "tf2onnx"),
     "tensorflow": ("tensorflow", "tf2onnx"),
     "tflite": ("tensorflow", "tf2onnx"),
 }
 """What must be importable before a job is started for a zoo or a converter."""
+
+_EXTRAS = {"timm": "timm", "hf": "hf"}
+"""Zoo -> the extra that installs it, where it is not its converter's."""
 
 
 def parse(text: str) -> ModelRef:
@@ -94,7 +98,7 @@ def parse(text: str) -> ModelRef:
     if _is_saved_model(Path(head)):
         return replace(_of_path(text, head, weights, seed), module=name)
     if head in installed_zoos() or head in ZOOS:
-        return ModelRef(text, head, name, weights, seed)
+        return ModelRef(text, head, _absolute(name) if head in _IN_FOLDERS else name, weights, seed)
     if re.fullmatch(r"[A-Za-z_][\w.]*", head) and _importable(head):
         return ModelRef(text, "factory", name, weights, seed, module=head)
     known = sorted({*ZOOS, *installed_zoos()})
@@ -144,7 +148,7 @@ def require_framework(ref: ModelRef, subject: str = "", environment: Environment
         elif util.find_spec(module) is None:
             raise FrameworkMissing(
                 f"{subject or ref.text} needs the package '{module}', which is not installed here",
-                hint=f"pip install 'onnxeq[{ZOOS.get(ref.zoo, converter)}]'",
+                hint=f"pip install 'onnxeq[{_EXTRAS.get(ref.zoo, ZOOS.get(ref.zoo, converter))}]'",
             )
 
 
@@ -153,6 +157,20 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     lowered = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.5)
     return " or ".join(lowered[c] for c in close)
+
+
+_IN_FOLDERS = ("hf",)
+"""Zoos whose models may be folders."""
+
+
+def _absolute(name: str) -> str:
+    """A model in a folder here (``hf:DIR#part``) by its whole path, as a job runs elsewhere; other names as they are.
+
+    A folder that only has a model's name, without a configuration in it, is none.
+    """
+    folder, mark, part = name.partition("#")
+    meant = Path(folder).is_dir() and ("/" in folder or (Path(folder) / "config.json").is_file())
+    return f"{Path(folder).resolve()}{mark}{part}" if meant else name
 
 
 def _split_weights(text: str) -> tuple[str, str, int]:
@@ -180,9 +198,6 @@ def _of_path(text: str, body: str, weights: str, seed: int) -> ModelRef:
     if _is_saved_model(path) or path.name in _SAVED_MODEL:
         folder = path if path.is_dir() else path.parent
         return ModelRef(text, "file", str(folder.resolve()), weights, seed)
-    if suffix in _LATER:
-        kind = _LATER[suffix]
-        raise UnusableModel(f"{body}: {kind} files are not read yet", hint=f"readable: {', '.join(sorted(_FILES))}")
     if suffix == ".py":
         raise UsageError(f"{body} is a Python file", hint=f"name the function that builds the model: {body}:FUNCTION")
     if not path.exists():

@@ -24,6 +24,18 @@ def test_zoo_references(text: str, expected: tuple[str, str, str, int]) -> None:
     assert ref.text == text
 
 
+def test_a_folder_is_a_model_of_transformers_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``hf:DIR#part`` becomes a whole path; a folder that happens to have a model's name is no model."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "bert", "resnet50"):
+        Path(name).mkdir()
+    Path("mine/config.json").write_text("{}")
+    assert zoo.parse("hf:mine#encoder@seeded").name == f"{tmp_path.resolve()}/mine#encoder"
+    assert zoo.parse("hf:./bert").name == f"{tmp_path.resolve()}/bert"
+    assert zoo.parse("hf:bert@seeded").name == "bert"
+    assert zoo.parse("timm:resnet50").name == "resnet50"
+
+
 def test_files_and_factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path is a file; ``file.py:name`` and ``module:name`` are factories; weights may follow each."""
     monkeypatch.chdir(tmp_path)
@@ -62,8 +74,8 @@ def test_bad_references_say_what_to_type(text: str, error: type[Exception], says
 
 def test_a_folder_and_an_unknown_suffix(tmp_path: Path) -> None:
     """A folder and a file of unknown kind are refused with the kinds that can be read."""
-    (tmp_path / "model.bin").write_bytes(b"x")
-    for path in (tmp_path, tmp_path / "model.bin"):
+    (tmp_path / "model.dat").write_bytes(b"x")
+    for path in (tmp_path, tmp_path / "model.dat"):
         with pytest.raises(UnusableModel) as caught:
             zoo.parse(str(path))
         assert ".onnx" in caught.value.line()

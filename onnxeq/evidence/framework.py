@@ -19,6 +19,7 @@ from onnxeq.inputs import DEFAULT_BATCHES
 from onnxeq.interface import pair_inputs, paired_outputs
 from onnxeq.jobs import JobResult, Jobs
 from onnxeq.ladder import Execution, RungPlan
+from onnxeq.ledger import require_program
 from onnxeq.sides import BOTH_FORMS, Artifact, NativeSide, Request
 from onnxeq.targets import PREFIX, Target, TargetRun, inputs_of, open_target
 from onnxeq.types import ExportForm, Feed, ModelRef
@@ -45,6 +46,7 @@ def gather(
             native, judged = _own_export(prepare, jobs, request)
         else:
             native = prepare(forms=(), dynamic_batch=sides.has_dynamic_batch(brought.artifact.info.inputs))
+            require_program(native)
             judged = _brought(native, brought, request)
             running = native.start() if live is None else None
         artifact, names = judged.artifact, judged.names
@@ -68,7 +70,10 @@ def gather(
     if plain_run is not None and not split:
         notes += (f"graph and weights are judged together, the unfolded export cannot be: {plain_run.missing}",)
     deployed = f"{PREFIX}native/f32" if beside else setting.runtime.deployed
-    no_float64 = str(ran.data.get("no_float64", ""))
+    if no_float64 := str(ran.data.get("no_float64", "")):
+        notes += (f"graph and native kernels are judged together: {no_float64}",)
+    if said := str(native.job.data["provenance"].get("note", "")):
+        notes += (said,)
     return Evidence(
         ref=ref,
         provenance=native.job.data["provenance"],
@@ -88,12 +93,12 @@ def gather(
         batches=tuple(native.job.data["batches"]),
         joint=not split,
         sure=brought is None,
-        notes=notes if not no_float64 else (*notes, f"graph and native kernels are judged together: {no_float64}"),
+        notes=notes,
         shortcut=str(ran.data["shortcut"]),
         native=native,
         timings=(*rows({"native": native.job, "native run": ran, "ledger": weighed.job}), *runs.timings()),
         ledger=weighed,
-        sizes=None if brought is None else other_sizes_of(jobs, request, native.feeds, inputs),
+        sizes=other_sizes_of(jobs, request, native.feeds, inputs),
     )
 
 

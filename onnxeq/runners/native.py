@@ -276,7 +276,14 @@ def _specs_of(feed: Feed) -> tuple[TensorSpec, ...]:
     return tuple(specs)
 
 
-_EXTRAS = {"torch": "torch", "torchvision": "torch", "tensorflow": "keras", "keras": "keras"}
+_EXTRAS = {
+    "torch": "torch",
+    "torchvision": "torch",
+    "timm": "timm",
+    "transformers": "hf",
+    "tensorflow": "keras",
+    "keras": "keras",
+}
 
 
 def _user_module(ref: ModelRef, user_path: tuple[str, ...]) -> ModuleType:

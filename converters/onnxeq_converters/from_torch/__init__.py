@@ -1,10 +1,10 @@
-"""torch as a source: torchvision's zoo, torch.export files, checkpoints and live modules.
+"""torch as a source: the zoos of its models, program files, checkpoints and live modules.
 
 This module is light: torch is imported inside the functions, so that :func:`owns` can be asked about
 any object and a missing torch is a typed error.
 
 ================  ==========================================================================
-:mod:`.zoo`       torchvision: builders, weights, what each model takes
+:mod:`.zoos`      torchvision, timm, transformers: builders, weights, what each model takes
 :mod:`.files`     ``.pt2`` programs
 :mod:`.inputs`    which tensor goes where in ``forward``
 :mod:`.outputs`   names for whatever ``forward`` returns
@@ -21,7 +21,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from onnxeq.errors import FrameworkMissing, UnknownZoo, UsageError
+from onnxeq.errors import FrameworkMissing, UsageError
+
+from .zoos import ZOOS, Zoo, packages, zoo_of
 
 if TYPE_CHECKING:
     from onnxeq.protocols import LoadRequest, Native, Progress
@@ -33,25 +35,25 @@ _INSTALL = "pip install 'onnxeq[torch]'"
 
 
 def load(request: LoadRequest, progress: Progress) -> Native:
-    """Loads ``torchvision:NAME[@WEIGHTS]`` or a file; see :class:`onnxeq.protocols.Converter`."""
+    """Loads ``ZOO:NAME[@WEIGHTS]`` or a file; see :class:`onnxeq.protocols.Converter`."""
     progress("import torch")
     _require("torch")
-    from . import files, inputs, native, seeding, zoo
+    from . import files
 
     ref = request.ref
     if ref.zoo == "file":
         return files.load(request, progress)
-    if ref.zoo != "torchvision":
-        raise UnknownZoo(f"the torch converter does not offer the zoo {ref.zoo}", hint="it offers torchvision")
-    _require("torchvision")
+    zoo = _zoo(ref.zoo)
+    from . import inputs, native, seeding
+
     progress("load")
-    model, kind = zoo.build(request)
+    built = zoo.build(request)
+    model = built.model
     model.eval()
-    known = zoo.inputs(ref.name)
-    calling = inputs.resolve(model, request.inputs, known)
-    if zoo.family(ref.name) == "detection":
+    calling = inputs.resolve(model, request.inputs, built.inputs)
+    if built.listed:
         calling = inputs.as_list_of_images(calling)
-    described: dict[str, str] = {**zoo.versions(), "model": ref.name, "weights": kind}
+    described = {**zoo.versions(), "model": ref.name, "weights": built.weights, **built.described}
     if ref.weights == "seeded":
         progress("seed")
         _note(described, seeding.seed_weights(model, calling, ref.seed))
@@ -89,10 +91,10 @@ def wrap(model: object, request: LoadRequest, progress: Progress) -> Native:
 
 
 def warm_up(zoo: str) -> None:
-    """Imports torch, and torchvision for its zoo."""
+    """Imports torch, and what its zoos need."""
     _require("torch")
-    if zoo == "torchvision":
-        _require("torchvision")
+    if zoo in ZOOS:
+        _zoo(zoo)
     from . import native  # noqa: F401
 
 
@@ -103,14 +105,15 @@ def owns(model: object) -> bool:
 
 
 def catalogue(zoo: str) -> tuple[ZooEntry, ...]:
-    """The models of ``torchvision``."""
-    if zoo != "torchvision":
-        raise UnknownZoo(f"the torch converter does not offer the zoo {zoo}", hint="it offers torchvision")
+    """The models of one of :data:`.zoos.ZOOS`."""
     _require("torch")
-    _require("torchvision")
-    from . import zoo as torchvision_zoo
+    return _zoo(zoo).catalogue()
 
-    return torchvision_zoo.catalogue()
+
+def _zoo(name: str) -> Zoo:
+    for package in packages(name):
+        _require(package)
+    return zoo_of(name)
 
 
 def _note(described: dict[str, Any], notes: tuple[str, ...]) -> None:

@@ -154,6 +154,8 @@ class _Pass:
         torch.backends.mha.set_fastpath_enabled(False)
         try:
             for module in self.model.modules():
+                if isinstance(module, torch.jit.ScriptModule):
+                    continue  # it takes no hooks
                 if _has_statistics(module):
                     handles.append(module.register_forward_pre_hook(self._take_statistics))
                 if isinstance(module, _LAYERS):

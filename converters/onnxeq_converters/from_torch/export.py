@@ -183,35 +183,48 @@ def _write(captured: _Captured, form: ExportForm, folder: Path, progress: Progre
 def _capture(
     model: torch.nn.Module, calling: Calling, opset: int | None, progress: Progress, *, dynamic: bool
 ) -> _Captured:
-    """With a dynamic batch if the model allows it, else for one batch size, with a note that says why."""
+    """With dynamic axes as far as the model allows them; a note says what was fixed, and why."""
     shared = calling.shares_batch() if dynamic else ()
+    free = calling.free_axes() if dynamic else ()
     why = "the inputs have no batch axis in common" if dynamic else "it was asked for"
-    if any(shared):
-        progress("export: capture with a dynamic batch")
+    notes: tuple[str, ...] = ()
+    for axes in (free, ()) if any(free) else ((),):
+        if not (any(shared) or any(axes)):
+            continue
+        progress("export: capture with dynamic axes" if any(axes) else "export: capture with a dynamic batch")
         try:
-            program = _run_exporter(model, calling, opset, _EXAMPLE_BATCH)
-        except Exception as error:  # tried again below without the dynamic axis
+            program = _run_exporter(model, calling, opset, _EXAMPLE_BATCH, shared, axes)
+        except Exception as error:  # tried again below without the dynamic axes
             why = reason_of(error)
         else:
-            fixed = _fixed_batches(program, shared)
+            fixed = _fixed(program, shared, axes)
             if not fixed:
-                return _Captured(program, True, ())
-            why = f"the exporter fixed the first axis of {', '.join(fixed)}"
+                return _Captured(program, any(shared), notes)
+            why = f"the exporter fixed {', '.join(fixed)}"
+        if any(axes):
+            names = sorted({name for each in axes for name in each.values()})
+            notes = (f"{' and '.join(names)} baked in at export: {why}",)
     progress("export: capture with a fixed batch")
     try:
-        program = _run_exporter(model, calling, opset, None)
+        program = _run_exporter(model, calling, opset, None, (), ())
     except Exception as error:  # whatever an exporter raises is its failure
         raise ExportFailed(f"torch.onnx.export failed: {reason_of(error)}") from error
-    return _Captured(program, False, (f"batch baked in at export: {why}",))
+    return _Captured(program, False, (*notes, f"batch baked in at export: {why}"))
 
 
-def _run_exporter(model: torch.nn.Module, calling: Calling, opset: int | None, batch: int | None) -> Any:
+def _run_exporter(
+    model: torch.nn.Module,
+    calling: Calling,
+    opset: int | None,
+    batch: int | None,
+    shared: tuple[bool, ...],
+    free: tuple[dict[int, str], ...],
+) -> Any:
     tensors = examples(calling, batch)
     args, kwargs = calling.bind(tensors)
     shapes = None
-    if batch is not None:
-        axis = torch.export.Dim(_BATCH)
-        dims = [{0: axis} if shared else {} for shared in calling.shares_batch()]
+    if any(shared) or any(free):
+        dims = _dynamic_dims(len(calling.specs), shared, free)
         positional, keyword = calling.bind(dims)
         shapes = _by_parameter(model, positional, keyword)
     options = {} if opset is None else {"opset_version": opset}
@@ -229,6 +242,21 @@ def _run_exporter(model: torch.nn.Module, calling: Calling, opset: int | None, b
         )
 
 
+def _dynamic_dims(count: int, shared: tuple[bool, ...], free: tuple[dict[int, str], ...]) -> list[dict[int, Any]]:
+    """What may vary, for each input. A batch on its own is held to its constraints; other axes may be related.
+
+    The exporter takes a name for an axis; one that is no identifier (a sum) has none in the file.
+    """
+    batch: Any = _BATCH if any(free) else torch.export.Dim(_BATCH)
+    dims: list[dict[int, Any]] = [{} for _ in range(count)]
+    for place, is_shared in enumerate(shared):
+        if is_shared:
+            dims[place][0] = batch
+    for place, axes in enumerate(free):
+        dims[place] |= {a: name if name.isidentifier() else torch.export.Dim.DYNAMIC for a, name in axes.items()}
+    return dims
+
+
 def _by_parameter(model: torch.nn.Module, positional: tuple[Any, ...], keyword: dict[str, Any]) -> Any:
     """Dynamic shapes in the form torch.export wants: a tuple, or a dict by parameter name."""
     parameters = inspect.signature(model.forward).parameters.values()
@@ -240,10 +268,17 @@ def _by_parameter(model: torch.nn.Module, positional: tuple[Any, ...], keyword: 
     return (*positional[:named], tuple(positional[named:]))
 
 
-def _fixed_batches(program: Any, shared: tuple[bool, ...]) -> list[str]:
-    """Inputs whose first axis was meant to vary and is a number in the graph."""
-    pairs = zip(program.model.graph.inputs, shared, strict=False)
-    return [str(v.name) for v, is_shared in pairs if is_shared and isinstance(v.shape[0], int)]
+def _fixed(program: Any, shared: tuple[bool, ...], free: tuple[dict[int, str], ...]) -> list[str]:
+    """What was meant to vary and is a number in the graph."""
+    values = list(program.model.graph.inputs)
+    found = [
+        f"the first axis of {value.name}"
+        for value, is_shared in zip(values, shared, strict=False)
+        if is_shared and isinstance(value.shape[0], int)
+    ]
+    for value, axes in zip(values, free, strict=False):
+        found += [f"axis {a} ({name}) of {value.name}" for a, name in axes.items() if isinstance(value.shape[a], int)]
+    return found
 
 
 def _name_outputs(model: Any, names: tuple[str, ...]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Programs in files: ``.pt2`` written by ``torch.export.save``."""
+"""Models in files: torch.export programs, TorchScript, pickled modules with ``trust``, and weights alone."""
 
 from __future__ import annotations
 
@@ -7,38 +7,70 @@ from typing import Any
 
 import torch
 
-from onnxeq.errors import UnusableModel
-from onnxeq.protocols import LoadRequest, Progress
+from onnxeq.errors import UnusableModel, UsageError
+from onnxeq.protocols import LoadRequest, Native, Progress
 from onnxeq.types import Dim, TensorSpec
 
-from . import stored_code
+from . import scripted, stored_code
 from .inputs import resolve, with_ranges
+from .kinds import FileKind, kind_of
 from .native import TorchNative, private_copy
-from .weights import unpickle
+from .state import StateNative
+from .weights import load_file, state_of, unpickle
 
 __all__ = ["from_program", "load"]
 
 
-def load(request: LoadRequest, progress: Progress) -> TorchNative:
-    """Reads a ``.pt2`` program.
+def load(request: LoadRequest, progress: Progress) -> Native:
+    """Reads a file of whatever kind its bytes say that it is.
 
     Raises:
-        UnusableModel: It is something else, or would run code; the message says what, the hint what to do.
+        UnusableModel: It is none of torch's, or needs code of its own to be read.
+        UsageError: It is a program whose inputs nobody declared.
     """
     path = Path(request.ref.name)
-    if not path.is_file():
-        raise UnusableModel(f"{path} does not exist")
-    if path.suffix != ".pt2":
-        raise UnusableModel(*_explain(path, trust=request.trust))
+    kind = kind_of(path)
+    if request.ref.weights:
+        raise UsageError(f"{path.name} holds its weights", hint=f"leave out @{request.ref.weights}")
     progress("load")
-    if not request.trust:
-        stored_code.refuse(path)
+    if kind is FileKind.PROGRAM:
+        if not request.trust:
+            stored_code.refuse(path)
+        return from_program(_program(path), request, progress)
+    if kind is FileKind.TORCHSCRIPT:
+        return _of_module(scripted.read(path), request, progress)
+    if kind is FileKind.SAFETENSORS:
+        return StateNative(load_file(path, trust=request.trust), request)
+    held = unpickle(path, trust=request.trust)
+    if isinstance(held, torch.nn.Module):
+        return _of_module(held, request, progress)
+    return StateNative(state_of(held, path), request)
+
+
+def _program(path: Path) -> Any:
     try:
-        program = torch.export.load(path)
+        return torch.export.load(path)
     except Exception as error:  # torch.export.load raises what its unpacking happens to raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UnusableModel(f"{path} is no torch.export program: {reason}") from error
-    return from_program(program, request, progress)
+
+
+def _of_module(held: torch.nn.Module, request: LoadRequest, progress: Progress) -> TorchNative:
+    """A module out of a file; nothing but the caller says what it takes."""
+    model = private_copy(held)
+    if not request.inputs and (takes := scripted.parameters(model)):
+        name = takes.partition(" ")[0]
+        raise UsageError(
+            f"{Path(request.ref.name).name} does not say what its inputs look like; it takes {takes}",
+            hint=f"say --shape {name}=1x3x224x224, or --inputs FILE.npz",
+        )
+    calling = scripted.with_numbers(model, resolve(model, request.inputs))
+    described = {"model": request.ref.text, "weights": "stored"}
+    if scripted.is_scripted(model):
+        described["form"] = "TorchScript"
+    else:
+        calling = with_ranges(model, calling)
+    return TorchNative(model, calling, described, progress, request.threads, request.exporter)
 
 
 def from_program(program: Any, request: LoadRequest, progress: Progress) -> TorchNative:
@@ -47,15 +79,6 @@ def from_program(program: Any, request: LoadRequest, progress: Progress) -> Torc
     calling = resolve(model, request.inputs, _specs(program))
     described = {"model": request.ref.text or "torch.export program", "weights": "stored"}
     return TorchNative(model, with_ranges(model, calling), described, progress, request.threads, request.exporter)
-
-
-def _explain(path: Path, *, trust: bool) -> tuple[str]:
-    try:
-        torch.jit.load(str(path), map_location="cpu")
-    except RuntimeError:
-        held = type(unpickle(path, trust=trust)).__name__
-        return (f"{path} holds a {held}, not a program: give its module as FILE.py:FACTORY@{path.name}",)
-    return (f"{path} is TorchScript, which the dynamo exporter no longer takes: write it with torch.export.save",)
 
 
 def _specs(program: Any) -> tuple[TensorSpec, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from onnxeq.errors import BadInputs, UsageError
-from onnxeq.types import Array, Feed, TensorSpec, ValueRange
+from onnxeq.types import Array, Feed, TensorSpec, ValueRange, example_size
 
 __all__ = [
     "Calling",
@@ -39,17 +39,22 @@ class Calling:
         specs: The inputs in the order of ``forward``'s own parameters.
         keywords: For each input the keyword that it is passed by; empty for a positional one.
         listed: Whether ``forward`` takes a list of images ``[C,H,W]`` (torchvision's detectors).
+        numbers: For each input whether ``forward`` takes a number; empty where all are tensors.
     """
 
     specs: tuple[TensorSpec, ...]
     keywords: tuple[str, ...]
     listed: bool = False
+    numbers: tuple[bool, ...] = ()
 
     def bind(self, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The positional and keyword arguments for one value per input."""
         if self.listed:
             images = values[0]
             return ([images] if images.ndim == 3 else list(images),), {}
+        if any(self.numbers):
+            pairs_ = zip(self.numbers, values, strict=True)
+            values = [v.item() if number and isinstance(v, torch.Tensor) else v for number, v in pairs_]
         pairs = list(zip(self.keywords, values, strict=True))
         return tuple(v for k, v in pairs if not k), {k: v for k, v in pairs if k}
 
@@ -74,6 +79,10 @@ class Calling:
             return tuple(False for _ in self.specs)
         return tuple(bool(s.shape) and s.shape is not None and s.shape[0] == first[0] for s in self.specs)
 
+    def free_axes(self) -> tuple[dict[int, str], ...]:
+        """For each input, the axes besides the first that may vary, with their names."""
+        return tuple({a: d for a, d in enumerate(s.shape or ()) if a and isinstance(d, str)} for s in self.specs)
+
 
 def resolve(
     model: torch.nn.Module, declared: tuple[TensorSpec, ...] | None, known: tuple[TensorSpec, ...] = ()
@@ -92,7 +101,7 @@ def resolve(
         raise UsageError(f"the inputs of {type(model).__name__} are not known", hint=_HINT)
     names, required, variadic = _parameters(model)
     if known:
-        specs = _override(known, declared or ())
+        specs = _override(_asked_for(known, declared or (), names, required), declared or ())
         return _calling(specs, names)
     wanted = declared or ()
     slots: dict[str, TensorSpec] = {spec.name: spec for spec in wanted if spec.name in names}
@@ -131,10 +140,12 @@ def as_list_of_images(calling: Calling) -> Calling:
 
 
 def shape_at(spec: TensorSpec, batch: int | None) -> tuple[int, ...]:
-    """The sizes of an example: ``batch`` for the first axis where given, a named one is 1.
+    """The sizes of an example: ``batch`` for the first axis where given, a named first one is 1.
+
+    Another named axis has the size that onnxeq feeds it with, :func:`onnxeq.types.example_size`.
 
     Raises:
-        UsageError: Another axis than the first has no size.
+        UsageError: The shape is not known.
     """
     if spec.shape is None:
         raise UsageError(f"the shape of input {spec.name} is not known", hint=f"say --shape {spec.name}=1x3x224x224")
@@ -142,12 +153,8 @@ def shape_at(spec: TensorSpec, batch: int | None) -> tuple[int, ...]:
     for axis, size in enumerate(spec.shape):
         if axis == 0 and (batch is not None or isinstance(size, str)):
             sizes.append(batch or 1)
-        elif isinstance(size, str):
-            raise UsageError(
-                f"axis {axis} of input {spec.name} ({size}) has no size", hint=f"say --shape {spec.name}=..."
-            )
         else:
-            sizes.append(size)
+            sizes.append(example_size(spec, size) if isinstance(size, str) else size)
     return tuple(sizes)
 
 
@@ -168,7 +175,10 @@ def random_tensor(spec: TensorSpec, sizes: tuple[int, ...], generator: torch.Gen
         return torch.ones(sizes, dtype=dtype)
     if not dtype.is_floating_point:
         low, high = (int(spec.range.low), int(spec.range.high)) if spec.range else (0, 2)
-        return torch.randint(low, max(high, low + 1), sizes, generator=generator).to(dtype)
+        made = torch.randint(low, max(high, low + 1), sizes, generator=generator).to(dtype)
+        if "mask" in spec.name and (low, high) == (0, 2) and made.ndim > 1:
+            made[..., 0] = 1  # a row in which nothing counts has no meaning
+        return made
     return to_range(torch.randn(sizes, generator=generator), spec.range).to(dtype)
 
 
@@ -233,6 +243,9 @@ def _torch_dtype(spec: TensorSpec) -> torch.dtype:
 
 def _parameters(model: torch.nn.Module) -> tuple[list[str], list[str], bool]:
     """Named parameters of ``forward``, those without a default, and whether it takes ``*args``."""
+    if isinstance(model, torch.jit.ScriptModule):
+        declared = model.forward.schema.arguments[1:]
+        return [a.name for a in declared], [a.name for a in declared if not a.has_default_value()], False
     try:
         parameters = inspect.signature(model.forward).parameters.values()
     except (TypeError, ValueError):  # a scripted or built-in forward says nothing
@@ -242,6 +255,22 @@ def _parameters(model: torch.nn.Module) -> tuple[list[str], list[str], bool]:
     return [p.name for p in named], [p.name for p in named if p.default is p.empty], variadic
 
 
+def _asked_for(
+    known: tuple[TensorSpec, ...], declared: tuple[TensorSpec, ...], names: list[str], required: list[str]
+) -> tuple[TensorSpec, ...]:
+    """What the zoo says, with further parameters of ``forward`` that are declared, without optional ones that are not.
+
+    Somebody who declares an integer input as one has said what all inputs are (a target, a file); ``--shape`` alone
+    says sizes of some, as float32.
+    """
+    by_name = {spec.name: spec for spec in declared}
+    whole = any(k.name in by_name and by_name[k.name].dtype == k.dtype != "float32" for k in known)
+    kept = [k for k in known if k.name in by_name or not whole or k.name in required]
+    more = [s for s in declared if s.name in names and s.name not in {k.name for k in known}]
+    order = {name: place for place, name in enumerate(names)}
+    return tuple(sorted((*kept, *more), key=lambda s: order.get(s.name, len(order)))) if more else tuple(kept)
+
+
 def _override(known: tuple[TensorSpec, ...], declared: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
     by_name = {spec.name: spec for spec in declared}
     rest = [spec for spec in declared if spec.name not in {k.name for k in known}]
@@ -249,7 +278,8 @@ def _override(known: tuple[TensorSpec, ...], declared: tuple[TensorSpec, ...]) -
     for spec in known:
         said = by_name.get(spec.name) or (rest.pop(0) if rest else None)
         if said is not None:
-            spec = TensorSpec(spec.name, said.dtype, said.shape or spec.shape, said.range or spec.range)
+            dtype = spec.dtype if said.dtype == "float32" and "int" in spec.dtype else said.dtype  # --shape has none
+            spec = TensorSpec(spec.name, dtype, said.shape or spec.shape, said.range or spec.range)
         merged.append(spec)
     if rest:
         raise UsageError(f"input {rest[0].name} is declared; the model takes {', '.join(k.name for k in known)}")

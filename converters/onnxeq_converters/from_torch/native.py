@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from onnxeq.errors import UnusableModel, UsageError
+from onnxeq.errors import BadInputs, ExportFailed, UnusableModel, UsageError
 from onnxeq.protocols import KernelError, NativeValue, Progress
 from onnxeq.types import Array, Export, ExportForm, Feed, Precision, Signature, TensorSpec
 
 from . import export as exporting
-from . import halves, kernels, layers
+from . import halves, kernels, layers, scripted
 from .float64 import Float64Mode, lift
 from .inputs import Calling, examples, to_array
 from .outputs import flatten
@@ -61,7 +61,9 @@ class TorchNative:
         self._described = dict(described)
         self._progress = progress
         self._threads = threads
-        self._exporter = exporter or exporting.EXPORTERS[0]
+        # torch.export refuses TorchScript; the older exporter traces a module that holds some.
+        self._scripted = scripted.is_scripted(model)
+        self._exporter = exporter or ("torchscript" if self._scripted else exporting.EXPORTERS[0])
         self._captured: layers.Captured | None = None
         self._held: exporting.Held | None = None
         self._opset: int | None = None
@@ -82,6 +84,7 @@ class TorchNative:
             "exporter": f"torch.onnx.export(dynamo={self._exporter == 'dynamo'})",
             "threads": str(torch.get_num_threads()),
             **self._described,
+            **({"note": f"every run begins as the file was loaded: {self._state}"} if self._state else {}),
             "weights_sha256": self._fingerprint,
         }
 
@@ -123,6 +126,11 @@ class TorchNative:
 
         The deployed form may be asked for after the unfolded one: both are made of one capture.
         """
+        if forms and self._state:
+            raise ExportFailed(
+                f"an ONNX file keeps nothing from one run to the next, and this module does: {self._state}",
+                hint="write a factory whose module takes the state as an input and returns it: FILE.py:FACTORY",
+            )
         held = self._held if self._opset == opset and ExportForm.UNFOLDED not in forms else None
         self._opset = opset
         done = exporting.export(
@@ -152,12 +160,12 @@ class TorchNative:
         """How far each aten operator of the float32 run is from its float64 form; see :mod:`.kernels`."""
         self._progress("kernels of native/f32")
         args, kwargs = self._calling.bind(self._calling.tensors(feed))
-        return iter(kernels.errors(self._model, args, kwargs))
+        return iter(kernels.errors(self._fresh(), args, kwargs))
 
     def _example_outputs(self) -> Any:
         args, kwargs = self._calling.bind(examples(self._calling))
         with torch.no_grad(), plain_encoders():
-            return self._model(*args, **kwargs)
+            return self._call(self._fresh(), args, kwargs)
 
     def weights(self) -> dict[str, Array]:
         """Every parameter and buffer by its native name, as read-only views."""
@@ -177,22 +185,42 @@ class TorchNative:
         # no_grad, not inference_mode: a module that keeps a tensor for the next call (a cache, a
         # mask) would keep an inference tensor, which the exporter then refuses.
         with torch.no_grad():
-            return flatten(self._model(*args, **kwargs))
+            return flatten(self._call(self._fresh(), args, kwargs))
 
     def _run_f64(self, tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
         args, kwargs = self._calling.bind([t.double() if t.dtype is torch.float32 else t for t in tensors])
         # Under no_grad composite operators are taken apart before the mode sees them, so the scalars
         # inside them are rounded too; under inference_mode they would not be.
-        model = self._double  # made outside the mode, which would lift what is being copied
+        model = (
+            private_copy(self._double) if self._state else self._double
+        )  # made outside the mode, which would lift what is being copied
         usual = torch.get_num_threads()
         try:
             torch.set_num_threads(self._threads or usual)
             # What is exported, and what every other runtime follows, is the modules' own code.
             with torch.no_grad(), plain_encoders(), Float64Mode():
-                outputs = flatten(model(*args, **kwargs))
+                outputs = flatten(self._call(model, args, kwargs))
             return {name: halves.held(tensor) for name, tensor in outputs.items()}
         finally:
             torch.set_num_threads(usual)
+
+    def _call(self, model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return scripted.called(model, args, kwargs) if self._scripted else model(*args, **kwargs)
+
+    def _fresh(self) -> torch.nn.Module:
+        """The module; one that keeps state as it was loaded, so that runs can be compared."""
+        return private_copy(self._model) if self._state else self._model
+
+    @functools.cached_property
+    def _state(self) -> str:
+        """How TorchScript keeps state. Of modules in Python nothing is said: the stability rung compares their runs."""
+        if not self._scripted:
+            return ""
+        args, kwargs = self._calling.bind(examples(self._calling))
+        try:
+            return scripted.kept_state(lambda: private_copy(self._model), args, kwargs)
+        except BadInputs:  # examples of the right shape need not be ones that it takes; the stability rung will tell
+            return ""
 
     @functools.cached_property
     def _double(self) -> torch.nn.Module:

@@ -41,18 +41,21 @@ def write(
         ExportFailed: With the exporter's reason in one line.
     """
     path = folder / f"{form.value}.onnx"
+    allowed = dynamic
     shared = calling.shares_batch() if dynamic else tuple(False for _ in calling.specs)
     progress(f"export: trace the {form.value} form")
     inputs = [spec.name for spec in calling.specs]
     dynamic = any(shared)
     axes = {name: {0: "batch"} for name, is_shared in zip(inputs, shared, strict=True) if is_shared}
     axes |= {name: {0: "batch"} for name in names} if dynamic else {}
+    for name, free in zip(inputs, calling.free_axes() if allowed else (), strict=False):
+        axes.setdefault(name, {}).update(free)
     args, kwargs = calling.bind(examples(calling, 2 if dynamic else None))
     unfolded: dict[str, Any] = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
     try:
         with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
             torch.onnx.export(
-                model,
+                _traced(model, args, kwargs),
                 args,
                 path,
                 kwargs=kwargs,
@@ -76,3 +79,11 @@ def write(
         )
     used = next(o.version for o in written.opset_import if o.domain in ("", "ai.onnx"))
     return Export(path, form, dynamic, given, made), used
+
+
+def _traced(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.nn.Module:
+    """A module that holds TorchScript as TorchScript itself: the exporter's own tracing loses what is inside."""
+    scripted = [isinstance(module, torch.jit.ScriptModule) for module in model.modules()]
+    if scripted[0] or not any(scripted) or kwargs:
+        return model
+    return torch.jit.trace(model, args, check_trace=False, strict=False)

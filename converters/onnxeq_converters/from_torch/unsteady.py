@@ -94,6 +94,8 @@ def _told(model: torch.nn.Module, inside: list[str]) -> Iterator[None]:
     """Keeps the names of the modules that are running in ``inside``."""
     handles = []
     for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue  # it takes no hooks
 
         def enter(_module: torch.nn.Module, _args: Any, name: str = name) -> None:
             inside.append(name)

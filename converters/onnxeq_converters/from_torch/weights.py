@@ -12,8 +12,9 @@ import torch
 from onnxeq.errors import UnusableModel, UsageError, WeightsUnavailable
 
 from .inputs import to_array
+from .kinds import FileKind, kind_of
 
-__all__ = ["fingerprint", "load_file", "named", "put_in", "unpickle"]
+__all__ = ["fingerprint", "load_file", "named", "put_in", "state_of", "unpickle"]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -37,7 +38,7 @@ def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def load_file(path: Path, *, trust: bool) -> dict[str, torch.Tensor]:
-    """A state dict from safetensors or a torch checkpoint, unwrapped.
+    """A state dict from safetensors, a torch checkpoint, or TorchScript, unwrapped.
 
     A checkpoint that holds the state dict under ``state_dict``, ``model_state_dict`` or ``model`` is
     unwrapped, and a prefix that every name carries (``module.``, ``_orig_mod.``) is cut off.
@@ -48,7 +49,20 @@ def load_file(path: Path, *, trust: bool) -> dict[str, torch.Tensor]:
     """
     if not path.is_file():
         raise WeightsUnavailable(f"weights file {path} does not exist")
-    loaded = _safetensors(path) if path.suffix == ".safetensors" else unpickle(path, trust=trust)
+    kind = kind_of(path)
+    if kind is FileKind.SAFETENSORS:
+        return state_of(_safetensors(path), path)
+    if kind is FileKind.TORCHSCRIPT:
+        return state_of(torch.jit.load(str(path), map_location="cpu"), path)
+    return state_of(unpickle(path, trust=trust), path)
+
+
+def state_of(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
+    """The state dict in what a file held, unwrapped; see :func:`load_file`.
+
+    Raises:
+        UnusableModel: There is none in it.
+    """
     if isinstance(loaded, torch.nn.Module):
         loaded = loaded.state_dict()
     for key in _WRAPPERS:
@@ -102,8 +116,8 @@ def unpickle(path: Path, *, trust: bool) -> Any:
 
 def _safetensors(path: Path) -> Any:
     try:
-        from safetensors import SafetensorError  # type: ignore[import-not-found]
-        from safetensors.torch import load_file as read  # type: ignore[import-not-found]
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file as read
     except ImportError as error:
         raise UsageError(f"reading {path} needs safetensors", hint="pip install safetensors") from error
     try:

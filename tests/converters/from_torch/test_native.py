@@ -1,7 +1,6 @@
 """Loading, wrapping, exporting: the converter's protocol."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -261,14 +260,6 @@ def test_exported_program_file(tmp_path):
     assert np.abs(low["output"] - high["output"]).max() < 1e-5
     (export,) = native.export(tmp_path / "out", (ExportForm.UNFOLDED,), None)
     assert np.abs(_ort(export, feed)[0] - low["output"]).max() < 1e-5
-
-
-def test_torchscript_file_is_explained(tmp_path):
-    """TorchScript is refused with the way out."""
-    path = Path(tmp_path) / "net.pt"
-    torch.jit.trace(_Net().eval(), torch.randn(1, 3, 8, 8)).save(str(path))
-    with pytest.raises(UnusableModel, match=r"TorchScript.*torch\.export\.save"):
-        from_torch.load(LoadRequest(ModelRef(str(path), "file", str(path))), _quiet)
 
 
 def test_catalogue_and_ownership():

@@ -7,7 +7,6 @@ import difflib
 import functools
 import inspect
 import sys
-import urllib.error
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,13 +16,15 @@ import torch
 import torchvision
 from torchvision import models
 
-from onnxeq.errors import CannotRun, UnknownModel, WeightsUnavailable
+from onnxeq.errors import CannotRun, UnknownModel
 from onnxeq.protocols import LoadRequest
 from onnxeq.types import TensorSpec, ValueRange, ZooEntry
 
-from .weights import load_file, put_in
+from ..weights import load_file, put_in
+from . import Built
+from .downloads import bounded
 
-__all__ = ["build", "catalogue", "family", "inputs"]
+__all__ = ["build", "catalogue", "family", "inputs", "versions"]
 
 _FRAMES = 16
 """Frames of a video clip: what mvit insists on, above s3d's least (14)."""
@@ -68,21 +69,26 @@ def inputs(name: str) -> tuple[TensorSpec, ...]:
     return (TensorSpec(_first_parameter(name), "float32", ("N", *middle, height, width), allowed),)
 
 
-def build(request: LoadRequest) -> tuple[torch.nn.Module, str]:
+def build(request: LoadRequest) -> Built:
     """The model with the weights that ``request.ref`` asks for (seeded ones are put in later).
-
-    Returns:
-        The module and the kind of its weights (``pretrained:IMAGENET1K_V2``, ``seeded:0``, a path).
 
     Raises:
         UnknownModel: With the nearest names in the hint.
         WeightsUnavailable: They could not be downloaded, or the file does not exist.
     """
-    ref = request.ref
-    if ref.name not in models.list_models():
-        near = difflib.get_close_matches(ref.name, models.list_models(), 3, 0.5)
+    known = models.list_models()
+    if request.ref.name not in known:
+        near = difflib.get_close_matches(request.ref.name, known, 3, 0.5)
         hint = f"did you mean {', '.join(near)}?" if near else "onnxeq zoo list shows what there is"
-        raise UnknownModel(f"torchvision has no model {ref.name}", hint=hint)
+        raise UnknownModel(f"torchvision has no model {request.ref.name}", hint=hint)
+    model, weights = _with_weights(request)
+    name = request.ref.name
+    return Built(model, weights, inputs(name), listed=family(name) == "detection")
+
+
+def _with_weights(request: LoadRequest) -> tuple[torch.nn.Module, str]:
+    """The module and the kind of its weights."""
+    ref = request.ref
     builder = models.get_model_builder(ref.name)
     takes = inspect.signature(builder).parameters
     # Builders of composed models fetch a pretrained backbone unless told not to.
@@ -111,15 +117,9 @@ def versions() -> Mapping[str, str]:
 
 
 def _download(make: Any, name: str, weights: str) -> tuple[torch.nn.Module, str]:
-    try:
+    hint = f"use torchvision:{name}@seeded, or torchvision:{name}@FILE with weights that you have"
+    with bounded(f"the pretrained weights {weights} of {name}", hint):
         return _quiet(make), f"pretrained:{weights}"
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
-        # RuntimeError is a broken download (its hash differs).
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise WeightsUnavailable(
-            f"the pretrained weights {weights} of {name} could not be had: {reason}",
-            hint=f"use torchvision:{name}@seeded, or torchvision:{name}@FILE with weights that you have",
-        ) from error
 
 
 def _quiet(make: Any, **options: Any) -> torch.nn.Module:
