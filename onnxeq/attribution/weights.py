@@ -125,7 +125,11 @@ def separate(
     found = replace(found, executions=executions)
     if not found.joint:
         return found, list(rungs)
-    plans = (RungPlan("graph", broken.source, NATIVE_WEIGHTS), RungPlan("weights", NATIVE_WEIGHTS, "referee/f64"))
+    as_judged = next((p.limit for p in found.plans if p.name == broken.name), "")
+    plans = (
+        RungPlan("graph", broken.source, NATIVE_WEIGHTS, limit=as_judged),
+        RungPlan("weights", NATIVE_WEIGHTS, "referee/f64"),
+    )
     apart = ladder.climb(plans, executions, units, rules)
     at = list(rungs).index(broken)
     return replace(found, joint=False), [*rungs[:at], *apart, *rungs[at + 1 :]]

@@ -31,6 +31,7 @@ class Subject:
         spec: What that takes.
         changed: Changes one of its weights, in place.
         weights: Reads its weights, each a copy.
+        live: Whether the model is an object; otherwise it is a file's path.
     """
 
     converter: ModuleType
@@ -39,6 +40,7 @@ class Subject:
     spec: TensorSpec
     changed: Callable[[Any], None]
     weights: Callable[[Any], list[Array]]
+    live: bool = True
 
     @property
     def request(self) -> LoadRequest:
@@ -46,8 +48,12 @@ class Subject:
         return LoadRequest(ModelRef("model", "live", "model"), (self.spec,))
 
     def native(self, model: Any = None) -> Any:
-        """The model as the converter wraps it."""
-        return self.converter.wrap(self.model() if model is None else model, self.request, lambda _step: None)
+        """The model as the converter wraps or loads it."""
+        model = self.model() if model is None else model
+        if self.live:
+            return self.converter.wrap(model, self.request, lambda _step: None)
+        ref = ModelRef(str(model), "file", str(model))
+        return self.converter.load(LoadRequest(ref, (self.spec,)), lambda _step: None)
 
     def feed(self, seed: int = 0, batch: int = 3) -> dict[str, Array]:
         """Random inputs."""
@@ -129,14 +135,80 @@ def _keras(_request: pytest.FixtureRequest) -> Subject:
     )  # fmt: skip
 
 
+def _net(tf: Any, bias: float) -> Any:
+    """A convolution, its activation and a product, with the bias of the last as asked."""
+    rng = np.random.default_rng(0)
+
+    class Net(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel = tf.Variable(rng.standard_normal((3, 3, 3, 5)).astype(np.float32), name="kernel")
+            self.matrix = tf.Variable(rng.standard_normal((5, 4)).astype(np.float32), name="matrix")
+            self.bias = tf.Variable(np.float32([bias, 0, 1, 2]), name="bias")
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 6, 6, 3], name="image")])  # type: ignore[untyped-decorator]
+        def __call__(self, image: Any) -> Any:
+            x = tf.nn.relu(tf.nn.conv2d(image, self.kernel, 1, "SAME"))
+            return {"scores": tf.reduce_mean(x, [1, 2]) @ self.matrix + self.bias}
+
+    return Net()
+
+
+def _bytes_of(path: Path) -> list[Array]:
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return [np.frombuffer(p.read_bytes(), np.uint8) for p in files]
+
+
+def _tensorflow(request: pytest.FixtureRequest) -> Subject:
+    pytest.importorskip("tensorflow")
+    from onnxeq_converters import from_tensorflow
+    from onnxeq_converters.from_tensorflow.framework import tensorflow
+
+    tf, path = tensorflow(), request.getfixturevalue("tmp_path") / "saved_model"
+
+    def write(bias: float) -> Path:
+        net = _net(tf, bias)
+        tf.saved_model.save(net, str(path), signatures=net.__call__.get_concrete_function())
+        return Path(path)
+
+    return Subject(
+        from_tensorflow, "", lambda: write(0.5), TensorSpec("image", "float32", ("N", 6, 6, 3)),
+        lambda _path: write(1.5), _bytes_of, live=False,
+    )  # fmt: skip
+
+
+def _tflite(request: pytest.FixtureRequest) -> Subject:
+    pytest.importorskip("tensorflow")
+    from onnxeq_converters import from_tflite
+    from onnxeq_converters.from_tensorflow.framework import tensorflow
+
+    tf, path = tensorflow(), request.getfixturevalue("tmp_path") / "net.tflite"
+
+    def write(bias: float) -> Path:
+        net = _net(tf, bias)
+        maker = tf.lite.TFLiteConverter.from_concrete_functions([net.__call__.get_concrete_function()], net)
+        path.write_bytes(maker.convert())
+        return Path(path)
+
+    return Subject(
+        from_tflite, "", lambda: write(0.5), TensorSpec("serving_default_image:0", "float32", ("N", 6, 6, 3)),
+        lambda _path: write(1.5), _bytes_of, live=False,
+    )  # fmt: skip
+
+
 SUBJECTS: Mapping[str, Callable[[pytest.FixtureRequest], Subject]] = {
     "example": _example,
     "torch": _torch,
     "keras": _keras,
+    "tensorflow": _tensorflow,
+    "tflite": _tflite,
 }
 """Name -> how the subject is made; torch and TensorFlow are never loaded into one process, which their marks see to."""
 
-_MARKS = {"torch": (pytest.mark.torch,), "keras": (pytest.mark.keras,)}
+_MARKS = {
+    "torch": (pytest.mark.torch,),
+    **dict.fromkeys(("keras", "tensorflow", "tflite"), (pytest.mark.keras,)),
+}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=_MARKS.get(name, ())) for name in SUBJECTS])

@@ -50,7 +50,9 @@ def input_specs(
         if declared:
             spec = settle(spec, declaration_of(spec, i, declared, len(own)))
         is_image = spec.shape is not None and len(spec.shape) == 4
-        specs.append(replace(spec, range=tokens if dtype.startswith("int") else limits if is_image else None))
+        known = tokens if dtype.startswith("int") else limits if is_image else None
+        said = declaration_of(spec, i, declared, len(own)).range if declared else None
+        specs.append(replace(spec, range=known or said))
     return tuple(specs)
 
 

@@ -28,6 +28,7 @@ import numpy as np
 from onnxeq.errors import ExportFailed
 from onnxeq.types import Export, ExportForm, Signature, TensorSpec
 from onnxeq_converters.from_tensorflow.framework import first_line, quiet_stdout, require
+from onnxeq_converters.from_tensorflow.naming import name_whole_tensors
 from onnxeq_converters.from_tensorflow.program import Program
 from onnxeq_converters.from_tensorflow.standins import replaced, stand_ins
 
@@ -113,6 +114,8 @@ def _convert(program: Program, convert: Convert, form: ExportForm, opset: int | 
     except Exception as error:  # tf2onnx and TensorFlow raise anything
         raise ExportFailed(f"tf2onnx failed: {type(error).__name__}: {first_line(error)}") from error
     refuse_unconverted(proto)
+    if form is ExportForm.UNFOLDED:
+        name_whole_tensors(proto.graph)
     return proto
 
 
