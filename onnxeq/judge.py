@@ -11,6 +11,7 @@ from onnxeq import anchoring, attribution, fingerprint, ladder
 from onnxeq.attribution import shapes, stability, unrounded
 from onnxeq.envs.environment import for_report
 from onnxeq.evidence import Evidence
+from onnxeq.graph.skim import skim
 from onnxeq.interface import check_interface, silent_outputs
 from onnxeq.jobs import Jobs
 from onnxeq.ladder import RungPlan
@@ -61,7 +62,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
         *ladder.causes(
             stability.without_consequences(rungs),
             found.joint,
-            lambda rung: ladder.recognised(rung, found.executions, units),
+            lambda rung: ladder.recognised(rung, found.executions, units, quantized=_is_quantized(found.artifact)),
         ),
         *steady.causes,
         *sized.causes,
@@ -140,6 +141,15 @@ def _refused(found: Evidence, rung: Rung) -> Rung:
         return rung
     reason = f"without graph optimisations it runs, with them {found.runs.refused}"
     return replace(rung, ratio=math.inf, status=Status.FAIL, reason=reason)
+
+
+def _is_quantized(artifact: Artifact) -> bool:
+    """Whether the graph quantises anything."""
+    nodes = skim(artifact.path).model.graph.node
+    return any(node.op_type.startswith(_QUANTIZES) or node.op_type.endswith("Integer") for node in nodes)
+
+
+_QUANTIZES = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantize", "QLinear")
 
 
 def _cannot_run(found: Evidence) -> str:

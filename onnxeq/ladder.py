@@ -20,6 +20,7 @@ from onnxeq.types import Cause, CauseKind, Feed, Rung, Status, Verdict, Where
 __all__ = [
     "ACCEPTED",
     "LIMITS",
+    "RECOGNISED",
     "REDUCED",
     "Execution",
     "Limit",
@@ -319,17 +320,30 @@ _FAINTEST = 0.1
 """Of a type's unit, below which an error is too small to have come from it."""
 
 
-def recognised(rung: Rung, executions: Mapping[str, Execution], units: Units) -> str:
-    """Which reduced precision a broken rung's error is the size of, in words; empty when it is none's."""
+def recognised(rung: Rung, executions: Mapping[str, Execution], units: Units, *, quantized: bool = False) -> str:
+    """Which reduced precision a broken rung's error is the size of, in words; empty when it is none's.
+
+    Args:
+        rung: The rung.
+        executions: All executions.
+        units: The measured units.
+        quantized: Whether the artifact stores or computes in 8 bits: what other types do to it is then to cross its
+            steps as well, and says nothing.
+    """
     if rung.reason or rung.name == "stability" or not math.isfinite(rung.ratio):
         return ""
     ours, theirs = executions[rung.source].trace, executions[rung.target].trace
     found = {kind: _in_units_of(kind, ours, theirs, units) for kind in units.reduced}
     near = {kind: ratio for kind, ratio in found.items() if _FAINTEST <= ratio <= REDUCED}
+    near = {"int8": near["int8"]} if quantized and "int8" in near else near
     if not near:
         return ""
     kind = min(near, key=lambda k: abs(math.log(near[k] / _TYPICAL)))
-    return f"consistent with {_SHOWN[kind]}: {near[kind]:.2g}x what that does to this model"
+    return f"{RECOGNISED}{_SHOWN[kind]}: {near[kind]:.2g}x what that does to this model"
+
+
+RECOGNISED = "consistent with "
+"""Begins what an error's size was recognised as."""
 
 
 _TYPICAL = 0.6

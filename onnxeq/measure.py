@@ -77,7 +77,7 @@ def compare(
             undecided = undecided or found.undecided
             if found.note and found.note not in notes:
                 notes.append(found.note)
-            if found.ratio > worst.ratio or not worst.output:
+            if (found.ratio, found.max_abs) > (worst.ratio, worst.max_abs) or not worst.output:
                 worst = found
     return Measure(worst.max_abs, worst.noise, worst.ratio, worst.output, worst.problem, "; ".join(notes), undecided)
 

@@ -26,7 +26,7 @@ from typing import TypeAlias
 from onnxeq.attribution import exporter, graph, lowering, native, runtime, weights
 from onnxeq.evidence import Evidence
 from onnxeq.jobs import Jobs
-from onnxeq.ladder import Units
+from onnxeq.ladder import RECOGNISED, Units
 from onnxeq.types import Cause, CauseKind
 
 __all__ = ["LOCATORS", "Locator", "explain"]
@@ -88,10 +88,19 @@ def explain(
     located = [
         c
         for cause in _of_one_run(found, causes)
-        for c in LOCATORS.get(cause.rung, _as_it_is)(jobs, found, cause, units)
+        for c in _with_precision(cause, LOCATORS.get(cause.rung, _as_it_is)(jobs, found, cause, units))
     ]
     told = _told_once(_once([*located, *besides]), [c for c in mixing if c.cause is CauseKind.GRAPH])
     return tuple(sorted(told, key=lambda c: -c.ratio if not math.isnan(c.ratio) else 0.0))
+
+
+def _with_precision(cause: Cause, located: tuple[Cause, ...]) -> tuple[Cause, ...]:
+    """The located causes, the first of which keeps what the size of the whole error was recognised as."""
+    _, found, precision = cause.evidence.rpartition(RECOGNISED)
+    if not found or not located or found in located[0].evidence:
+        return located
+    said = f"{located[0].evidence}; as a whole {found}{precision}"
+    return (replace(located[0], evidence=said), *located[1:])
 
 
 def _placed(causes: Sequence[Cause], hidden: Sequence[Cause]) -> list[Cause]:
