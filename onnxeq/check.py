@@ -103,7 +103,7 @@ def check(
         )
     jobs_in = functools.partial(Jobs, timeout_s=timeout_s, listener=listener, use_cache=use_cache)
     with jobs_in(environment=here) as jobs:
-        setting = Setting(choose_runner(runner), restricted(choose_providers(providers), here), rules.accept)
+        setting = Setting(choose_runner(runner), restricted(choose_providers(providers), here, providers), rules.accept)
         if setting.runtime.name != "ort" and "cuda" in (providers or ()):
             raise UsageError("--providers cuda is onnxruntime's", hint=f"leave it out, or --runner {runner}")
         ref, live = sides.resolve(source, jobs)

@@ -251,6 +251,8 @@ def _read_protos(paths: Sequence[Path]) -> dict[str, Array]:
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 raise BadInputs(f"{path} keeps its values in another file", hint="store them in the .pb itself")
             check_tensor(tensor)
+            if not isinstance(tensor.name, str):  # protobuf hands over bytes that are no text
+                raise BadInputs(f"{path} calls its tensor {tensor.name!r}, which is no text")
             feed[tensor.name or f"#{i}"] = tensor_array(tensor)
         except (DecodeError, UnusableModel, ValueError) as error:
             reason = error.message if isinstance(error, UnusableModel) else "it is truncated, or of another kind"

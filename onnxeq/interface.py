@@ -78,7 +78,7 @@ def paired_outputs(
     if order != [n for n in ours if n in order]:
         note = f"outputs come in another order in the artifact ({', '.join(theirs)}); they were paired by name"
     doubtful = {t: s for t, s in pairs.items() if t != s and s in ours}
-    if len({(v.shape, v.dtype.kind) for s, v in trace[0].items() if s in doubtful.values()}) == len(doubtful):
+    if len(doubtful) < 2:
         return pairs, note
     moved = _by_value(trace, raw(), doubtful)
     if moved == doubtful:
@@ -101,7 +101,10 @@ def _by_value(ours: Sequence[Feed], theirs: Sequence[Feed], pairs: Mapping[str, 
     }
     nearest = {t: min(pairs.values(), key=lambda s: apart[t, s]) for t in pairs}
     one_to_one = len(set(nearest.values())) == len(nearest)
-    decided = all(s == pairs[t] or apart[t, s] * _NEARER <= apart[t, pairs[t]] for t, s in nearest.items())
+    decided = all(
+        s == pairs[t] or (math.isfinite(apart[t, s]) and apart[t, s] * _NEARER <= apart[t, pairs[t]])
+        for t, s in nearest.items()
+    )
     return nearest if one_to_one and decided else dict(pairs)
 
 
@@ -111,6 +114,8 @@ def _apart(ones: Sequence[Array], others: Sequence[Array]) -> float:
         a.shape != b.shape or a.dtype.kind != b.dtype.kind for a, b in zip(ones, others, strict=True)
     ):
         return math.inf
+    if any(v.dtype.kind not in "fViub" for v in (*ones, *others)):  # text
+        return 0.0 if all(np.array_equal(a, b) for a, b in zip(ones, others, strict=True)) else math.inf
     a, b = (np.concatenate([v.astype(np.float64).ravel() for v in side]) for side in (ones, others))
     use = np.isfinite(a) & np.isfinite(b)
     size = float(np.sqrt(np.mean(np.square(b[use])))) if use.any() else 0.0

@@ -68,7 +68,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
         *sized.causes,
     )
     overshadowed = ladder.causes(stability.overshadowed(rungs), found.joint)
-    exact = found.executions.get("native/f64", found.executions["referee/f64"]).trace
+    exact = next((found.executions[n].trace for n in _EXACT if n in found.executions and found.executions[n].trace), ())
     live = found.runs.live_outputs() if found.sure else None
     silent = silent_outputs(exact, units.rounding, live, found.batches) if exact else ()
     doubts = [s.text for s in silent]
@@ -104,6 +104,9 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
         ledger={} if ledger is None else summary(ledger),
     )
 
+
+_EXACT = ("native/f64", "referee/f64")
+"""Executions by which it is seen whether an output varies, the first that there is."""
 
 _LEDGER = RungPlan("ledger", "native weights", "initializers", asked=False)
 """Native weights that cannot be had leave the verdict to the outputs; a ledger that broke does not."""

@@ -63,7 +63,7 @@ def available() -> int | None:
     left = [found * 1024]
     for limit, used, statistics in zip(_LIMITS, _USED, _STATISTICS, strict=True):
         if 0 < (most := _number(_CGROUP / limit)) < _UNLIMITED:
-            cached = _entry(_CGROUP / statistics, "inactive_file") or 0
+            cached = sum(_entry(_CGROUP / statistics, kind) or 0 for kind in ("inactive_file", "active_file"))
             left.append(max(0, most - _number(_CGROUP / used) + cached))
     return min(left)
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from onnxeq import launch
 from onnxeq.envs import locks
 from onnxeq.envs.environment import Environment
+from onnxeq.envs.environment import read as read_environment
 from onnxeq.errors import UsageError
 from onnxeq.memory import Watch
 
@@ -111,17 +112,20 @@ class Worker:
         steps = _Steps(folder / "steps.jsonl", tell)
         overdue, heavy = False, ""
         _WATCH.add(self._process.pid)
-        while self.alive and not _settled(folder):
-            steps.read()
-            if stop.is_set():
-                raise KeyboardInterrupt
-            if heavy := _WATCH.verdict(self._process.pid):
-                self.end()
-                break
-            if timeout_s is not None and time.monotonic() - began > timeout_s:
-                self.end()
-                overdue = True
-            time.sleep(_POLL_S)
+        try:
+            while self.alive and not _settled(folder):
+                steps.read()
+                if stop.is_set():
+                    raise KeyboardInterrupt
+                if heavy := _WATCH.verdict(self._process.pid):
+                    self.end()
+                    break
+                if timeout_s is not None and time.monotonic() - began > timeout_s:
+                    self.end()
+                    overdue = True
+                time.sleep(_POLL_S)
+        finally:
+            _WATCH.remove(self._process.pid)
         steps.read()
         status = None if _settled(folder) else self._process.wait()
         if status is not None and not self._early.closed and not (folder / "log.txt").exists():
@@ -131,7 +135,6 @@ class Worker:
 
     def end(self) -> None:
         """Stops the process and its children."""
-        _WATCH.remove(self._process.pid)
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 if hasattr(os, "killpg"):
@@ -160,6 +163,9 @@ def _used(environment: Environment | None) -> Iterator[tuple[int, ...]]:
         return
     try:
         with locks.shared(environment.lock) as descriptor:
+            if read_environment(environment.name) != environment:
+                said = f"the environment '{environment.name}' has been removed or built anew meanwhile"
+                raise UsageError(said, hint="run the command again")
             yield (descriptor,) if sys.platform != "win32" else ()
     except locks.Busy:
         said = f"the environment '{environment.name}' is being built or removed"

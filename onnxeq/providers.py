@@ -49,12 +49,17 @@ def choose_providers(given: Sequence[str] | None) -> tuple[Provider, ...]:
     return (Provider("cpu", True), cuda)
 
 
-def restricted(providers: Sequence[Provider], environment: Environment | None) -> tuple[Provider, ...]:
-    """The same, without CUDA where the onnxruntime of an environment has none."""
+def restricted(
+    providers: Sequence[Provider], environment: Environment | None, given: Sequence[str] | None
+) -> tuple[Provider, ...]:
+    """The same, without CUDA where the onnxruntime of an environment has none; what was ``given`` stays asked for."""
     if environment is None or not environment.has("onnxruntime") or "onnxruntime-gpu" in environment.installed():
         return tuple(providers)
     why_not = f"the onnxruntime of '{environment.name}' is built without CUDA"
-    without = (replace(p, asked=False, why_not=p.why_not or why_not) if p.name == "cuda" else p for p in providers)
+    without = (
+        replace(p, asked="cuda" in (given or ()), why_not=p.why_not or why_not) if p.name == "cuda" else p
+        for p in providers
+    )
     return tuple(without)
 
 

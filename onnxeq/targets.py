@@ -15,7 +15,7 @@ from typing import Any
 
 from onnxeq import sides
 from onnxeq.arrays import load_feeds
-from onnxeq.errors import BadInputs, UsageError
+from onnxeq.errors import BadInputs, CannotRun, UsageError
 from onnxeq.interface import pair_inputs
 from onnxeq.jobs import JobResult, Jobs
 from onnxeq.kept import store_feeds
@@ -52,7 +52,7 @@ class Target:
         if self.export is None:
             return ()
         return (
-            f"{self.name} was exported to be looked into; it is judged as its framework runs it",
+            f"{self.name} was exported to be looked into; its own run is judged, and onnxruntime's of the export besides",
             *self.export.notes,
         )
 
@@ -96,6 +96,9 @@ class TargetRun:
         """The executions by name, outputs under the source's names; ``pairs`` are the artifact's -> the source's."""
         ran = self.running.result()
         theirs = [o["name"] for o in ran.data["outputs"]]
+        if len(theirs) != len(self.export.output_names):
+            made = len(self.export.output_names)
+            raise CannotRun(f"the target gives {len(theirs)} outputs, and its exporter wrote {made}")
         named = dict(zip(theirs, self.export.output_names, strict=False))
 
         def trace(folder: str) -> tuple[dict[str, Array], ...]:
@@ -118,7 +121,11 @@ class TargetRun:
         """The rungs between the target and its export."""
         repeat = RungPlan("stability", f"{PREFIX}native/f32", f"{PREFIX}native/f32 again")
         if self.no_float64:  # its export in float64 stands in: what the two have in common is the program
-            return (RungPlan("target-rounding", "referee/f64", f"{PREFIX}native/f32"), repeat)
+            return (
+                RungPlan("target-rounding", "referee/f64", f"{PREFIX}native/f32"),
+                RungPlan("target-export", f"{PREFIX}native/f64", "referee/f64", asked=False, why_not=self.no_float64),
+                repeat,
+            )
         return (
             RungPlan("target-rounding", f"{PREFIX}native/f64", f"{PREFIX}native/f32"),
             RungPlan("target-export", f"{PREFIX}native/f64", "referee/f64"),
@@ -145,7 +152,7 @@ def open_target(
     if live is None and converter_for(ref) == "onnx":
         artifact = sides.open_artifact(ref.name, jobs.root)
         return Target(artifact, artifact.path.name)
-    native = _prepared(jobs, target, request, inputs_of_source)
+    native = _prepared(jobs, ref, live, request, inputs_of_source)
     export = native.export(ExportForm.DEPLOYED)
     return Target(_ranged(sides.open_artifact(export.path, jobs.root), native, export), ref.text, native, export)
 
@@ -171,10 +178,12 @@ def inputs_of(jobs: Jobs, ref: ModelRef, live: object | None, request: Request) 
 
 
 def _prepared(
-    jobs: Jobs, target: object, request: Request, inputs_of_source: Callable[[], Sequence[TensorSpec] | None]
+    jobs: Jobs,
+    ref: ModelRef,
+    live: object | None,
+    request: Request,
+    inputs_of_source: Callable[[], Sequence[TensorSpec] | None],
 ) -> NativeSide:
-    ref, live = sides.resolve(target, jobs)
-
     def prepare(declared: tuple[TensorSpec, ...] | None) -> NativeSide:
         return sides.prepare_native(
             jobs, ref, live, request, declared=declared, forms=(ExportForm.DEPLOYED,), feeds=False,

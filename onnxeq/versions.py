@@ -23,8 +23,9 @@ from typing import Any
 from onnxeq import ladder, sides, zoo
 from onnxeq.arrays import dtype_name, load_feeds
 from onnxeq.envs.environment import Environment
-from onnxeq.errors import FrameworkMissing, OnnxeqError, UsageError
+from onnxeq.errors import CannotRun, FrameworkMissing, OnnxeqError, UsageError
 from onnxeq.evidence import Evidence
+from onnxeq.interface import check_interface
 from onnxeq.jobs import JobResult, Jobs
 from onnxeq.kept import store_feeds
 from onnxeq.ladder import Execution, RungPlan
@@ -164,11 +165,15 @@ def _native(
             others, found.ref, None, replace(request, feeds=()), declared=_declared(found, here), forms=(), feeds=False
         )
         ran = there.question("native-run", "native", {}, {"feeds": _feeds_for(here, there, others.root)}).result()
-    except (UsageError, OnnxeqError) as error:
+    except OnnxeqError as error:
         return _Told(_not_run("native/f32", target, error))
     single = {"native/f32": found.executions["native/f32"].trace, target: _named(found, sides.native_trace(ran, "f32"))}
-    rung = _climbed(found, "native/f32", single, target, rules)
     seconds = tuple(_timing(label, job) for label, job in ((f"native in {name}", there.job), (f"run in {name}", ran)))
+    if other_face := _faced("native/f32", target, single, rules):
+        said = f"{_framework_of(other)} gives other outputs: {other_face.reason}"
+        where = Where(value=other_face.output)
+        return _Told(other_face, (Cause(CauseKind.GRAPH, other_face.name, math.inf, where, said),), (), seconds)
+    rung = _climbed(found, "native/f32", single, target, rules)
     double = found.executions["native/f64"].trace, _named(found, sides.native_trace(ran, "f64"))
     exact = _exact(found, *double)
     if rung.status is not Status.FAIL:
@@ -177,6 +182,16 @@ def _native(
     kind, said, where = _kind(exact, here, there)
     evidence = _sentence(rung, f"{_framework_of(other)} gives another result: {said}")
     return _Told(rung, (Cause(kind, rung.name, rung.ratio, where, evidence),), (), seconds)
+
+
+def _faced(source: str, target: str, traces: Mapping[str, Sequence[Feed]], rules: ladder.Rules) -> Rung | None:
+    """The rung, broken, where the two do not even give the same outputs: names, types, shapes, NaN on both sides."""
+    ours, theirs = traces[source], traces[target]
+    if not ours or not theirs:
+        return None
+    count = min(len(ours), len(theirs))
+    face = check_interface(source, target, ours[:count], theirs[:count], (), rules.accept)
+    return replace(face, name="versions") if face.status is Status.FAIL else None
 
 
 _NOT_THE_SAME = (
@@ -201,7 +216,7 @@ def _feeds_for(here: NativeSide, there: NativeSide, root: Path) -> Path:
 def _named(found: Evidence, trace: Sequence[Mapping[str, Array]]) -> tuple[Feed, ...]:
     """A trace under this side's names of the outputs, when there are as many."""
     ours = found.executions["native/f32"].trace
-    if not ours or not trace or list(ours[0]) == list(trace[0]) or len(ours[0]) != len(trace[0]):
+    if not ours or not trace or set(ours[0]) == set(trace[0]) or len(ours[0]) != len(trace[0]):
         return tuple(trace)
     return tuple(dict(zip(ours[0], feed.values(), strict=True)) for feed in trace)
 
@@ -219,8 +234,19 @@ def _runtime(found: Evidence, others: Jobs, name: str, rules: ladder.Rules) -> _
     except OnnxeqError as error:
         return _Told(_not_run(source, target, error))
     traces = {source: found.executions[source].trace, target: runs.renamed(ran.out / "trace")}
-    rung = _climbed(found, source, traces, target, rules)
     row = (_timing(target, ran),)
+    if stopped := str(ran.data.get("stopped", "")):
+        broken = _not_run(source, target, CannotRun(stopped))
+        if len(traces[target]) >= len(traces[source]):
+            return _Told(broken, timings=row)
+        broken = replace(broken, ratio=math.inf, status=Status.FAIL)
+        said = f"onnxruntime of '{name}' does not run what this one runs: {stopped}"
+        return _Told(broken, (Cause(CauseKind.RUNTIME, broken.name, math.inf, Where(), said),), timings=row)
+    if other_face := _faced(source, target, traces, rules):
+        said = f"onnxruntime of '{name}' gives other outputs: {other_face.reason}"
+        where = Where(value=other_face.output)
+        return _Told(other_face, (Cause(CauseKind.RUNTIME, other_face.name, math.inf, where, said),), timings=row)
+    rung = _climbed(found, source, traces, target, rules)
     if rung.status is not Status.FAIL:
         return _Told(rung, timings=row)
     version = dict(ran.data["versions"])
@@ -279,7 +305,11 @@ def _kind(exact: _Exact | None, here: NativeSide, there: NativeSide) -> tuple[Ca
     """What a break means, in words, and where."""
     if exact is not None and exact.agrees:
         return CauseKind.RUNTIME, "in float64 the two agree, so a kernel or its precision is another one", Where()
-    if name := _other_weight(here, there):
+    try:
+        name = _other_weight(here, there)
+    except OnnxeqError as error:
+        return CauseKind.WEIGHTS, f"its weights are others; which could not be told: {error.line()}", Where()
+    if name:
         said = f"its weights are others, '{name}' first; to compare one set of weights, name a file of them: REF@FILE"
         return CauseKind.WEIGHTS, said, Where(native=name)
     if exact is None:
@@ -293,10 +323,7 @@ def _other_weight(here: NativeSide, there: NativeSide) -> str:
     same = here.job.data["provenance"]["weights_sha256"] == there.job.data["provenance"]["weights_sha256"]
     if same:
         return ""
-    try:
-        ours, theirs = here.weights(), there.weights()
-    except OnnxeqError:
-        return ""
+    ours, theirs = here.weights(), there.weights()
     left = Counter(_digest(array) for array in theirs.values())
     for name, array in ours.items():
         mark = _digest(array)

@@ -21,7 +21,7 @@ VERSION = {version}
 
 
 class Model:
-    shortcut = ""
+    shortcut = no_float64 = ""
 
     def __init__(self, name):
         self.name = name

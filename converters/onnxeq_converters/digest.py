@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxeq.types import Array
 
-__all__ = ["file_digest", "weights_digest"]
+__all__ = ["file_sha256", "weights_digest"]
 
 
 def weights_digest(weights: Mapping[str, Array]) -> str:
@@ -22,8 +22,8 @@ def weights_digest(weights: Mapping[str, Array]) -> str:
     return digest.hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits; ``hashlib.file_digest`` is younger than the oldest Python of jobs."""
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits. What hashlib has for it is younger than the oldest Python of jobs."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):

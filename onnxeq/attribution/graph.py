@@ -124,7 +124,7 @@ def _references(found: Evidence, cause: Cause) -> tuple[list[Reference], Sequenc
     exports = [native.export(ExportForm.UNFOLDED)] if not brought else [
         *native.exported(BOTH_FORMS)
     ]  # fmt: skip
-    exact = found.executions["native/f64"].trace
+    exact = found.executions["native/f64"].trace or found.executions["native/f32"].trace
     outputs = list(exact[0]) if exact else []
     ours = [spec.name for spec in native.inputs]
     references = [

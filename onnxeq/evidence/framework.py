@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from onnxeq import sides, weighing
 from onnxeq.artifact import StartedRuns, expected, start_runs, start_unfolded
-from onnxeq.errors import UsageError
+from onnxeq.errors import BadInputs, UsageError
 from onnxeq.evidence import Evidence
 from onnxeq.evidence.common import Setting, other_sizes_of, paired, rows
 from onnxeq.inputs import DEFAULT_BATCHES
@@ -85,7 +85,7 @@ def gather(
         plans=(
             *_framework_plans(split, beside, no_float64),
             *runs.plans(),
-            *(() if no_float64 else (RungPlan("lowering", "native/f64", deployed, measure="native/f32"),)),
+            RungPlan("lowering", "referee/f64" if no_float64 else "native/f64", deployed, measure="native/f32"),
         ),
         reference="native/f32",
         deployed=deployed,
@@ -186,7 +186,8 @@ def _inputs_named(brought: Target | None, request: Request) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        if brought is not None and not request.feeds and not request.shapes:
+        unfit = type(error) in (BadInputs, UsageError) and bool(error.step)  # of a job: what the model says to them
+        if brought is not None and unfit and not request.feeds and not request.shapes:
             error.hint = error.hint or "give inputs that both take: --inputs, --shape"
             declared = ", ".join(f"{i.name} {i.text()}" for i in brought.artifact.info.inputs)
             error.message = (
@@ -221,8 +222,14 @@ def _framework_plans(split: bool, beside: TargetRun | None, no_float64: str) -> 
     """
     repeat = RungPlan("stability", "native/f32", "native/f32 again")
     if no_float64:
-        graph = (RungPlan("graph", "native/f32", "referee/f64", limit="native-rounding"), repeat)
-        return graph if beside is None else (*graph, *beside.plans())
+        judged = "referee/f64 unfolded" if split else "referee/f64"
+        return (
+            RungPlan("native-rounding", "native/f64", "native/f32", asked=False, why_not=no_float64),
+            RungPlan("graph", "native/f32", judged, limit="native-rounding"),
+            *((RungPlan("weights", judged, "referee/f64", sharp=True),) if split else ()),
+            repeat,
+            *(beside.plans() if beside else ()),
+        )
     rounding = RungPlan("native-rounding", "native/f64", "native/f32")
     if split:
         return (

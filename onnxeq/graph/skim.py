@@ -125,6 +125,8 @@ def _without_data(data: Buffer, begin: int, end: int, left_out: _Extents) -> byt
     kept, name, extent = [], "", None
     for number, kind, start, inner, stop in fields(data, begin, end):
         if (number, kind) == (_RAW_DATA, LEN) and stop - inner >= _LEFT_OUT_FROM:
+            if extent is not None:
+                raise Malformed  # twice: the whole model says which one counts
             extent = inner, stop - inner
             continue
         if (number, kind) == (_NAME, LEN):

@@ -92,7 +92,18 @@ def _element(owner: str, kind: int) -> str:
 
 def _check_scopes(model: onnx.ModelProto) -> None:
     """Rules 1 and 2 for the graph, its sub-graphs and the functions' bodies."""
-    pending = [(model.graph, frozenset[str]())]
+    _check_graphs([(model.graph, frozenset[str]())])
+    for function in model.functions:
+        _once(function.input, f"input of function {function.name!r}")
+        own = _check_nodes(function.node, set(function.input), frozenset())
+        for name in function.output:
+            if name not in own:
+                raise UnusableModel(f"output {name!r} of function {function.name!r} is never defined", hint=_MEND)
+        _check_graphs([(inner, frozenset(own)) for node in function.node for inner in graphs_of(node)])
+
+
+def _check_graphs(pending: list[tuple[GraphProto, frozenset[str]]]) -> None:
+    """The scopes of graphs and of those inside them, each with the names that it may read from outside."""
     while pending:
         graph, outer = pending.pop()
         stored = [tensor.name for tensor in graph.initializer]
@@ -105,12 +116,6 @@ def _check_scopes(model: onnx.ModelProto) -> None:
             if value.name not in own and value.name not in outer:
                 raise UnusableModel(f"output {value.name!r} is never defined", hint=_MEND)
         pending += [(inner, outer | own) for node in graph.node for inner in graphs_of(node)]
-    for function in model.functions:
-        _once(function.input, f"input of function {function.name!r}")
-        own = _check_nodes(function.node, set(function.input), frozenset())
-        for name in function.output:
-            if name not in own:
-                raise UnusableModel(f"output {name!r} of function {function.name!r} is never defined", hint=_MEND)
 
 
 def _once(names: Sequence[str], what: str) -> None:

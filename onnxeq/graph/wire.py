@@ -37,6 +37,8 @@ MOST_MESSAGES = 2 << 20
 MOST_DEPTH = 100
 """Messages within the model that protobuf's parsers follow. A sub-graph is three levels."""
 
+_GROUP = (3, 4)
+
 COUNTED_FROM = 2 * MOST_MESSAGES
 """Bytes of encoding that cannot hold more messages than are allowed."""
 
@@ -48,6 +50,10 @@ _MOST_FIELDS = 8 * MOST_MESSAGES
 
 class Malformed(Exception):
     """Not the encoding that was expected."""
+
+
+class Grouped(Malformed):
+    """It holds groups, an old form of messages: no field of ONNX is one, and a parser passes over them all the same."""
 
 
 @functools.cache
@@ -79,6 +85,8 @@ def excess(data: Buffer) -> str:
                     return TOO_MANY
                 if seen > _MOST_FIELDS:
                     return f"holds more than the {_MOST_FIELDS} fields that are allowed"
+    except Grouped:
+        return "holds groups, which no field of ONNX is, and of which none are allowed"
     except Malformed:
         pass
     return ""
@@ -102,6 +110,8 @@ def fields(data: Buffer, begin: int, end: int) -> Iterator[tuple[int, int, int, 
             _, stop = varint(data, at, end)
         elif kind in (I64, I32):
             stop = at + (8 if kind == I64 else 4)
+        elif kind in _GROUP:
+            raise Grouped
         else:
             raise Malformed
         if stop > end or key >> 3 == 0:

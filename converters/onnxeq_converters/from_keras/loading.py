@@ -10,7 +10,7 @@ from typing import Any
 from onnxeq.errors import UnusableModel, UsageError, WeightsUnavailable
 from onnxeq.protocols import LoadRequest, Progress
 from onnxeq.types import ValueRange
-from onnxeq_converters.digest import file_digest
+from onnxeq_converters.digest import file_sha256
 from onnxeq_converters.from_keras import stored_code, zoo
 from onnxeq_converters.from_keras.framework import framework, tf_keras
 from onnxeq_converters.from_tensorflow.framework import first_line, quiet_stdout, require
@@ -143,4 +143,4 @@ def _is_whole_hdf5(path: Path) -> bool:
 def _sha256(path: Path) -> str:
     if not path.is_file():
         raise UnusableModel(f"no such file: {path}")
-    return file_digest(path)
+    return file_sha256(path)

@@ -13,7 +13,7 @@ import numpy as np
 from onnxeq.errors import CannotRun, UnusableModel, UsageError
 from onnxeq.protocols import KernelError, LoadRequest, NativeValue, Progress
 from onnxeq.types import Array, Export, ExportForm, Feed, Precision, Signature, TensorSpec
-from onnxeq_converters.digest import file_digest, weights_digest
+from onnxeq_converters.digest import file_sha256, weights_digest
 from onnxeq_converters.from_tensorflow.exporting import names, save
 from onnxeq_converters.from_tensorflow.framework import version
 from onnxeq_converters.from_tensorflow.program import arranged, declaration_of, settle
@@ -200,7 +200,7 @@ def load_model(request: LoadRequest, progress: Progress) -> TfliteNative:
         scale = scale_of(detail) if narrow else None
         narrow |= {name: scale} if scale is not None else {}
         outputs.append(TensorSpec(name, "float32" if scale is not None else np.dtype(detail["dtype"]).name, None))
-    facts = {"file_sha256": file_digest(path), "weights": "as stored"}
+    facts = {"file_sha256": file_sha256(path), "weights": "as stored"}
     return TfliteNative(path, contents, runner, Signature(specs, tuple(outputs)), facts, narrow)
 
 

@@ -11,7 +11,7 @@ from onnxeq.errors import UnusableModel
 __all__ = ["FileKind", "kind_of"]
 
 
-class FileKind(enum.StrEnum):
+class FileKind(enum.Enum):
     """The kinds of file that torch and its libraries write."""
 
     TORCHSCRIPT = "TorchScript"
