@@ -52,7 +52,7 @@ class Target:
         if self.export is None:
             return ()
         return (
-            f"{self.name} was exported to be looked into; its own run is judged, and onnxruntime's of the export besides",
+            f"{self.name} was exported: its own run is judged, and onnxruntime's of the export besides",
             *self.export.notes,
         )
 
