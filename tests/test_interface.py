@@ -104,10 +104,11 @@ def test_outputs_whose_names_say_nothing_are_paired_by_value(
     assert ("by their values" in said) == (pairs["p"] == "y")
 
 
-def test_outputs_that_their_shapes_tell_apart_are_not_asked_for_values() -> None:
-    """Position pairs what nothing else could be paired with."""
-    trace = [{"x": F32, "y": F32[0]}]
-    assert paired_outputs(trace, ["p", "q"], _never)[0] == {"p": "x", "q": "y"}
+def test_shapes_and_texts_pair_outputs_too() -> None:
+    """Outputs that only fit the other way round are exchanged; what is text is compared as text."""
+    trace = [{"x": F32 + 1, "y": F32[0] + 1, "label": np.array(["a", "b"])}]
+    theirs = [{"p": F32[0] + 1, "q": F32 + 1, "r": np.array(["a", "b"])}]
+    assert paired_outputs(trace, ["p", "q", "r"], lambda: theirs)[0] == {"p": "y", "q": "x", "r": "label"}
 
 
 def test_positions_decide_where_the_source_has_nothing_else() -> None:
