@@ -25,7 +25,7 @@ from pathlib import Path
 from common import print_table, progress
 
 import onnxeq
-from onnxeq.errors import EXIT_USAGE, ExportFailed, JobTimeout, OnnxeqError
+from onnxeq.errors import EXIT_USAGE, ExportFailed, OnnxeqError
 from onnxeq.types import Status, Verdict
 
 ASKED = 0.95
@@ -124,7 +124,7 @@ def tried(zoo: str, entry: Mapping[str, str], timeout_s: float) -> Row:
         report = onnxeq.check(f"{zoo}:{name}@seeded", batches=(1, 2), providers=["cpu"], timeout_s=timeout_s)
     except OnnxeqError as error:
         took = time.perf_counter() - began
-        loads = isinstance(error, (ExportFailed, JobTimeout)) or (
+        loads = isinstance(error, ExportFailed) or (
             bool(error.step) and not error.step.startswith(_LOADING) and error.exit_status != EXIT_USAGE
         )
         converts = loads and not isinstance(error, ExportFailed) and not error.step.startswith("export")

@@ -33,7 +33,7 @@ def check(path: Path) -> None:
     for entry in entries:
         if reason := _fault(entry, seen):
             raise UnusableModel(f"{path}: its entry {entry.filename!r} {reason}", hint="no exporter writes that")
-        seen.add(entry.filename)
+        seen.add(entry.filename.lower())
     taken, allowed = sum(entry.file_size for entry in entries), memory()
     if taken > allowed:
         raise UnusableModel(
@@ -51,7 +51,7 @@ def _fault(entry: zipfile.ZipInfo, seen: set[str]) -> str:
         return "has a name that is cut off"
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "is a link"
-    return "is there twice" if entry.filename in seen else ""
+    return "is there twice" if entry.filename.lower() in seen else ""  # some readers do not look at the case
 
 
 def memory() -> int:

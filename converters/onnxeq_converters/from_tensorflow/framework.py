@@ -71,12 +71,18 @@ def quiet_stdout() -> Iterator[None]:
         yield
 
 
+_BANNERS = (
+    "Exception encountered when calling", "Graph execution error", "Detected at node", "<stack traces", 'File "',
+)  # fmt: skip
+"""Lines that come before the reason."""
+
+
 def first_line(error: BaseException, limit: int = 300) -> str:
     """The first telling line of a framework's message, at most ``limit`` characters long.
 
     Keras puts a line of its own, in bold, before the message of an exception in a layer.
     """
     lines = [_TERMINAL_CODE.sub("", line).strip() for line in str(error).splitlines()]
-    telling = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
+    telling = [line for line in lines if line and not line.startswith(_BANNERS)]
     text = telling[0] if telling else type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."

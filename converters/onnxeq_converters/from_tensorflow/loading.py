@@ -165,10 +165,23 @@ def _frozen_graph(path: Path, request: LoadRequest) -> Loaded:
     outputs = [n.name for n in nodes if n.name not in read and n.op not in ("Placeholder", "NoOp", "Assert", "Const")]
     if not inputs or not outputs:
         raise UnusableModel(f"{path} is no frozen graph: it has {len(inputs)} placeholders and {len(outputs)} results")
-    function = _pruned(path, meta.graph_def, {n: f"{n}:0" for n in inputs}, {n: f"{n}:0" for n in outputs})
+    ends = _results(path, meta.graph_def, outputs)
+    function = _pruned(path, meta.graph_def, {n: f"{n}:0" for n in inputs}, ends)
     constants = {n.name: tf.make_ndarray(n.attr["value"].tensor) for n in nodes if n.op == "Const"}
     weights = {name: v for name, v in constants.items() if v.dtype.kind == "f" and v.ndim}
     return _loaded(path, function, request, tf.Module(), weights, {"weights": "as stored"})
+
+
+def _results(path: Path, graph_def: Any, operators: list[str]) -> dict[str, str]:
+    """Every result of some operators: named like it where it has one, else ``NAME:0``, ``NAME:1`` and so on."""
+    tf = tensorflow()
+    try:
+        with tf.Graph().as_default() as graph:
+            tf.compat.v1.import_graph_def(graph_def, name="")
+            made = {name: [t.name for t in graph.get_operation_by_name(name).outputs] for name in operators}
+    except Exception as error:  # TensorFlow raises anything
+        raise UnusableModel(f"{path} cannot be made a function: {first_line(error)}") from error
+    return {name if len(tensors) == 1 else tensor: tensor for name, tensors in made.items() for tensor in tensors}
 
 
 def _with_references(path: Path, meta: Any, key: str) -> tuple[Any, dict[str, Array]]:

@@ -10,16 +10,19 @@ network. Loading already runs some of them (the initialisers of tables). So all 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from onnxeq.errors import UnusableModel
+from onnxeq_converters.from_tensorflow.framework import require
 
 __all__ = ["reaches_out", "reaching_out", "refuse_untrusted"]
 
 _REACHING = re.compile(
     r"File|PyFunc|Reader|Record|Dataset|Summary|Checkpoint|Rpc|Remote|Sql|LMDB|^_?(Send|Recv|HostSend|HostRecv)$"
+    r"|DumpTensor|ImmutableConst|Skipgram|UnigramCandidate|VocabRemapping|(De|En)codeProto|CalibrationStatistics"
     r"|^(Save|Restore|LoadAndRemap|Debug|DistributedSave|XlaHost|Collective)"
 )
 """Names of operators that reach outside."""
@@ -28,6 +31,7 @@ _HARMLESS = frozenset(("InitializeTableFromTextFile", "InitializeTableFromTextFi
 """Tables of words come from a file of the model; a file is read, and nothing can leave."""
 
 _RESTORING = frozenset("Restore RestoreV2 RestoreSlice ShardedFilename".split())
+_SAVING = frozenset("Save SaveV2 SaveSlices MergeV2Checkpoints ShardedFilename".split())
 
 
 def refuse_untrusted(name: str, meta_graph: Any, *, objects: bool, trust: bool) -> None:
@@ -54,16 +58,27 @@ def reaching_out(meta_graph: Any, *, objects: bool) -> tuple[str, ...]:
     """The types of the operators that can run and reach outside, in alphabetical order."""
     library = {f.signature.name: f for f in meta_graph.graph_def.library.function}
     if objects:
-        bodies = [library[name] for name in meta_graph.object_graph_def.concrete_functions if name in library]
+        bodies = [library[name] for name in _functions(meta_graph.object_graph_def) if name in library]
         return _found((node for body in bodies for node in body.node_def), library)
     nodes = {node.name: node for node in meta_graph.graph_def.node}
     saver = meta_graph.saver_def
     saving = _behind([saver.save_tensor_name], nodes)
     restoring = _behind([saver.restore_op_name], nodes)
     used = _behind(_named(meta_graph), nodes)
-    running = [n for name, n in nodes.items() if name not in saving or name in restoring or name in used]
     excused = {name for name in restoring - used if nodes[name].op in _RESTORING}
+    excused |= {name for name in saving - used - restoring if nodes[name].op in _SAVING}
+    running = nodes.values()
     return _found((n for n in running if n.name not in excused), library)
+
+
+def _functions(graph: Any) -> set[str]:
+    """The functions that the loader makes objects of: whatever names one, not only the list of them."""
+    named = set(graph.concrete_functions)
+    for node in graph.nodes:
+        named.update(node.function.concrete_functions)
+        named.add(node.bare_concrete_function.concrete_function_name)
+        named.add(node.captured_tensor.concrete_function)
+    return named
 
 
 def _found(nodes: Iterable[Any], library: dict[str, Any]) -> tuple[str, ...]:
@@ -105,9 +120,18 @@ def _called(node: Any) -> Iterator[str]:
 def _named(meta_graph: Any) -> Iterator[str]:
     """The tensors and nodes that signatures and collections (initialisers among them) name."""
     for signature in meta_graph.signature_def.values():
-        yield from (info.name for info in signature.outputs.values())
+        for info in (*signature.inputs.values(), *signature.outputs.values()):
+            yield info.name
+            yield from (info.coo_sparse.values_tensor_name, info.coo_sparse.indices_tensor_name)
+            yield info.coo_sparse.dense_shape_tensor_name
+            yield from (part.name for part in info.composite_tensor.components)
+    kind = require("tensorflow.core.framework.variable_pb2").VariableDef
     for collection in meta_graph.collection_def.values():
         yield from collection.node_list.value
+        for stored in collection.bytes_list.value:
+            with contextlib.suppress(Exception):  # another kind of record, of which nothing is fetched
+                variable = kind.FromString(stored)
+                yield from (variable.variable_name, variable.initializer_name, variable.snapshot_name)
 
 
 def _behind(names: Iterable[str], nodes: dict[str, Any]) -> set[str]:

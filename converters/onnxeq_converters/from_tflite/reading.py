@@ -85,7 +85,7 @@ def _contents(model: Any) -> Contents:
         tuple((t.Name() or b"").decode(errors="replace") for t in tensors),
         tuple(i for i, t in enumerate(tensors) if t.Buffer() > 0 and not model.Buffers(t.Buffer()).DataIsNone()),
         frozenset(i for i, t in enumerate(tensors) if t.Quantization() and not t.Quantization().ScaleIsNone()),
-        tuple(sorted({name for name, custom in kinds if custom})),
+        tuple(sorted({name for name, custom in kinds if custom} | _flexible(graph, kinds))),
     )
 
 
@@ -97,6 +97,21 @@ def _kind(code: Any) -> tuple[str, bool]:
         return (code.CustomCode() or b"").decode(errors="replace"), True
     known = {value: name for name, value in vars(kinds).items() if not name.startswith("_")}
     return known.get(number, f"operator {number}"), False
+
+
+def _flexible(graph: Any, kinds: list[tuple[str, bool]]) -> set[str]:
+    """TensorFlow's operators in the options of Flex operators: the runtime goes by these, not by the kind's name."""
+    found = set()
+    for i in range(graph.OperatorsLength()):
+        op = graph.Operators(i)
+        name, custom = kinds[op.OpcodeIndex()]
+        if custom and name.startswith("Flex") and not op.CustomOptionsIsNone():
+            stored = require("tf2onnx.flexbuffers").read_flexbuffer(
+                op.CustomOptionsAsNumpy().tobytes(), decode_strings=False
+            )
+            node = require("tensorflow.core.framework.node_def_pb2").NodeDef.FromString(stored[1])
+            found |= {f"Flex{stored[0].decode(errors='replace')}", f"Flex{node.op}"}
+    return found
 
 
 def _operators(graph: Any, kinds: list[str]) -> Iterator[Operator]:

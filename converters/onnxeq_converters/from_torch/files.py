@@ -38,7 +38,7 @@ def load(request: LoadRequest, progress: Progress) -> Native:
             stored_code.refuse(path)
         return from_program(_program(path), request, progress)
     if kind is FileKind.TORCHSCRIPT:
-        return _of_module(scripted.read(path), request, progress)
+        return _of_module(scripted.read(path, trust=request.trust), request, progress)
     if kind is FileKind.SAFETENSORS:
         return StateNative(load_file(path, trust=request.trust), request)
     held = unpickle(path, trust=request.trust)

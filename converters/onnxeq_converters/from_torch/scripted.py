@@ -12,6 +12,7 @@ import torch
 
 from onnxeq.errors import BadInputs, UnusableModel
 
+from . import scripted_code
 from .inputs import Calling
 from .outputs import flatten
 from .unsteady import first_difference
@@ -19,12 +20,14 @@ from .unsteady import first_difference
 __all__ = ["called", "is_scripted", "kept_state", "parameters", "read", "with_numbers"]
 
 
-def read(path: Path) -> torch.nn.Module:
+def read(path: Path, *, trust: bool) -> torch.nn.Module:
     """The module in a file, on the CPU.
 
     Raises:
-        UnusableModel: torch cannot read it.
+        UnusableModel: torch cannot read it, or it reaches outside of itself and is not trusted.
     """
+    if not trust:
+        scripted_code.refuse(path)
     try:
         return torch.jit.load(str(path), map_location="cpu")
     except (RuntimeError, ValueError) as error:

@@ -56,6 +56,15 @@ _OBJECTS = ("custom_obj_", "opaque_obj_")
 _IMPORTS = ("__enum__", "default_factory_module")
 
 
+_ENTRY = re.compile(
+    r"([^/]+/)?(models/[^/]+\.json|data/(weights|constants)/\w+(\.pt|\.json)?|data/sample_inputs/[^/]+\.pt"
+    r"|archive_format|archive_version|version|byteorder|\.data/(version|serialization_id|alignment)"
+    r"|data/aotinductor/.+|serialized_\w+\.(json|pt)|extra/[\w./-]+|extra_files/[\w./-]+)"
+)
+"""What exporters of all versions write. torch finds its records whatever their case, and takes whatever lies in the
+folder of models: what is called otherwise would be read and not looked at."""
+
+
 def refuse(path: Path) -> None:
     """Makes sure that reading a program runs no code of the file's own.
 
@@ -65,6 +74,9 @@ def refuse(path: Path) -> None:
     archives.check(path)
     with zipfile.ZipFile(path) as archive:
         entries = archive.namelist()
+        for entry in entries:
+            if not _ENTRY.fullmatch(entry):
+                raise _refused(path, f"an entry that torch.export does not write, {entry!r}")
         for entry in entries:
             if "aotinductor/" in entry or entry.endswith((".so", ".dll", ".dylib")):
                 raise _refused(path, f"a compiled library, {entry!r}")

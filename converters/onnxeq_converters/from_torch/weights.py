@@ -11,6 +11,7 @@ import torch
 
 from onnxeq.errors import UnusableModel, UsageError, WeightsUnavailable
 
+from . import scripted_code
 from .inputs import to_array
 from .kinds import FileKind, kind_of
 
@@ -53,6 +54,8 @@ def load_file(path: Path, *, trust: bool) -> dict[str, torch.Tensor]:
     if kind is FileKind.SAFETENSORS:
         return state_of(_safetensors(path), path)
     if kind is FileKind.TORCHSCRIPT:
+        if not trust:
+            scripted_code.refuse(path)
         return state_of(torch.jit.load(str(path), map_location="cpu"), path)
     return state_of(unpickle(path, trust=trust), path)
 

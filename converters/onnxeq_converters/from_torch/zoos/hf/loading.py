@@ -79,8 +79,10 @@ def load(found: Found, request: LoadRequest) -> tuple[Any, str]:
                 f"{found.name} holds no weights ({', '.join(n for n in _STORED if 'index' not in n)})",
                 hint=f"use hf:{found.name}@seeded, or hf:{found.name}@FILE",
             )
+        if Path(found.stored).is_dir():
+            return _pretrained(kind, found, request), "stored"
         with bounded(f"the weights of {found.name}", _hint(found.name)):
-            return _pretrained(kind, found, request), "stored" if Path(found.stored).is_dir() else "pretrained"
+            return _pretrained(kind, found, request), "pretrained"
     state = load_file(Path(weights), trust=request.trust)
     with _quiet():
         model, told = kind.from_pretrained(None, config=found.config, state_dict=state, output_loading_info=True)
@@ -111,8 +113,14 @@ def _class_of(config: Any, request: LoadRequest) -> Any:
         named = [name for name in config.auto_map if name.startswith("AutoModel")]
         return getattr(transformers, named[0] if named else "AutoModel")
     for architecture in config.architectures or ():
-        if (kind := types.class_named(architecture)) is not None:
+        kind = types.class_named(architecture)
+        if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel):
             return kind
+    if config.architectures:
+        raise UnusableModel(
+            f"transformers has no model {', '.join(config.architectures)}, which the configuration names",
+            hint="take another version of transformers, or correct 'architectures' in config.json",
+        )
     return transformers.AutoModel
 
 

@@ -93,6 +93,6 @@ def _samples(config: Any) -> TensorSpec:
 def _features(config: Any) -> TensorSpec:
     """Whisper's spectrogram is ``[N,bins,frames]`` of one length; others take ``[N,frames,bins]`` of any."""
     bins = size_of(config, "num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", default=80)
-    if config.model_type == "whisper" or (hasattr(config, "max_source_positions") and hasattr(config, "num_mel_bins")):
+    if hasattr(config, "max_source_positions") and hasattr(config, "num_mel_bins"):
         return TensorSpec("input_features", "float32", ("N", bins, 2 * config.max_source_positions))
     return TensorSpec("input_features", "float32", ("N", 64, bins))
