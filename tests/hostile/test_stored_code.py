@@ -40,7 +40,15 @@ def test_a_program_with_code_is_refused_unread(tmp_path: Path, case: Case) -> No
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", ["pickle-in-the-sample-inputs", "pickle-in-a-weight", "expression-that-imports"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pickle-in-the-sample-inputs",
+        "pickle-in-an-entry-of-another-case",
+        "pickle-in-a-weight",
+        "expression-that-imports",
+    ],
+)
 def test_these_attacks_are_real(tmp_path: Path, name: str) -> None:
     """Without us, torch reading the same file, runs the code: a folder appears. So a refusal is what prevents it."""
     import torch

@@ -11,7 +11,7 @@ import pytest
 
 from onnxeq.errors import UnusableModel
 from onnxeq.types import Precision
-from onnxeq_converters.from_tensorflow.safety import reaches_out
+from onnxeq_converters.from_tensorflow.safety import reaches_out, reaching_out
 
 pytestmark = pytest.mark.keras
 
@@ -119,3 +119,32 @@ def test_what_computes_is_not_mistaken(tf: Any) -> None:
     assert not [op for op in harmless.split() if reaches_out(op)]
     assert all(reaches_out(op) for op in harmful.split())
     assert all(hasattr(tf.raw_ops, op) for op in (harmless + " " + harmful).split())
+
+
+def test_a_function_that_only_an_object_names_is_looked_at(tf: Any) -> None:
+    """The loader makes an object of it whether the list of functions has it or not."""
+    meta = tf.compat.v1.MetaGraphDef()
+    body = meta.graph_def.library.function.add()
+    body.signature.name = "evil"
+    body.node_def.add(name="w", op="WriteFile")
+    assert reaching_out(meta, objects=True) == ()
+    meta.object_graph_def.nodes.add().bare_concrete_function.concrete_function_name = "evil"
+    assert reaching_out(meta, objects=True) == ("WriteFile",)
+
+
+def test_saving_excuses_only_what_saves(tf: Any) -> None:
+    """What hangs on the saver, or on what a stored variable names, is looked at like the rest."""
+    from tensorflow.core.framework.variable_pb2 import VariableDef
+
+    meta = tf.compat.v1.MetaGraphDef()
+    meta.graph_def.node.add(name="save/SaveV2", op="SaveV2")
+    meta.graph_def.node.add(name="save/Identity", op="Identity", input=["^save/SaveV2"])
+    meta.saver_def.save_tensor_name = "save/Identity:0"
+    assert reaching_out(meta, objects=False) == ()
+    stored = VariableDef(variable_name="save/Identity:0").SerializeToString()
+    meta.collection_def["variables"].bytes_list.value.append(stored)
+    assert reaching_out(meta, objects=False) == ("SaveV2",)
+    meta.collection_def["variables"].bytes_list.value[:] = []
+    meta.graph_def.node.add(name="evil", op="WriteFile")
+    meta.graph_def.node[1].input.append("^evil")
+    assert reaching_out(meta, objects=False) == ("WriteFile",)

@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402  # after the skip
 
 from onnxeq_converters import from_torch  # noqa: E402  # after the skip
+from onnxeq_converters.from_torch import scripted  # noqa: E402
 from onnxeq_converters.from_torch.kinds import FileKind, kind_of  # noqa: E402
 from onnxeq_converters.from_torch.weights import load_file  # noqa: E402
 
@@ -214,3 +215,27 @@ def test_a_module_that_holds_a_script(tmp_path: Path) -> None:
     assert np.abs(low - high).max() < 1e-6
     (export,) = native.export(tmp_path, (ExportForm.DEPLOYED,), None)
     assert export.dynamic_batch
+
+
+class _Writes(nn.Module):
+    def __init__(self, mark: str):
+        super().__init__()
+        self.mark = mark
+
+    def forward(self, x):
+        torch.save(x, self.mark)
+        return x + 1
+
+
+def test_a_script_that_writes_a_file_needs_trust(tmp_path: Path) -> None:
+    """``torch.save`` is an operator of TorchScript: it is told from the text, and nothing is written."""
+    mark = tmp_path / "mark"
+
+    path = tmp_path / "net.pt"
+    torch.jit.script(_Writes(str(mark))).save(str(path))
+    with pytest.raises(UnusableModel, match=r"calls torch.save in .*, which reaches files") as caught:
+        scripted.read(path, trust=False)
+    assert caught.value.hint == "if you trust the file: --trust"
+    assert not mark.exists()
+    scripted.read(path, trust=True)(torch.ones(2))
+    assert mark.exists()

@@ -94,6 +94,18 @@ def pickle_in_the_sample_inputs(folder: Path) -> list[str]:
     return _rewritten(folder, lambda name, data: _bomb(folder) if "sample_inputs" in name else data)
 
 
+@_shelf.add("an entry that torch.export does not write", slow=True)
+def pickle_in_an_entry_of_another_case(folder: Path) -> list[str]:
+    """Torch finds ``model.PT`` where it looks for ``model.pt``."""
+    path = Path(_rewritten(folder, lambda name, data: _bomb(folder) if "sample_inputs" in name else data)[0])
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(name.removesuffix(".pt") + ".PT" if "sample_inputs" in name else name, data)
+    return [str(path)]
+
+
 @_shelf.add("pickled objects", slow=True)
 def pickle_in_a_weight(folder: Path) -> list[str]:
     def edit(name: str, data: bytes) -> bytes:
