@@ -20,6 +20,7 @@ from onnxeq_converters.from_keras.program import flat_call, input_specs, trace
 from onnxeq_converters.from_tensorflow import float64, layers
 from onnxeq_converters.from_tensorflow.framework import version
 from onnxeq_converters.from_tensorflow.program import Program, arranged, run
+from onnxeq_converters.naming import unique
 
 __all__ = ["KerasNative", "make_native"]
 
@@ -91,15 +92,9 @@ class KerasNative:
 
     def weights(self) -> dict[str, Array]:
         """Every variable by its layer path, ``conv1_conv/kernel``; a name seen twice gets ``#2``."""
-        found: dict[str, Array] = {}
-        for variable in self.model.variables:
-            path = str(getattr(variable, "path", None) or variable.name.partition(":")[0])
-            name, count = path, 1
-            while name in found:
-                count += 1
-                name = f"{path}#{count}"
-            found[name] = np.asarray(variable)
-        return found
+        variables = self.model.variables
+        names = unique(str(getattr(v, "path", None) or v.name.partition(":")[0]) for v in variables)
+        return {name: np.asarray(variable) for name, variable in zip(names, variables, strict=True)}
 
     def layers(self, feed: Feed, precision: Precision, names: Collection[str] | None = None) -> Iterator[NativeValue]:
         """The trace's tensors by the names that tf2onnx keeps; see :mod:`.layers`.

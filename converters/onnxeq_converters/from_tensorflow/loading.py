@@ -22,6 +22,7 @@ from onnxeq_converters.from_tensorflow.framework import first_line, quiet_stdout
 from onnxeq_converters.from_tensorflow.program import Program, declaration_of, dims, given_inputs, settle, trace
 from onnxeq_converters.from_tensorflow.safety import refuse_untrusted
 from onnxeq_converters.from_tensorflow.standins import replaced
+from onnxeq_converters.naming import unique
 
 __all__ = ["Loaded", "load_model"]
 
@@ -137,15 +138,9 @@ def _without_slots(loader: Any) -> Iterator[None]:
 
 def _values(variables: Any) -> dict[str, Array]:
     """Variables by name; a name seen twice gets ``#2``."""
-    found: dict[str, Array] = {}
-    for variable in variables:
-        plain = str(variable.name).partition(":")[0]
-        name, count = plain, 1
-        while name in found:
-            count += 1
-            name = f"{plain}#{count}"
-        found[name] = np.asarray(variable)
-    return found
+    held = list(variables)
+    names = unique(str(variable.name).partition(":")[0] for variable in held)
+    return {name: np.asarray(variable) for name, variable in zip(names, held, strict=True)}
 
 
 def _frozen_graph(path: Path, request: LoadRequest) -> Loaded:

@@ -15,6 +15,7 @@ from onnxeq.errors import CannotRun, UnusableModel
 from onnxeq.types import Array, Dim, TensorSpec, ValueRange
 from onnxeq_converters.from_tensorflow.framework import first_line, tensorflow, version
 from onnxeq_converters.from_tflite.reading import Contents
+from onnxeq_converters.naming import unique
 
 __all__ = ["Runner", "input_specs", "open_runner", "output_names", "runtime"]
 
@@ -127,15 +128,7 @@ def input_specs(runner: Runner, *, any_batch: bool) -> tuple[TensorSpec, ...]:
 
 def output_names(runner: Runner) -> tuple[str, ...]:
     """The outputs in the interpreter's order; a name that repeats gets ``#2``."""
-    found: list[str] = []
-    for detail in runner.outputs:
-        plain, count = str(detail["name"]), 1
-        name = plain
-        while name in found:
-            count += 1
-            name = f"{plain}#{count}"
-        found.append(name)
-    return tuple(found)
+    return tuple(unique(str(detail["name"]) for detail in runner.outputs))
 
 
 def _dims(detail: Any, any_batch: bool) -> tuple[Dim, ...]:

@@ -22,6 +22,7 @@ from onnxeq_converters.from_tflite import exporting
 from onnxeq_converters.from_tflite.interpreter import Runner, input_specs, open_runner, output_names, runtime
 from onnxeq_converters.from_tflite.reading import Contents, read
 from onnxeq_converters.from_tflite.widened import Scale, scale_of, widen_interface
+from onnxeq_converters.naming import unique
 
 __all__ = ["TfliteNative", "load_model"]
 
@@ -126,12 +127,8 @@ class TfliteNative:
     def weights(self) -> dict[str, Array]:
         """Every constant of the main graph by its name, as it is stored: a quantised one in integers."""
         found: dict[str, Array] = {}
-        for index in self.contents.constants:
-            plain, count = self.contents.names[index], 1
-            name = plain
-            while name in found:
-                count += 1
-                name = f"{plain}#{count}"
+        indices = self.contents.constants
+        for index, name in zip(indices, unique(self.contents.names[i] for i in indices), strict=True):
             with contextlib.suppress(ValueError):  # text, or no room was made for it
                 found[name] = np.asarray(self.runner.interpreter.get_tensor(index))
         return found
