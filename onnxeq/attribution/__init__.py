@@ -97,7 +97,8 @@ def explain(
 def _with_precision(cause: Cause, located: tuple[Cause, ...]) -> tuple[Cause, ...]:
     """The located causes, the first of which keeps what the size of the whole error was recognised as."""
     _, found, precision = cause.evidence.rpartition(RECOGNISED)
-    if not found or not located or found in located[0].evidence:
+    measured = cause.cause is CauseKind.RUNTIME  # by its own error, node by node
+    if not found or not located or measured or found in located[0].evidence:
         return located
     said = f"{located[0].evidence}; as a whole {found}{precision}"
     return (replace(located[0], evidence=said), *located[1:])

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped, 
 
 from onnxeq.errors import UnusableModel
 from onnxeq.graph.tensors import all_graphs, is_external, light, stored_tensors
-from onnxeq.graph.wire import COUNTED_FROM, excess
+from onnxeq.graph.wire import COUNTED_FROM, GROUPS, excess
 
 __all__ = ["INLINE_BYTES", "check", "external_files", "load", "read", "regular", "with_data", "write"]
 
@@ -110,7 +110,8 @@ def read(path: Path) -> onnx.ModelProto:
     try:
         model.ParseFromString(data)
     except DecodeError as error:
-        if reason := excess(data):
+        # What the parser refuses, too, is some other kind of file: letters begin groups.
+        if (reason := excess(data)) and reason != GROUPS:
             raise UnusableModel(f"{path}: {reason}", hint=_AGAIN) from error
         raise _not_a_model(path, data) from error
     if not model.HasField("graph") or not (model.graph.node or model.graph.output):

@@ -37,6 +37,8 @@ MOST_MESSAGES = 2 << 20
 MOST_DEPTH = 100
 """Messages within the model that protobuf's parsers follow. A sub-graph is three levels."""
 
+GROUPS = "holds groups, which no field of ONNX is, and of which none are allowed"
+
 _GROUP = (3, 4)
 
 COUNTED_FROM = 2 * MOST_MESSAGES
@@ -86,7 +88,7 @@ def excess(data: Buffer) -> str:
                 if seen > _MOST_FIELDS:
                     return f"holds more than the {_MOST_FIELDS} fields that are allowed"
     except Grouped:
-        return "holds groups, which no field of ONNX is, and of which none are allowed"
+        return GROUPS
     except Malformed:
         pass
     return ""
