@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shlex
 import shutil
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from typing import Any
 from onnxeq import fingerprint
 from onnxeq.errors import UsageError
 
-__all__ = ["cache_root", "keep_failed", "limit_bytes", "lookup", "prune", "prune_now_and_then", "sweep"]
+__all__ = ["cache_root", "keep_failed", "limit_bytes", "lookup", "place", "prune", "prune_now_and_then", "sweep"]
 
 _KEEP_FAILED = 20
 _RECENT_S = 3600.0
@@ -50,6 +52,36 @@ def lookup(final: Path) -> Mapping[str, Any] | None:
     with contextlib.suppress(OSError):
         os.utime(final)  # pruning goes by last use
     return record
+
+
+def place(work: Path, final: Path, seconds: float) -> Path:
+    """Puts a finished job into its place and says where that is.
+
+    What stood there (damaged, or asked to be redone) goes. A result that another thread or process has put there
+    while this job ran, ``seconds`` long, may be being read: it stays, and this one gets a name of its own.
+    """
+    beside = final.with_name(f"{final.name}-{uuid.uuid4().hex[:8]}")
+    if _age(final / "result.json") < seconds:
+        work.rename(beside)
+        return beside
+    stale = final.with_name(f"{final.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    with contextlib.suppress(OSError):  # there is none, or another process has taken it away
+        final.rename(stale)
+        shutil.rmtree(stale, ignore_errors=True)
+    try:
+        work.rename(final)
+    except OSError:  # another process has just put one there
+        work.rename(beside)
+        return beside
+    return final
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written; infinite where there is none."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return math.inf
 
 
 def keep_failed(root: Path, work: Path, command: Sequence[str]) -> str:

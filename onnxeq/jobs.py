@@ -11,12 +11,10 @@ file it produced with its size and SHA-256, has been written: no half-written jo
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import itertools
 import json
-import math
 import os
 import queue
 import shutil
@@ -31,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxeq import errors, fingerprint
-from onnxeq.cache import cache_root, keep_failed, limit_bytes, lookup, prune_now_and_then, sweep
+from onnxeq.cache import cache_root, keep_failed, limit_bytes, lookup, place, prune_now_and_then, sweep
 from onnxeq.envs.environment import Environment
 from onnxeq.errors import JobCrashed, JobKilled, JobOutOfMemory, JobTimeout, OnnxeqError, UsageError
 from onnxeq.memory import job_limit
@@ -358,42 +356,12 @@ class Jobs:
             # Somebody finished the same job meanwhile, and may be reading it: theirs stays.
             shutil.rmtree(work, ignore_errors=True)
         else:
-            final = _place(work, final, seconds)
+            final = place(work, final, seconds)
             for name, (_, sha256) in record["files"].items():
                 fingerprint.learn(final / name, sha256)
         self._wrote = True
         self._listen(spec.label, "done")
         return JobResult(final, record["data"], seconds, int(record.get("peak_bytes", 0)), cached=False)
-
-
-def _place(work: Path, final: Path, seconds: float) -> Path:
-    """Puts a finished job into its place and says where that is.
-
-    What stood there (damaged, or asked to be redone) goes. A result that another thread or process has put there
-    while this job ran, ``seconds`` long, may be being read: it stays, and this one gets a name of its own.
-    """
-    beside = final.with_name(f"{final.name}-{uuid.uuid4().hex[:8]}")
-    if _age(final / "result.json") < seconds:
-        work.rename(beside)
-        return beside
-    stale = final.with_name(f"{final.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    with contextlib.suppress(OSError):  # there is none, or another process has taken it away
-        final.rename(stale)
-        shutil.rmtree(stale, ignore_errors=True)
-    try:
-        work.rename(final)
-    except OSError:  # another process has just put one there
-        work.rename(beside)
-        return beside
-    return final
-
-
-def _age(path: Path) -> float:
-    """Seconds since a file was written; infinite where there is none."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return math.inf
 
 
 def _versions(spec: JobSpec) -> dict[str, str]:

@@ -25,8 +25,9 @@ from onnxeq.arrays import dtype_name, load_feeds
 from onnxeq.envs.environment import Environment
 from onnxeq.errors import CannotRun, FrameworkMissing, OnnxeqError, UsageError
 from onnxeq.evidence import Evidence
+from onnxeq.evidence.common import rows
 from onnxeq.interface import check_interface
-from onnxeq.jobs import JobResult, Jobs
+from onnxeq.jobs import Jobs
 from onnxeq.kept import store_feeds
 from onnxeq.ladder import Execution, RungPlan
 from onnxeq.measure import compare
@@ -168,7 +169,7 @@ def _native(
     except OnnxeqError as error:
         return _Told(_not_run("native/f32", target, error))
     single = {"native/f32": found.executions["native/f32"].trace, target: _named(found, sides.native_trace(ran, "f32"))}
-    seconds = tuple(_timing(label, job) for label, job in ((f"native in {name}", there.job), (f"run in {name}", ran)))
+    seconds = rows({f"native in {name}": there.job, f"run in {name}": ran})
     if other_face := _faced("native/f32", target, single, rules):
         said = f"{_framework_of(other)} gives other outputs: {other_face.reason}"
         where = Where(value=other_face.output)
@@ -234,7 +235,7 @@ def _runtime(found: Evidence, others: Jobs, name: str, rules: ladder.Rules) -> _
     except OnnxeqError as error:
         return _Told(_not_run(source, target, error))
     traces = {source: found.executions[source].trace, target: runs.renamed(ran.out / "trace")}
-    row = (_timing(target, ran),)
+    row = rows({target: ran})
     if stopped := str(ran.data.get("stopped", "")):
         broken = _not_run(source, target, CannotRun(stopped))
         if len(traces[target]) >= len(traces[source]):
@@ -335,7 +336,3 @@ def _other_weight(here: NativeSide, there: NativeSide) -> str:
 
 def _digest(array: Array) -> str:
     return hashlib.sha256(f"{dtype_name(array)}{array.shape}".encode() + array.tobytes()).hexdigest()
-
-
-def _timing(label: str, job: JobResult) -> Mapping[str, Any]:
-    return {"job": label, "seconds": round(job.seconds, 3), "peak_bytes": job.peak_bytes, "cached": job.cached}
