@@ -31,6 +31,14 @@ class WeightsAlone(CannotRun):
     """The source is a file of weights: they can be compared, and nothing can be run."""
 
 
+_VERDICTS = {
+    Status.FAIL: Verdict.DIVERGENT,
+    Status.PASS: Verdict.EQUIVALENT,
+    Status.NOT_RUN: Verdict.INCONCLUSIVE,
+}
+"""What the ledger's rung says where it is the only one."""
+
+
 def require_program(native: NativeSide) -> None:
     """Stops a check whose source cannot be run.
 
@@ -108,7 +116,7 @@ def weights_only(
     rung = weighing.rung(weighed, Rules(), confirmed=False, executed=False)
     found = weighing.unexecuted(held)
     return Report(
-        verdict=Verdict.DIVERGENT if rung.status is Status.FAIL else Verdict.EQUIVALENT,
+        verdict=_VERDICTS[rung.status],
         source=described,
         target={
             "ref": artifact.path.name, "path": str(artifact.path), "sha256": artifact.info.sha256,

@@ -15,7 +15,7 @@ from onnxeq.types import Rung, Status
 from onnxeq.weights.document import from_record
 from onnxeq.weights.types import Basis, Entry, EntryStatus, Ledger
 
-__all__ = ["PutBack", "Weighing", "faults", "rung", "unexecuted", "weighed", "weighed_of"]
+__all__ = ["PutBack", "Weighing", "faults", "rung", "undecided", "unexecuted", "weighed", "weighed_of"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,24 @@ def unexecuted(ledger: Ledger) -> tuple[Entry, ...]:
     return tuple(e for e in ledger.faults if e.sure or e.basis is Basis.NAME)
 
 
+def undecided(ledger: Ledger) -> str:
+    """What weights alone cannot tell, in words; empty where every native tensor and every constant is accounted for.
+
+    A constant that merely stands in a weight's place and is unlike it may be a fault or merged with something; one that
+    no native tensor gives may hold what those natives should have given that no constant holds.
+    """
+    unlike = [e for e in ledger.near_misses if not e.sure]
+    strange = [e for e in ledger.entries if e.status is EntryStatus.UNEXPLAINED]
+    missing = ledger.natives_total - ledger.natives_accounted
+    if unlike:
+        more = f"; and {len(unlike) - 1} more" if len(unlike) > 1 else ""
+        return f"{unlike[0].evidence}{more}: only the outputs could tell a fault from a merged constant"
+    if strange and missing:
+        said = f"{missing} of {ledger.natives_total} native tensors are in no constant, and {len(strange)} constants"
+        return f"{said} of a weight's size come from none, '{strange[0].initializer}' the first"
+    return ""
+
+
 def rung(weighing: Weighing, rules: Rules, *, confirmed: bool, executed: bool = True) -> Rung:
     """The rung between the native tensors and the initializers, in units in the last place."""
     limit, nan = LIMITS["ledger"].factor, math.nan
@@ -99,6 +117,8 @@ def rung(weighing: Weighing, rules: Rules, *, confirmed: bool, executed: bool = 
     if weighing.ledger is None:
         return Rung(*names, nan, limit, Status.NOT_RUN, weighing.missing)
     found = faults(weighing.ledger, rules, confirmed=confirmed) if executed else unexecuted(weighing.ledger)
+    if not found and not executed and (doubt := undecided(weighing.ledger)):
+        return Rung(*names, nan, limit, Status.NOT_RUN, doubt)
     if not found:
         unsure = [e for e in weighing.ledger.near_misses if not e.sure]
         doubt = f"{unsure[0].evidence}; the outputs do not confirm it" if unsure else ""

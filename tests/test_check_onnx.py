@@ -112,6 +112,31 @@ def test_weights_only_runs_nothing(conv_net: MakeConvNet) -> None:
     assert [e.initializer for e in found.faults] == ["w2"]
 
 
+def redrawn(weights: dict[str, np.ndarray]) -> None:
+    drawn = np.random.default_rng(9)
+    for name in ("w1", "w2", "w3"):
+        weights[name][...] = drawn.normal(size=weights[name].shape).astype(np.float32)
+
+
+def test_weights_that_stand_in_the_place_only_are_not_decided_without_running(conv_net: MakeConvNet) -> None:
+    """Other weights under other names: nothing but their place says what they should be, so that weights alone cannot
+    tell, and the same file under those names is equivalent.
+    """
+
+    def renamed(model: onnx.ModelProto) -> onnx.ModelProto:
+        stored = {tensor.name for tensor in model.graph.initializer}
+        for tensor in model.graph.initializer:
+            tensor.name = f"v_{tensor.name}"
+        for node in model.graph.node:
+            node.input[:] = [f"v_{name}" if name in stored else name for name in node.input]
+        return model
+
+    report = onnxeq.check(conv_net(), renamed(conv_net(edit=redrawn)), weights_only=True)
+    assert (report.verdict, report.rungs[0].status) == (Verdict.INCONCLUSIVE, Status.NOT_RUN)
+    assert report.rungs[0].reason
+    assert onnxeq.check(conv_net(), renamed(conv_net()), weights_only=True).verdict is Verdict.EQUIVALENT
+
+
 def test_a_pad_moved_to_the_other_side_breaks_the_graph_rung(conv_net: MakeConvNet) -> None:
     """Shapes and weights are equal; the border pixels are not."""
     report = onnxeq.check(conv_net(), conv_net(pads=(0, 1, 2, 1)))

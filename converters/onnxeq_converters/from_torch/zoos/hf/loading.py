@@ -87,6 +87,9 @@ def load(found: Found, request: LoadRequest) -> tuple[Any, str]:
     with _quiet():
         model, told = kind.from_pretrained(None, config=found.config, state_dict=state, output_loading_info=True)
     _require_complete(told, weights, model)
+    if others := sorted(told.get("unexpected_keys") or ()):  # as for any module: a file of another model
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        raise UsageError(f"{weights} holds what {type(model).__name__} has no place for: {', '.join(others[:5])}{more}")
     return model.float(), weights
 
 
