@@ -142,14 +142,24 @@ _IMAGE_SIZE = 224
 _FREE_SIZE = 16
 
 
+_LENGTHS = ("seq", "past", "token", "length")
+"""What the name of a dimension holds that counts the positions of a text."""
+
+
 def example_size(spec: TensorSpec, dim: str) -> int:
     """How large a dimension that may vary, and is not the batch, is made where nobody says.
 
     224 for the height or width of an image (a float tensor of rank 4 with 1, 3 or 4 channels), else 16. Names joined
-    by ``+`` are as large as what they name together: ``past+sequence`` is 32.
+    by ``+`` are as large as what they name together: ``past+sequence`` is 32. A length of text is no height: a cache of
+    four heads, ``[N,4,past_sequence,64]``, looks like an image otherwise.
     """
     shape = spec.shape or ()
-    image = len(shape) == 4 and spec.dtype.startswith("float") and (shape[1] in (1, 3, 4) or shape[3] in (1, 3, 4))
+    image = (
+        not any(word in dim.lower() for word in _LENGTHS)
+        and len(shape) == 4
+        and spec.dtype.startswith("float")
+        and (shape[1] in (1, 3, 4) or shape[3] in (1, 3, 4))
+    )
     return (_IMAGE_SIZE if image else _FREE_SIZE) * len(dim.split("+"))
 
 

@@ -39,6 +39,8 @@ def test_sizes_that_nobody_fixed() -> None:
     state = TensorSpec("s", "float32", (2, "N", 8))
     feed = inputs.generate([state, image, tokens], batches=[5])[0]
     assert {n: a.shape for n, a in feed.items()} == {"x": (5, 3, 224, 224), "t": (5, 16), "s": (2, 5, 8)}
+    cache = TensorSpec("past", "float32", ("N", 4, "past_sequence", 64))  # four heads are no channels of an image
+    assert inputs.generate([cache], batches=[2])[0]["past"].shape == (2, 4, 16, 64)
 
 
 def test_same_seed_same_bytes() -> None:

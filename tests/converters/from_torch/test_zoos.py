@@ -105,47 +105,6 @@ class TestTimm:
         with pytest.raises(UsageError, match=r"missing head\.bias"):
             _load("timm", "test_vit", str(path))
 
-    def test_a_decoder_behind_an_encoder_has_two_caches(self, tmp_path: Path) -> None:
-        """The last token with the cache of those before gives what all at once give, in the framework and exported."""
-        config = self.t.T5Config(d_model=32, d_kv=8, d_ff=64, num_layers=3, num_heads=4, vocab_size=100)
-        config.num_decoder_layers = 2
-        self.t.T5ForConditionalGeneration(config).save_pretrained(tmp_path / "model")
-        whole, cached = (_load("hf", f"{tmp_path}/model{part}", "") for part in ("", "#with-past"))
-        feed = _feed(whole, {"N": 2, "sequence": 6, "decoder_sequence": 5})
-        feed["attention_mask"][:, 0] = 1
-        torch = pytest.importorskip("torch")
-        model = self.t.T5ForConditionalGeneration.from_pretrained(tmp_path / "model").eval()
-        given = {name: torch.from_numpy(value) for name, value in feed.items()}
-        with torch.no_grad():
-            made = model(**given | {"decoder_input_ids": given["decoder_input_ids"][:, :4]}, use_cache=True)
-        sides = (made.past_key_values.self_attention_cache, made.past_key_values.cross_attention_cache)
-        past = {
-            f"past_key_values.{layer}.{name}.{kind}": getattr(side.layers[layer], f"{kind}s").numpy()
-            for layer in range(2)
-            for name, side in zip(("decoder", "encoder"), sides, strict=True)
-            for kind in ("key", "value")
-        }
-        last = {"decoder_input_ids": feed["decoder_input_ids"][:, 4:], "encoder_attention_mask": feed["attention_mask"]}
-        assert [s.name for s in cached.signature.inputs] == [*last, *past]
-        got = cached.run({**last, **past}, Precision.F32)
-        assert np.abs(got["logits"] - whole.run(feed, Precision.F32)["logits"][:, 4:]).max() < 1e-5
-        assert got["present.1.decoder.key"].shape == (2, 4, 5, 8)
-        (export,) = cached.export(tmp_path, (ExportForm.DEPLOYED,), None)
-        assert np.abs(_ort(export, {**last, **past})[0] - got["logits"]).max() < 1e-5
-
-    def test_a_file_of_another_model_is_refused(self, tmp_path: Path) -> None:
-        """Tensors that the model has no place for are named, not passed over."""
-        config = self.t.GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=100, n_positions=64)
-        config.architectures = ["GPT2LMHeadModel"]
-        config.save_pretrained(tmp_path / "model")
-        state = self.t.GPT2LMHeadModel(config).state_dict()
-        torch = pytest.importorskip("torch")
-        torch.save(state, tmp_path / "own.pth")
-        torch.save(state | {"transformer.h.7.extra": torch.zeros(2)}, tmp_path / "more.pth")
-        _load("hf", str(tmp_path / "model"), str(tmp_path / "own.pth"))
-        with pytest.raises(UsageError, match=r"no place for: transformer\.h\.7\.extra"):
-            _load("hf", str(tmp_path / "model"), str(tmp_path / "more.pth"))
-
     def test_no_network_is_said_at_once(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """Weights that are neither cached nor reachable are one typed line that names @seeded."""
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -297,6 +256,47 @@ class TestTransformers:
         (export,) = cached.export(tmp_path, (ExportForm.DEPLOYED,), None)
         assert export.notes == ()
         assert np.abs(_ort(export, feed)[0] - second["logits"]).max() < 1e-5
+
+    def test_a_decoder_behind_an_encoder_has_two_caches(self, tmp_path: Path) -> None:
+        """The last token with the cache of those before gives what all at once give, in the framework and exported."""
+        config = self.t.T5Config(d_model=32, d_kv=8, d_ff=64, num_layers=3, num_heads=4, vocab_size=100)
+        config.num_decoder_layers = 2
+        self.t.T5ForConditionalGeneration(config).save_pretrained(tmp_path / "model")
+        whole, cached = (_load("hf", f"{tmp_path}/model{part}", "") for part in ("", "#with-past"))
+        feed = _feed(whole, {"N": 2, "sequence": 6, "decoder_sequence": 5})
+        feed["attention_mask"][:, 0] = 1
+        torch = pytest.importorskip("torch")
+        model = self.t.T5ForConditionalGeneration.from_pretrained(tmp_path / "model").eval()
+        given = {name: torch.from_numpy(value) for name, value in feed.items()}
+        with torch.no_grad():
+            made = model(**given | {"decoder_input_ids": given["decoder_input_ids"][:, :4]}, use_cache=True)
+        sides = (made.past_key_values.self_attention_cache, made.past_key_values.cross_attention_cache)
+        past = {
+            f"past_key_values.{layer}.{name}.{kind}": getattr(side.layers[layer], f"{kind}s").numpy()
+            for layer in range(2)
+            for name, side in zip(("decoder", "encoder"), sides, strict=True)
+            for kind in ("key", "value")
+        }
+        last = {"decoder_input_ids": feed["decoder_input_ids"][:, 4:], "encoder_attention_mask": feed["attention_mask"]}
+        assert [s.name for s in cached.signature.inputs] == [*last, *past]
+        got = cached.run({**last, **past}, Precision.F32)
+        assert np.abs(got["logits"] - whole.run(feed, Precision.F32)["logits"][:, 4:]).max() < 1e-5
+        assert got["present.1.decoder.key"].shape == (2, 4, 5, 8)
+        (export,) = cached.export(tmp_path, (ExportForm.DEPLOYED,), None)
+        assert np.abs(_ort(export, {**last, **past})[0] - got["logits"]).max() < 1e-5
+
+    def test_a_file_of_another_model_is_refused(self, tmp_path: Path) -> None:
+        """Tensors that the model has no place for are named, not passed over."""
+        config = self.t.GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=100, n_positions=64)
+        config.architectures = ["GPT2LMHeadModel"]
+        config.save_pretrained(tmp_path / "model")
+        state = self.t.GPT2LMHeadModel(config).state_dict()
+        torch = pytest.importorskip("torch")
+        torch.save(state, tmp_path / "own.pth")
+        torch.save(state | {"transformer.h.7.extra": torch.zeros(2)}, tmp_path / "more.pth")
+        _load("hf", str(tmp_path / "model"), str(tmp_path / "own.pth"))
+        with pytest.raises(UsageError, match=r"no place for: transformer\.h\.7\.extra"):
+            _load("hf", str(tmp_path / "model"), str(tmp_path / "more.pth"))
 
     def test_no_network_is_said_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A name that is neither a folder nor cached is one typed line, with the nearest model types."""
