@@ -12,13 +12,12 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from onnxeq import ladder, sides, versions
+from onnxeq import sides, versions
 from onnxeq.envs.environment import find
 from onnxeq.errors import UsageError
 from onnxeq.evidence import framework, onnx_file
@@ -29,6 +28,7 @@ from onnxeq.judge import conclude
 from onnxeq.ledger import WeightsAlone, without_program
 from onnxeq.ledger import weights_only as ledger_of_weights
 from onnxeq.providers import choose_providers, restricted
+from onnxeq.rules import rules_of
 from onnxeq.runtimes import choose_runner
 from onnxeq.sides import Request
 from onnxeq.types import Feed, Report
@@ -92,7 +92,7 @@ def check(
         onnxeq.errors.UsageError: Something the caller can mend.
         onnxeq.errors.CannotRun: The native side could not be run.
     """
-    rules = _rules(accept, rtol, atol)
+    rules = rules_of(accept, rtol, atol)
     request = Request.of(inputs, shapes, batches=batches, seed=seed, opset=opset, trust=trust, exporter=exporter)
     if weights_only and against_env:
         raise UsageError("--against-env runs the model, --weights-only runs nothing", hint="leave one of them out")
@@ -121,13 +121,3 @@ def check(
             return report
         with jobs_in(environment=there) as others:
             return versions.extended(report, found, parts, others, request, rules)
-
-
-def _rules(accept: Sequence[str], rtol: float | None, atol: float | None) -> ladder.Rules:
-    for kind in accept:
-        if kind not in ladder.ACCEPTED:
-            raise UsageError(f"'{kind}' is no precision", hint=f"--accept takes {', '.join(ladder.ACCEPTED)}")
-    tolerance = None if rtol is None and atol is None else ladder.Tolerance(rtol or 0.0, atol or 0.0)
-    if tolerance and not (0 <= tolerance.rtol < math.inf and 0 <= tolerance.atol < math.inf):
-        raise UsageError("a tolerance is no negative or infinite number", hint="write --rtol 1e-3 --atol 1e-5, say")
-    return ladder.Rules(tuple(accept), tolerance)

@@ -25,7 +25,9 @@ from onnxeq.graph.skim import skim
 from onnxeq.inputs import batch_size
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.judge import describe
+from onnxeq.providers import choose_providers
 from onnxeq.repro import check_folder
+from onnxeq.rules import Rules, rules_of
 from onnxeq.runtimes import Runtime, choose_runner
 from onnxeq.saved_traces import Saved
 from onnxeq.sides import Request, reads_of
@@ -44,9 +46,13 @@ def diff(
     batch: int = 1,
     seed: int = 0,
     rung: str = "",
+    providers: Sequence[str] | None = None,
     runner: str | None = None,
     opset: int | None = None,
     exporter: str = "",
+    accept: Sequence[str] = (),
+    rtol: float | None = None,
+    atol: float | None = None,
     memory: int | str = "1GiB",
     load_trace: str | os.PathLike[str] | None = None,
     save_trace: str | os.PathLike[str] | None = None,
@@ -68,9 +74,14 @@ def diff(
         seed: Seed of generated inputs and of a factory's random weights.
         rung: Compare the two executions of this rung of the ladder (``optimizer``, ``kernels``, ...); by default the
             source as its users run it and the artifact as deployed.
+        providers: With ``cuda`` among them the artifact is deployed on CUDA; by default on the CPU.
         runner: The runtime that is judged in the place of onnxruntime.
         opset: Opset of the export.
         exporter: Which of the framework's exporters to use.
+        accept: Reduced precisions that are fine: a layer's error that is rounding in one of them is none.
+        rtol: With ``atol``, a classic tolerance in place of the measured limits, for layers and outputs,
+            ``|a-b| <= atol + rtol*|b|``.
+        atol: See ``rtol``.
         memory: Bytes (or ``1GiB``, ``512MiB``) that inner values may take at a time.
         load_trace: A saved trace, a file of Polygraphy's outputs, or an ONNX ``test_data_set_N`` folder, which stands
             in the source's place.
@@ -87,7 +98,10 @@ def diff(
         onnxeq.errors.CannotRun: A side could not be run.
     """
     request = Request.of(inputs, shapes, batches=(batch,), seed=seed, opset=opset, trust=trust, exporter=exporter)
-    most, runtime = parse_bytes(memory), choose_runner(runner)
+    most, runtime, rules = parse_bytes(memory), choose_runner(runner), rules_of(accept, rtol, atol)
+    cuda = providers is not None and any(p.name == "cuda" and p.asked for p in choose_providers(providers))
+    if cuda and runtime.name != "ort":
+        raise UsageError("--providers cuda is onnxruntime's", hint=f"leave it out, or --runner {runner}")
     if save_trace is not None:
         saved_traces.check_target(Path(save_trace))
     if repro is not None:
@@ -102,12 +116,14 @@ def diff(
             request = replace(request, feeds=(saved.feed,))
         models = executions.models_of(jobs, source, target, request)
         kept = save_trace is not None
-        compared = _compared(jobs, models, rung, runtime, most, saved, repro=repro is not None, kept=kept)
+        compared = _compared(
+            jobs, models, rung, runtime, most, saved, rules, cuda=cuda, repro=repro is not None, kept=kept
+        )
         if save_trace is not None:
             _save(Path(save_trace), models, compared)
         if repro is not None:
             _copy_repros(Path(repro), compared)
-        return _report(jobs, models, compared)
+        return _report(jobs, models, compared, rules)
 
 
 @dataclass(frozen=True)
@@ -123,9 +139,10 @@ class _Compared:
 
 
 def _compared(
-    jobs: Jobs, models: Models, rung: str, runtime: Runtime, most: int, saved: Saved | None, *, repro: bool, kept: bool
-) -> _Compared:
-    one, other = executions.choose(models, rung, runtime)
+    jobs: Jobs, models: Models, rung: str, runtime: Runtime, most: int, saved: Saved | None, rules: Rules, *,
+    cuda: bool, repro: bool, kept: bool,
+) -> _Compared:  # fmt: skip
+    one, other = executions.choose(models, rung, runtime, cuda=cuda)
     target = executions.start(jobs, models, other, runtime, most // _SHARE)
     if kept and target.traced is None:
         raise UsageError(f"{other} has no trace to save", hint="choose another --rung")
@@ -137,6 +154,10 @@ def _compared(
     weighs = source.kind == "native" and rung in ("", "graph", "weights", "lowering")
     ledger = layer_reasons.start_ledger(models) if weighs else None
     params: dict[str, Any] = {"names": dict(target.graph.names), "feed": 0, "seed": 0, "content": True}
+    if rules.accept:
+        params["accept"] = list(rules.accept)
+    if rules.tolerance is not None:
+        params["tolerance"] = [rules.tolerance.rtol, rules.tolerance.atol]
     if repro:
         params |= {**target.how, "repro": True, "reference": models.ref.text}
     files = {**reads_of(target.graph.path), "feeds": models.feeds}
@@ -193,13 +214,13 @@ def _same_file(one: Graph, other: Graph) -> bool:
     )
 
 
-def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:
+def _report(jobs: Jobs, models: Models, found: _Compared, rules: Rules) -> Report:
     layers = layer_report.read_layers(found.job.out / "layers.json")
     ledger = found.ledger
     if found.job.data["unlike"] and not layer_report.creating(layers):  # what no layer shows may still be wrong
         ledger = ledger or layer_reasons.of_files(jobs, models)
     graph = skim(models.judged.path).model.graph
-    layers, reasons = layer_reasons.with_ledger(ledger, layers, graph, files=models.native is None)
+    layers, reasons = layer_reasons.with_ledger(ledger, layers, graph, rules, files=models.native is None)
     reasons |= layer_report.reasons_of(found.job.data["contrasts"])
     if found.source.kind == "native":
         explained = layer_reasons.of_native(jobs, models, layers, reasons, graph)
@@ -207,8 +228,9 @@ def _report(jobs: Jobs, models: Models, found: _Compared) -> Report:
         layers = layer_report.without_aftermath(layers, explained.aftermath)
     layers = layer_report.named(layers, reasons)
     outputs = _made_outputs(found.target.graph)
-    rung = layer_report.rung_of(found.name, found.source.name, found.target.name, layers, outputs)
     data = found.job.data
+    rung = layer_report.rung_of(found.name, found.source.name, found.target.name, layers, outputs)
+    rung = layer_report.allowing(rung, data["allowed"])
     compared = sum(layer.value in outputs and not math.isnan(layer.propagated.ratio) for layer in layers)
     if failed := _failure(found):
         rung = replace(rung, status=Status.FAIL, ratio=math.inf, reason=failed)

@@ -188,8 +188,8 @@ def _as_exported(names: Sequence[str], deployed: Export, unfolded: Export) -> tu
     )
 
 
-def choose(models: Models, rung: str, runtime: Runtime) -> tuple[str, str]:
-    """The two executions: those of a rung, or what the source's users run and what is deployed.
+def choose(models: Models, rung: str, runtime: Runtime, *, cuda: bool = False) -> tuple[str, str]:
+    """The two executions: those of a rung, or what the source's users run and what is deployed, on CUDA if so.
 
     Raises:
         UsageError: No such rung, or the source does not have it.
@@ -208,7 +208,7 @@ def choose(models: Models, rung: str, runtime: Runtime) -> tuple[str, str]:
             one = two_files[rung]
         elif not rung:
             one = "referee/f64"
-    return one, other
+    return one, "ort/cuda" if cuda and not rung else other
 
 
 def start(jobs: Jobs, models: Models, name: str, runtime: Runtime, most_bytes: int) -> Side:

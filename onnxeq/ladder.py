@@ -15,6 +15,8 @@ import numpy as np
 
 from onnxeq.measure import Measure, compare, within
 from onnxeq.noise import AMPLITUDE
+from onnxeq.reduced import REDUCED
+from onnxeq.rules import Rules, Tolerance
 from onnxeq.types import Cause, CauseKind, Feed, Rung, Status, Verdict, Where
 
 __all__ = [
@@ -100,10 +102,6 @@ them, and is then judged by the constant floor."""
 BARE_UNITS = 256.0
 """Float32 spacings that stand for the noise of a repeat when it could not be measured."""
 
-REDUCED = 2.0
-"""Units of a reduced precision (``onnxeq.reduced``) that an execution in it may be away; see tests/test_reduced.py:
-emulated TF32, float16, bfloat16 and int8 runs lie between 0.2 and 1.2 of their own, and bfloat16 at 5 of TF32's."""
-
 _ANYWHERE = frozenset(LIMITS) - {"native-rounding", "ledger", "stability"}
 
 ACCEPTED: dict[str, frozenset[str]] = {
@@ -157,22 +155,6 @@ class Units:
     floor: tuple[Feed, ...] = ()
     missing: str = ""
     reduced: Mapping[str, tuple[Feed, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """A classic tolerance that the user asked for: ``|a-b| <= atol + rtol*|b|`` (numpy's formula)."""
-
-    rtol: float
-    atol: float
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What the user asked for besides the measured limits."""
-
-    accept: tuple[str, ...] = ()
-    tolerance: Tolerance | None = None
 
 
 def climb(

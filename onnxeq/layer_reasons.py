@@ -12,10 +12,10 @@ from onnxeq import weighing
 from onnxeq.errors import OnnxeqError
 from onnxeq.executions import Models
 from onnxeq.jobs import JobResult, Jobs, JobSpec
-from onnxeq.ladder import Rules
 from onnxeq.layer_report import Reason
 from onnxeq.layers.judging.roles import LOCAL
 from onnxeq.referee.plan import node_label
+from onnxeq.rules import Rules
 from onnxeq.sides import BOTH_FORMS, NativeSide, reads_of
 from onnxeq.types import CauseKind, Layer, Role
 
@@ -49,7 +49,7 @@ def of_files(jobs: Jobs, models: Models) -> Future[JobResult] | None:
 
 
 def with_ledger(
-    asked: Future[JobResult] | None, layers: Sequence[Layer], graph: onnx.GraphProto, *, files: bool
+    asked: Future[JobResult] | None, layers: Sequence[Layer], graph: onnx.GraphProto, rules: Rules, *, files: bool
 ) -> tuple[tuple[Layer, ...], dict[str, Reason]]:
     """The rows, those marked that read a wrong constant, however little it does at these inputs, and why.
 
@@ -60,7 +60,7 @@ def with_ledger(
     if found is None:
         return tuple(layers), reasons
     marked = {row.value: row for row in layers}
-    for entry in weighing.faults(found, Rules(), confirmed=True):
+    for entry in weighing.faults(found, rules, confirmed=True):
         readers = [node_label(n) for n in graph.node if entry.initializer in n.input] or [entry.node]
         reading = [row for row in layers if set(readers) & {row.node, *row.region}]
         may_hide = files or entry.ulp <= _HIDDEN or entry.op_type in _PARTLY

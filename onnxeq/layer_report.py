@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxeq.layers.judging.judged import LOSSY
 from onnxeq.layers.judging.roles import LOCAL, PROPAGATED
+from onnxeq.reduced import REDUCED
 from onnxeq.referee.plan import node_label
 from onnxeq.types import Cause, CauseKind, Layer, LayerError, PairedBy, Role, Rung, Status, Verdict, Where
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Reason",
+    "allowing",
     "causes_of",
     "creating",
     "named",
@@ -65,6 +67,21 @@ def rung_of(name: str, source: str, target: str, layers: Sequence[Layer], output
     return Rung(
         name, source, target, error.max_abs, error.noise, error.ratio, PROPAGATED, status, worst.note, worst.value
     )
+
+
+def allowing(rung: Rung, allowed: Mapping[str, float]) -> Rung:
+    """The rung by what the user allows: a tolerance in the place of its limit, or a type whose noise explains it."""
+    if rung.status is Status.NOT_RUN:
+        return rung
+    if "tolerance" in allowed:
+        ratio = allowed["tolerance"]
+        status = Status.PASS if ratio <= 1 else Status.FAIL
+        return replace(rung, ratio=ratio, limit=1.0, noise=math.nan, status=status, reason="by --rtol and --atol")
+    for kind, ratio in allowed.items():
+        if rung.status is Status.FAIL and ratio <= REDUCED:
+            said = f"accepted as {kind}: {ratio:.2g} of {REDUCED:g} times what {kind} does to this model"
+            return replace(rung, limit=max(rung.ratio, rung.limit), status=Status.PASS, reason=said)
+    return rung
 
 
 def interface(graph: onnx.GraphProto, pairs: Mapping[str, str], source: Collection[str]) -> tuple[Cause, ...]:

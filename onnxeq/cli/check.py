@@ -74,7 +74,7 @@ def check(
         check_name(report)
     with JobProgress(Console(stderr=True), quiet=quiet) as progress:
         found: Report = run_check(
-            source, target, inputs=inputs, shapes=inputs_.parse_shape(shape), batches=_batches(batch), seed=seed,
+            source, target, inputs=inputs, shapes=inputs_.parse_shape(shape), batches=o.batches(batch), seed=seed,
             providers=o.split(providers) or None, runner=runner or None, opset=opset, exporter=exporter,
             accept=[a for item in accept for a in o.split(item)], rtol=rtol, atol=atol, timeout_s=timeout,
             trust=trust, use_cache=not no_cache, listener=progress, weights_only=weights_only, env=env,
@@ -87,10 +87,3 @@ def check(
     if report is not None:
         write(found, report)
     raise typer.Exit(STATUS[found.verdict])
-
-
-def _batches(text: str) -> list[int]:
-    sizes = o.split(text)
-    if not sizes or not all(s.isdigit() and int(s) > 0 for s in sizes):
-        raise errors.UsageError(f"'{text}' is no list of batch sizes", hint="write --batch 1,4")
-    return [int(s) for s in sizes]

@@ -23,11 +23,15 @@ def diff(
     ] = "",
     inputs: o.Inputs = [],  # noqa: B006 - typer copies defaults
     shape: o.Shape = [],  # noqa: B006
-    batch: Annotated[int, typer.Option(min=1, help="Batch size, where the batch may vary.")] = 1,
+    batch: Annotated[str, typer.Option(help="Batch size, where the batch may vary; of several the first.")] = "1",
     seed: o.Seed = 0,
+    providers: o.ProviderList = "",
     runner: o.Runner = "",
     opset: o.Opset = None,
     exporter: o.Exporter = "",
+    accept: o.Accept = [],  # noqa: B006
+    rtol: o.Rtol = None,
+    atol: o.Atol = None,
     memory: Annotated[str, typer.Option(help="What inner values may take at a time, e.g. 512MiB.")] = "1GiB",
     load_trace: Annotated[
         Path | None,
@@ -78,9 +82,11 @@ def diff(
         plot_.check_name(plot)
     with JobProgress(Console(stderr=True), quiet=quiet) as progress:
         found: Report = run_diff(
-            source, target, inputs=inputs, shapes=inputs_.parse_shape(shape), batch=batch, seed=seed, rung=rung,
-            runner=runner or None, opset=opset, exporter=exporter, memory=memory, load_trace=load_trace,
-            save_trace=save_trace, repro=repro, timeout_s=timeout, trust=trust, use_cache=not no_cache,
+            source, target, inputs=inputs, shapes=inputs_.parse_shape(shape), batch=o.batches(batch)[0],
+            seed=seed, rung=rung, providers=o.split(providers) or None, runner=runner or None, opset=opset,
+            exporter=exporter, accept=[a for item in accept for a in o.split(item)], rtol=rtol, atol=atol,
+            memory=memory, load_trace=load_trace, save_trace=save_trace, repro=repro, timeout_s=timeout,
+            trust=trust, use_cache=not no_cache,
             env=env, listener=progress,
         )  # fmt: skip
     if json:

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from onnxeq.errors import UsageError
+
 __all__ = [
     "Accept", "Atol", "Batch", "Env", "Exporter", "Inputs", "Json", "NoCache", "Opset", "ProviderList", "Quiet",
-    "ReportFile", "Rtol", "Runner", "Seed", "Shape", "Timeout", "Trust", "split",
+    "ReportFile", "Rtol", "Runner", "Seed", "Shape", "Timeout", "Trust", "batches", "split",
 ]  # fmt: skip
 
 Accept = Annotated[list[str], typer.Option(help="A reduced precision that is fine: tf32, float16, bfloat16, int8.")]
@@ -42,3 +44,15 @@ Trust = Annotated[bool, typer.Option("--trust", help="Let code stored in the mod
 def split(text: str) -> list[str]:
     """A comma-separated list; empty text is an empty list."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def batches(text: str) -> list[int]:
+    """The sizes that ``--batch 1,4`` names.
+
+    Raises:
+        onnxeq.errors.UsageError: It names none.
+    """
+    sizes = split(text)
+    if not sizes or not all(s.isdigit() and int(s) > 0 for s in sizes):
+        raise UsageError(f"'{text}' is no list of batch sizes", hint="write --batch 1,4")
+    return [int(s) for s in sizes]

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from onnxeq import native_values, traces
@@ -20,6 +21,7 @@ from onnxeq.errors import UnsupportedOperator
 from onnxeq.graph.inspect import load
 from onnxeq.graph.skim import by_reference
 from onnxeq.inputs import adapt
+from onnxeq.layers.judging.allowed import Allowed, at_outputs
 from onnxeq.layers.judging.contrast import Part, contrasts
 from onnxeq.layers.judging.doubts import Pairs, undone, without_wrong_pairs
 from onnxeq.layers.judging.identical import identical
@@ -30,11 +32,12 @@ from onnxeq.layers.matching import Bridge, Known, Matched, Renamed, by_name, thr
 from onnxeq.layers.probes import GraphIndex
 from onnxeq.layers.program import native_name
 from onnxeq.native_values import NativeValues, StoredValue
-from onnxeq.referee import Executor
+from onnxeq.referee import Executor, Value
+from onnxeq.referee.elements import lift
 from onnxeq.runners.aligning import by_value
 from onnxeq.runners.repros import write_repros
 from onnxeq.runners.runtime import feeds_of
-from onnxeq.types import Feed, Layer, Role
+from onnxeq.types import Array, Feed, Layer, Role
 from onnxeq.worker import Job
 
 __all__ = ["of_framework", "run"]
@@ -52,10 +55,12 @@ def run(job: Job) -> dict[str, Any]:
       ``SIDE_model`` (``SIDE_exact`` holds them in float64). Then also ``SIDE_inputs`` and ``SIDE_outputs``, the judged
       graph's name -> that file's.
 
-    The trace lies in ``job.inputs[SIDE]``. With ``repro`` set, see :func:`onnxeq.runners.repros.write_repros`.
+    The trace lies in ``job.inputs[SIDE]``. With ``repro`` set, see :func:`onnxeq.runners.repros.write_repros`; for
+    ``accept`` and ``tolerance``, :class:`onnxeq.layers.judging.allowed.Allowed`.
 
     Returns:
-        ``unlike``: whether two files' constants differ somewhere; ``contrasts`` and ``repros``; ``layers``: how many
+        ``allowed``: see :func:`onnxeq.layers.judging.allowed.at_outputs`; ``unlike``: whether two files' constants
+        differ somewhere; ``contrasts`` and ``repros``; ``layers``: how many
         rows ``out/layers.json`` has; ``paired``: how many of the source's values were found,
         ``of`` how many, ``by`` what; ``compared``: of how many nodes both sides
         have a value.
@@ -76,10 +81,10 @@ def run(job: Job) -> dict[str, Any]:
     )  # fmt: skip
     job.step("hold against each other")
     outputs = {o.name for o in model.graph.output}
-    found = identical(model.graph, source, target)
+    found, allowed = identical(model.graph, source, target), dict[str, float]()
     if found is None:
         model = load(job.inputs["model"])
-        found, pairs = _held_against(job, model, feed, (source, target), pairs)
+        found, pairs, allowed = _held_against(job, model, feed, (source, target), pairs)
     source, target, matched = _limited(source, pairs.source), _limited(target, pairs.target), pairs.source
     order = {name: i for i, node in enumerate(model.graph.node) for name in node.output}
     layers = [layer_of(f, order[f.value], matched.get(f.value), _native(f.node, matched.get(f.value))) for f in found]
@@ -89,25 +94,37 @@ def run(job: Job) -> dict[str, Any]:
     told = list(_told(job, model, matched, layers))
     repros = write_repros(job, model, layers, feed, source, target) if params.get("repro") else []
     unlike = params["source"] == "graph" and _unlike(job, matched)
-    said = {"contrasts": told, "repros": repros, "unlike": unlike}
+    said = {"allowed": allowed, "contrasts": told, "repros": repros, "unlike": unlike}
     return {"layers": len(layers), **said, **_coverage(source, matched, layers)}
 
 
 def _held_against(
     job: Job, model: onnx.ModelProto, feed: Feed, sides: tuple[Values, Values], pairs: Pairs
-) -> tuple[list[Found], Pairs]:
-    """The pass over the graph, without pairs that turn out to be wrong."""
+) -> tuple[list[Found], Pairs, dict[str, float]]:
+    """The pass over the graph, without pairs that turn out to be wrong, and what is allowed of the outputs."""
     executor = Executor(model, base_dir=job.inputs["model"].parent)
     if executor.missing:
         raise UnsupportedOperator(f"no validated float64 semantics for {', '.join(executor.missing[:3])}")
 
     given = adapt(feed, {s.name: s.dtype for s in executor.inputs})
+    allowed = Allowed.of(job.params)
 
     def swept(pairs: Pairs) -> list[Found]:
         held = _limited(sides[0], pairs.source), _limited(sides[1], pairs.target)
-        return sweep(executor, model.graph, given, *held, int(job.params["seed"]))
+        return sweep(executor, model.graph, given, *held, int(job.params["seed"]), allowed)
 
-    return without_wrong_pairs(swept, pairs, {o.name for o in model.graph.output})
+    found, pairs = without_wrong_pairs(swept, pairs, {o.name for o in model.graph.output})
+    if allowed == Allowed():
+        return found, pairs, {}
+    made = executor.run(given)
+    held = [_outputs(_limited(side, by), made) for side, by in zip(sides, (pairs.source, pairs.target), strict=True)]
+    return found, pairs, at_outputs(allowed, executor, given, held[0], held[1])
+
+
+def _outputs(side: Values, made: Mapping[str, Value]) -> dict[str, Array]:
+    """A side's outputs that are arrays, lying as the graph makes them."""
+    held = {n: v if side is EXACT else side.array(n, v) for n, v in made.items() if side is EXACT or n in side}
+    return {name: np.asarray(lift(value)) for name, value in held.items() if isinstance(value, np.ndarray)}
 
 
 def _limited(side: Values, matched: Mapping[str, Matched]) -> Values:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from onnxeq.referee import Value
     from onnxeq.types import Array
 
-__all__ = ["Gauged", "gauge", "spread"]
+__all__ = ["Gauged", "gauge", "put_onto", "spread"]
 
 Real: TypeAlias = "NDArray[np.float64]"
 
@@ -86,7 +86,7 @@ def _in_full(
     own = np.zeros(reference.shape) if units is None else np.asarray(units)
     own = np.broadcast_to(own, reference.shape) if own.ndim <= reference.ndim else own
     if exact is not None:
-        candidate = _put_onto(candidate, np.asarray(exact[1]), np.asarray(exact[0]))
+        candidate = put_onto(candidate, np.asarray(exact[1]), np.asarray(exact[0]))
     found = compare([{"": reference}], [{"": candidate}], [{"": own}], step=step)
     if reference.shape != candidate.shape or not reference.dtype == np.float64 == candidate.dtype:
         return Gauged(found)
@@ -99,7 +99,7 @@ def _in_full(
     return Gauged(found, error, scale)
 
 
-def _put_onto(candidate: Array, own: Array, other: Array) -> Array:
+def put_onto(candidate: Array, own: Array, other: Array) -> Array:
     """``candidate - own + other``, also where that is no number: what is equal to ``own`` has no error to put there."""
     if candidate.dtype.kind not in "fiu":
         moved = candidate ^ own ^ other if candidate.dtype == bool else candidate

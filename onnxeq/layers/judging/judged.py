@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnxeq.layers.judging.allowed import Allowed, excuse, fed
 from onnxeq.layers.judging.decisions import explained
 from onnxeq.layers.judging.gauge import Gauged, gauge, spread
 from onnxeq.layers.judging.local import SUSPECT, unit_of
@@ -41,6 +42,8 @@ class Found:
         regions: Nodes that were judged together with it, on the source's and on the target's side.
         condition: Relative error of the result by that of the worst input; NaN when nothing came in.
         note: A flip beside a tie, a value that could not be computed.
+        excuse: What the user allows that explains the local error; empty where nothing does, ``None`` where that was
+            not asked.
     """
 
     value: str
@@ -55,6 +58,7 @@ class Found:
     regions: tuple[tuple[str, ...], tuple[str, ...]]
     condition: float
     note: str = ""
+    excuse: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,9 @@ _LOOKED_AT = 1.0
 """Local error from which on the two sides are looked at one by one."""
 
 
-def measured(info: NodeInfo, position: int, sides: tuple[Side, Side], drift: Sequence[Value]) -> Judged:
+def measured(
+    info: NodeInfo, position: int, sides: tuple[Side, Side], drift: Sequence[Value], allowed: Allowed
+) -> Judged:
     """Judges one value."""
     step = UNIT_ROUNDOFF.get(info.dtypes[position] if position < len(info.dtypes) else "", 2.0**-24)
     ours, theirs = sides
@@ -111,6 +117,8 @@ def measured(info: NodeInfo, position: int, sides: tuple[Side, Side], drift: Seq
         alone = [_against_its_inputs(info, position, side, step) for side in sides]
         local = _told_apart(local, alone, both=both)
     held = ours.held if ours.held is not None else theirs.held
+    pairs = tuple((side.exact, side.held) for side in sides)
+    nodes = 1 + max(len(side.region) for side in sides)
     found = Found(
         info.node.output[position],
         info.node,
@@ -124,6 +132,7 @@ def measured(info: NodeInfo, position: int, sides: tuple[Side, Side], drift: Seq
         (ours.region, theirs.region),
         math.nan,
         next((m.note for m in (local, *alone, propagated.measure) if m.note), ""),
+        excuse(allowed, fed(info, position, ours.inputs, pairs, nodes), local) if allowed != Allowed() else None,
     )
     return Judged(found, propagated)
 

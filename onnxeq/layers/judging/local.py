@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from onnxeq.referee import Executor, NodeInfo, Value
     from onnxeq.types import Feed
 
-__all__ = ["SUSPECT", "LocalError", "local_errors", "unit_of"]
+__all__ = ["SUSPECT", "LocalError", "local_errors", "reduced_unit", "unit_of"]
 
 Real: TypeAlias = "NDArray[np.float64]"
 
@@ -282,18 +282,26 @@ def _fits(
     """The error in units of what computing this node in a reduced precision does, for each that does anything."""
     if dtype not in FLOATS or not is_rounded(info):
         return {}
-    found = {}
-    for kind in KINDS:
-        hook = Reduced(kind)
-        operands = [hook.constant("", v, dtype) if is_real(v) else v for v in inputs]  # as float16 stores them
-        try:
-            base = compute_again(info, operands) or []
-            rounded = hook.node(info, operands, base)[position]
-        except (OnnxeqError, ValueError, IndexError, TypeError):
-            continue
-        if np.shape(rounded) != exact.shape:
-            continue
-        unit = np.nan_to_num(np.abs(rounded - exact))
-        if unit.any():
-            found[kind] = compare([{"": exact}], [{"": theirs}], [{"": unit}], step=2.0**-24).ratio
-    return found
+    units = {kind: reduced_unit(kind, info, inputs, position, exact, dtype) for kind in KINDS}
+    return {
+        kind: compare([{"": exact}], [{"": theirs}], [{"": unit}], step=2.0**-24).ratio
+        for kind, unit in units.items()
+        if unit is not None
+    }
+
+
+def reduced_unit(
+    kind: str, info: NodeInfo, inputs: Sequence[Value], position: int, exact: Real, dtype: str
+) -> Real | None:
+    """What computing one node in a reduced precision does to its result; ``None`` where that is nothing."""
+    hook = Reduced(kind)
+    operands = [hook.constant("", v, dtype) if is_real(v) else v for v in inputs]  # as float16 stores them
+    try:
+        base = compute_again(info, operands) or []
+        rounded = hook.node(info, operands, base)[position]
+    except (OnnxeqError, ValueError, IndexError, TypeError):
+        return None
+    if np.shape(rounded) != exact.shape:
+        return None
+    unit: Real = np.nan_to_num(np.abs(rounded - exact))
+    return unit if unit.any() else None

@@ -28,7 +28,8 @@ def layer_of(found: Found, index: int, matched: Matched | None, native: str) -> 
     """The row of a value."""
     region = tuple(dict.fromkeys((*found.regions[0], *found.regions[1])))
     undecided = found.propagated.undecided
-    note = found.local.problem or found.propagated.problem or undecided or found.note or _one_sided(found)
+    excuse = (found.excuse or "") if found.local.ratio > LOCAL else ""
+    note = found.local.problem or found.propagated.problem or excuse or undecided or found.note or _one_sided(found)
     return Layer(
         index=index,
         node=node_label(found.node),
@@ -57,7 +58,7 @@ def as_undone(layer: Layer) -> Layer:
 
 
 def _role(found: Found) -> Role:
-    if found.local.ratio > LOCAL:
+    if found.local.ratio > LOCAL if found.excuse is None else not found.excuse:
         return Role.CREATES
     if not all(found.known) or found.propagated.undecided:
         return Role.UNKNOWN

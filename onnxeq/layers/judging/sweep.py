@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 
 from onnxeq.errors import OnnxeqError
+from onnxeq.layers.judging.allowed import Allowed
 from onnxeq.layers.judging.decisions import JUMPS
 from onnxeq.layers.judging.judged import Found, Judged, Side, measured, with_condition
 from onnxeq.layers.judging.recomputed import Recomputer
@@ -76,7 +77,13 @@ EXACT: Values = _Exact()
 
 
 def sweep(
-    executor: Executor, graph: onnx.GraphProto, feed: Feed, source: Values, target: Values, seed: int
+    executor: Executor,
+    graph: onnx.GraphProto,
+    feed: Feed,
+    source: Values,
+    target: Values,
+    seed: int,
+    allowed: Allowed = Allowed(),  # noqa: B008 - a frozen value
 ) -> list[Found]:
     """Every value that either side has, in the order in which the graph computes them.
 
@@ -87,6 +94,7 @@ def sweep(
         source: The values of the execution that is taken as given; :data:`EXACT` for the referee's own.
         target: Those of the one that is judged, likewise.
         seed: Of the draws.
+        allowed: What the user takes for fine besides float32's rounding.
 
     A node that fails on these inputs is the last that is told, with what it says.
 
@@ -94,7 +102,7 @@ def sweep(
         onnxeq.errors.OnnxeqError: The graph fails on these inputs, and which node does could not be told.
     """
     failed: list[Found] = []
-    with _Sweep(Recomputer(executor, graph, feed), graph, source, target, seed) as hook:
+    with _Sweep(Recomputer(executor, graph, feed), graph, (source, target), seed, allowed) as hook:
         try:
             executor.run(feed, hook=hook)
         except OnnxeqError as error:
@@ -144,9 +152,12 @@ class _Sweep:
     nodes after it run: numpy leaves Python's lock alone for as long as it computes.
     """
 
-    def __init__(self, again: Recomputer, graph: onnx.GraphProto, source: Values, target: Values, seed: int) -> None:
+    def __init__(
+        self, again: Recomputer, graph: onnx.GraphProto, given: tuple[Values, Values], seed: int, allowed: Allowed
+    ) -> None:
         self._again = again
-        self._given = (source, target)
+        self._given = given
+        self._allowed = allowed
         self._chains = (_Chain(), _Chain())
         self._noise = [RoundingNoise(seed * 1000 + draw) for draw in range(_draws(graph))]
         self._drift: dict[str, list[Value]] = {}  # moved by rounding from the start on, anchored at the source's values
@@ -270,7 +281,7 @@ class _Sweep:
         waiting = [future for future in self._asked[-_AHEAD:] if not future.done()]
         if len(waiting) == _AHEAD:  # what waits to be measured is held in memory
             waiting[0].result()
-        self._asked.append(self._pool.submit(measured, info, position, (ours, theirs), drift))
+        self._asked.append(self._pool.submit(measured, info, position, (ours, theirs), drift, self._allowed))
 
 
 _THREADS = 2
