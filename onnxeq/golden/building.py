@@ -18,13 +18,23 @@ from onnxeq.golden.layers import to_arrays
 from onnxeq.golden.measured import Measured
 from onnxeq.golden.today import Today
 from onnxeq.golden.values import Agreement, Bar, Born, Golden, Identity, Origin, OutputRecord, Role
-from onnxeq.ladder import AMPLITUDE, BARE_UNITS, LIMITS
+from onnxeq.ladder import BARE_UNITS, LIMITS
 from onnxeq.measure import Measure, compare
 from onnxeq.types import Array, Feed
 
-__all__ = ["BAR", "agreements", "build", "condensed_trace", "distance", "marks_of", "today_text", "unit_trace"]
+__all__ = [
+    "BAR",
+    "agreements",
+    "build",
+    "condensed_trace",
+    "distance",
+    "imported_outputs",
+    "marks_of",
+    "today_text",
+    "unit_trace",
+]
 
-BAR = Bar(AMPLITUDE, LIMITS["weights"].factor)
+BAR = Bar(LIMITS["versions"].factor, LIMITS["weights"].factor)
 """Both limits are the ladder's own, beside whose evidence they stand there."""
 
 
@@ -60,7 +70,7 @@ def agreements(traces: Mapping[str, Sequence[Feed]], unit: Sequence[Feed]) -> tu
     for i, second in enumerate(names):
         for first in names[:i]:
             apart = distance(traces[first], traces[second], unit)
-            found.append(Agreement(first, second, apart.ratio, apart.max_abs))
+            found.append(Agreement(first, second, _short(apart.ratio, 3), _short(apart.max_abs, 3)))
     return tuple(found)
 
 
@@ -144,6 +154,15 @@ def _single(trace: Sequence[Feed]) -> list[Feed]:
         return [{name: value.astype(np.float32) for name, value in feed.items()} for feed in trace]
 
 
+def imported_outputs(outputs: Sequence[OutputRecord], trace: Sequence[Feed]) -> tuple[OutputRecord, ...]:
+    """The records of outputs with the figures of other arrays in their place."""
+    found = []
+    for output in outputs:
+        own = _output(output.feed, output.name, trace[output.feed][output.name], Measured())
+        found.append(replace(own, noise=output.noise, floor=output.floor))
+    return tuple(found)
+
+
 def _output(index: int, name: str, value: Array, measured: Measured) -> OutputRecord:
     figures = statistics(value)
     return OutputRecord(
@@ -152,14 +171,20 @@ def _output(index: int, name: str, value: Array, measured: Measured) -> OutputRe
         dtype=dtype_name(value),
         shape=tuple(int(d) for d in value.shape),
         sampled=is_large(value),
-        min=figures.min,
-        max=figures.max,
-        mean=figures.mean,
-        l2=figures.l2,
+        min=_short(figures.min),
+        max=_short(figures.max),
+        mean=_short(figures.mean),
+        l2=_short(figures.l2),
         top=figures.top,
-        noise=_rms(measured.rounding, index, name),
-        floor=_rms(measured.floor, index, name),
+        top_values=tuple(_short(v) for v in figures.top_values),
+        noise=_short(_rms(measured.rounding, index, name), 3),
+        floor=_short(_rms(measured.floor, index, name), 3),
     )
+
+
+def _short(value: float, digits: int = 6) -> float:
+    """A figure for a person: the arrays hold all digits."""
+    return float(f"{value:.{digits}g}")
 
 
 def _rms(units: Sequence[Feed], index: int, name: str) -> float:

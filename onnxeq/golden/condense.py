@@ -40,6 +40,7 @@ class Statistics:
     mean: float
     l2: float
     top: tuple[int, ...]
+    top_values: tuple[float, ...]
 
 
 def digest(array: Array) -> str:
@@ -90,19 +91,19 @@ def _plan(size: int) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.in
 def statistics(array: Array) -> Statistics:
     """The figures of one output; NaN where it holds no number."""
     if array.dtype.kind not in "fViub" or array.size == 0:
-        return Statistics(math.nan, math.nan, math.nan, math.nan, ())
+        return Statistics(math.nan, math.nan, math.nan, math.nan, (), ())
     flat = array.astype(np.float64).reshape(-1)
     finite = flat[np.isfinite(flat)]
     if finite.size == 0:
-        return Statistics(math.nan, math.nan, math.nan, math.nan, ())
+        return Statistics(math.nan, math.nan, math.nan, math.nan, (), ())
     l2 = float(np.sqrt(np.square(finite).sum()))
-    return Statistics(float(finite.min()), float(finite.max()), float(finite.mean()), l2, _top(array))
+    return Statistics(float(finite.min()), float(finite.max()), float(finite.mean()), l2, *_top(array))
 
 
-def _top(array: Array) -> tuple[int, ...]:
-    """Positions of the largest elements in the first row of the last axis."""
+def _top(array: Array) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Positions and values of the largest elements in the first row of the last axis."""
     if array.ndim == 0 or array.shape[-1] < 2 or dtype_name(array) == "bool":
-        return ()
+        return (), ()
     row = array.reshape(-1, array.shape[-1])[0].astype(np.float64)
-    order = np.argsort(-np.nan_to_num(row, nan=-np.inf), kind="stable")
-    return tuple(int(i) for i in order[:_TOP])
+    order = np.argsort(-np.nan_to_num(row, nan=-np.inf), kind="stable")[:_TOP]
+    return tuple(int(i) for i in order), tuple(float(row[i]) for i in order)

@@ -1,8 +1,8 @@
 """What a model is, by digests that do not depend on names: its weights apart from its graph.
 
-Float tensors, and whole numbers of 8 bits, are weights; tensors of larger whole numbers (shapes, axes, indices) say what
-the graph does and belong to it. Beside the digests stand *marks*, one line for each weight and node: with them a later
-check names the weight or the attribute that changed, without the old model.
+Float tensors, and whole numbers of 8 bits, are weights; tensors of larger whole numbers (shapes, axes, indices) say
+what the graph does and belong to it. Beside the digests stand *marks*, one line for each weight and node: with them a
+later check names the weight or the attribute that changed, without the old model.
 """
 
 from __future__ import annotations

@@ -101,19 +101,18 @@ def located(before: Layers, now: Mapping[str, Array], *, exact: bool) -> str:
         now: Value -> digest of today's run.
         exact: Whether that is in float64, too; else it is held against rounding noise.
     """
-    common = 0
+    common = sum(name in now for name in before.names)
     for name, op_type, digest, noise in zip(before.names, before.ops, before.digests, before.noise, strict=True):
         if name not in now:
             continue
-        common += 1
         error = float(np.sqrt(np.mean(np.square(now[name][:-1] - digest[:-1]))))
         scale = max(float(digest[-1]), float(np.sqrt(np.mean(np.square(digest[:-1])))))
         if exact:
             if error > _EXACT * scale:
-                return f"'{shown(name)}' ({op_type}) is the first of {common} values that departs, by {error:.2g}"
+                return f"'{shown(name)}' ({op_type}) is the first of {common} values to depart, by {error:.2g}"
             continue
         unit = math.hypot(noise, scale * 2.0**-26)
         if error > AMPLITUDE * _SLACK * unit > 0 or (unit == 0 and error > 0):
             said = f"{error / unit:.3g}x its rounding noise" if unit else f"by {error:.2g}"
-            return f"'{shown(name)}' ({op_type}) is the first of {common} values that departs, {said}"
+            return f"'{shown(name)}' ({op_type}) is the first of {common} values to depart, {said}"
     return ""

@@ -77,9 +77,7 @@ def measure(jobs: Jobs, today: Today) -> Measured:
     stopped = str(done.data["stopped"])
     if stopped:
         return Measured(missing=stopped)
-    return Measured(
-        _trace(done, today, "trace"), _trace(done, today, "rounding"), _trace(done, today, "floor"), layers
-    )
+    return Measured(_trace(done, today, "trace"), _trace(done, today, "rounding"), _trace(done, today, "floor"), layers)
 
 
 def reduced(jobs: Jobs, today: Today) -> Mapping[str, tuple[Feed, ...]]:

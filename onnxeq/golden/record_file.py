@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import re
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -25,7 +26,18 @@ def dumps(golden: Golden) -> str:
     """The record's text."""
     import tomli_w
 
-    return tomli_w.dumps({"schema": SCHEMA, **table_of(golden)}, multiline_strings=False)
+    return _LIST.sub(_in_one_line, tomli_w.dumps({"schema": SCHEMA, **table_of(golden)}, multiline_strings=False))
+
+
+_LIST = re.compile(r"^(\S+ = )\[\n((?:    .*,\n)+)\]$", re.MULTILINE)
+_WIDTH = 120
+
+
+def _in_one_line(found: re.Match[str]) -> str:
+    """A list in one line, where that is no longer than a line of text."""
+    items = [line.strip().removesuffix(",") for line in found[2].splitlines()]
+    line = f"{found[1]}[{', '.join(items)}]"
+    return line if len(line) <= _WIDTH else found[0]
 
 
 def loads(text: str, where: str) -> Golden:
@@ -55,9 +67,11 @@ _AGAIN = "restore it from version control, or delete it and record it again"
 
 
 def table_of(value: Any) -> Any:
+    """A value as what TOML and JSON hold; what is empty is left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         pairs = ((f.name, table_of(getattr(value, f.name))) for f in dataclasses.fields(value))
-        plain, nested = [], []
+        plain: list[tuple[str, Any]] = []
+        nested: list[tuple[str, Any]] = []
         for name, held in pairs:
             if held in ([], {}):
                 continue  # absent is empty
@@ -79,7 +93,16 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def value_from(kind: Any, held: Any, where: str) -> Any:
-    """A value of an annotated kind from what TOML gave."""
+    """A value of an annotated kind from what :func:`table_of` gave.
+
+    Args:
+        kind: The annotation: a frozen dataclass, an enum, a tuple or mapping of such, or a plain type.
+        held: What TOML or JSON gave.
+        where: What to call it in an error.
+
+    Raises:
+        UnusableGolden: It is not of that kind, or not whole.
+    """
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _record(kind, held, where)
     origin = typing.get_origin(kind)

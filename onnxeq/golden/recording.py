@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from onnxeq import zoo
@@ -88,7 +89,9 @@ def record(
                 raise today
             identity, marks = describe(today.path, today.native_sha256)
             measured = measure(jobs, today)
-        golden, arrays = build(today, measured, identity, marks, model=in_folder(text, root) if text else f"live:{name}")
+        golden, arrays = build(
+            today, measured, identity, marks, model=in_folder(text, root) if text else f"live:{name}"
+        )
         disputes = _disputes(golden, today)
         if disputes and not anyway:
             raise disputes[0]
@@ -97,8 +100,6 @@ def record(
 
 
 def _noted(golden: Golden, notes: Sequence[str]) -> Golden:
-    from dataclasses import replace
-
     return replace(golden, notes=tuple(notes))
 
 
@@ -109,7 +110,8 @@ def _disputes(golden: Golden, today: Today) -> list[OnnxeqError]:
         return [CannotRun(f"only {golden.executions[0].name} could be run: {golden.bar.missing}", hint=hint)]
     worst = max(golden.agreement, key=lambda a: a.ratio)
     if worst.ratio > golden.bar.limit:
-        said = f"{worst.first} and {worst.second} are {worst.ratio:.3g}x rounding noise apart, {golden.bar.limit:g}x allowed"
+        apart = f"{worst.ratio:.3g}x rounding noise apart, {golden.bar.limit:g}x allowed"
+        said = f"{worst.first} and {worst.second} are {apart}"
         hint = f"onnxeq check {today.subject.source} says why; --anyway records it all the same"
         return [GoldenDisputed(f"no golden: {said}", hint=hint)]
     return []
@@ -129,12 +131,14 @@ def default_name(text: str) -> str:
 
 
 def in_folder(text: str, folder: Path) -> str:
-    """A reference with its path relative to the folder of the goldens, so that it holds wherever that is called from."""
+    """A reference with its path relative to the folder of the goldens: so it holds wherever it is called from."""
     ref = zoo.parse(text)
     if ref.zoo == "file" or (ref.zoo == "factory" and ref.module.endswith(".py")):
         if Path(text.rpartition(":")[0] or text).is_absolute():
             return text
-        return os.path.normpath(os.path.join(os.path.relpath(Path.cwd(), folder), text)).replace(os.sep, "/")  # noqa: PTH118 - a reference is no path
+        # A reference is no path, but begins with one.
+        joined = os.path.normpath(os.path.join(os.path.relpath(Path.cwd(), folder), text))  # noqa: PTH118
+        return joined.replace(os.sep, "/") if joined.startswith("..") else f"./{joined.replace(os.sep, '/')}"
     return text
 
 

@@ -31,8 +31,8 @@ from onnxeq.golden.values import Golden
 from onnxeq.types import Array
 
 __all__ = [
-    "DEFAULT_FOLDER", "Stored", "check_name", "commit", "exists", "locked", "names", "pending_names", "read", "remove",
-    "remove_pending",
+    "DEFAULT_FOLDER", "Stored", "check_name", "commit", "exists", "locked", "names", "pending_names", "read",
+    "record_sha256", "remove", "remove_pending",
 ]  # fmt: skip
 
 DEFAULT_FOLDER = "golden"
@@ -89,6 +89,16 @@ def exists(folder: Path, name: str) -> bool:
     return _record(folder, name, pending=False).exists()
 
 
+def record_sha256(folder: Path, name: str) -> str:
+    """SHA-256 of the accepted record's text.
+
+    Raises:
+        UsageError: There is none of that name.
+        UnusableGolden: It cannot be read.
+    """
+    return arrays_file.sha256_of(_text(_record(folder, name, pending=False), folder, name, pending=False).encode())
+
+
 def _record(folder: Path, name: str, *, pending: bool) -> Path:
     return folder / f"{name}{'.new' if pending else ''}.toml"
 
@@ -136,7 +146,9 @@ def _arrays(folder: Path, name: str, golden: Golden) -> dict[str, Array]:
     try:
         data = (folder / golden.arrays).read_bytes()
     except OSError as error:
-        raise UnusableGolden(f"{golden.arrays}, the arrays of '{name}', cannot be read: {error.strerror}", hint=hint) from None
+        raise UnusableGolden(
+            f"{golden.arrays}, the arrays of '{name}', cannot be read: {error.strerror}", hint=hint
+        ) from None
     found = arrays_file.sha256_of(data)
     if found != golden.arrays_sha256:
         said = f"{golden.arrays} has the SHA-256 {found[:12]}, its record says {golden.arrays_sha256[:12]}"

@@ -21,7 +21,7 @@ from onnxeq.golden import feeds as feeds_
 from onnxeq.golden.record_file import table_of
 from onnxeq.golden.values import How, Inputs, InputsKind, Role
 from onnxeq.inputs import index_ranges, with_shapes
-from onnxeq.interface import pair_inputs, pair_outputs
+from onnxeq.interface import pair_outputs
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Lane
 from onnxeq.kept import store_feeds
 from onnxeq.runtimes import Runtime, choose_runner
@@ -289,7 +289,9 @@ def _today(jobs: Jobs, each: _Prepared, row: Mapping[str, Any], done: JobResult)
     name = each.runtime.deployed if each.subject.how.provider == "cpu" else "ort/cuda"
     keys = tuple((i, pairs.get(n, n)) for i, outputs in enumerate(row["outputs"]) for n in outputs)
     folder = done.out / each.subject.name
-    trace = tuple({pairs.get(k, k): v for k, v in feed.items()} for feed in load_feeds(folder)) if folder.exists() else ()
+    trace = (
+        tuple({pairs.get(k, k): v for k, v in feed.items()} for feed in load_feeds(folder)) if folder.exists() else ()
+    )
     executions = {Role.RUNTIME: Ran(Role.RUNTIME, name, tuple(row["sha256"]), keys, trace)}
     if each.native is not None:
         executions = {Role.NATIVE: _native_ran(each.ran)} | executions
@@ -319,7 +321,8 @@ def _provenance(jobs: Jobs, each: _Prepared, versions: Mapping[str, str]) -> dic
     installed = fingerprint.versions() if there is None or each.native is None else there.versions()
     machine = fingerprint.machine()
     found = {key: str(value) for key, value in said.items() if key not in _LEFT_OUT and value}
-    found |= {key: installed[key] for key in ("onnx", "onnxscript", "numpy", "python") if key in installed}
+    packages = ("onnx", "numpy", "python", *(("onnxscript",) if said.get("framework") == "torch" else ()))
+    found |= {key: installed[key] for key in packages if key in installed}
     found |= {"opset": each.opset, "producer": each.producer, "runtime": each.runtime.name, **versions}
     found |= {"provider": each.subject.how.provider, **machine, "onnxeq": metadata.version("onnxeq")}
     if each.subject.how.provider == "cuda":

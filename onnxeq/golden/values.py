@@ -17,11 +17,6 @@ __all__ = [
     "Agreement",
     "Bar",
     "Born",
-    "Cause",
-    "CauseKind",
-    "Change",
-    "Checked",
-    "Distance",
     "Golden",
     "How",
     "Identity",
@@ -29,7 +24,6 @@ __all__ = [
     "InputsKind",
     "Note",
     "Origin",
-    "Outcome",
     "OutputRecord",
     "Pending",
     "Role",
@@ -88,20 +82,8 @@ class Verdict(StrEnum):
     """Its record or its arrays are damaged, or of a newer form."""
     NOT_RUN = "not run"
     """The model could not be run here."""
-
-
-class CauseKind(StrEnum):
-    """What made a model's outputs other ones."""
-
-    WEIGHTS = "weights"
-    GRAPH = "graph"
-    EXPORTER = "exporter"
-    FRAMEWORK = "framework"
-    RUNTIME = "runtime"
-    PROVIDER = "provider"
-    MACHINE = "machine"
-    NONDETERMINISM = "nondeterminism"
-    GOLDEN = "golden"
+    ELSEWHERE = "checked by its own test"
+    """Its model is a live object, which only the test that makes it has."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +198,7 @@ class OutputRecord:
         mean: Over the finite elements.
         l2: Root of the sum of squares.
         top: Positions of the largest elements along the last axis, in its first row; the largest first.
+        top_values: The elements there.
         noise: Root mean square of the rounding noise, in the output's unit.
         floor: The same of the constant floor.
     """
@@ -230,6 +213,7 @@ class OutputRecord:
     mean: float
     l2: float
     top: tuple[int, ...]
+    top_values: tuple[float, ...]
     noise: float
     floor: float
 
@@ -330,124 +314,3 @@ class Golden:
     notes: tuple[str, ...] = ()
     history: tuple[Note, ...] = ()
     pending: tuple[Pending, ...] = ()
-
-
-@dataclass(frozen=True)
-class Change:
-    """A provenance line that is another one now; empty text where there was, or is, none."""
-
-    key: str
-    before: str
-    now: str
-
-    def text(self) -> str:
-        """``onnxruntime 1.22.0 -> 1.23.1``."""
-        return f"{self.key} {self.before or '(none)'} -> {self.now or '(none)'}"
-
-
-@dataclass(frozen=True)
-class Distance:
-    """How far today's execution is from the golden's.
-
-    Attributes:
-        role: Which execution.
-        name: As it is called today.
-        same: Whether it has the same bits.
-        ratio: In units: rounding noise, for the referee the constant floor.
-        limit: How many are allowed.
-        max_abs: Largest absolute difference, in the output's unit.
-        output: Where the ratio is largest.
-        problem: In words, when the two cannot be compared as numbers.
-    """
-
-    role: Role
-    name: str
-    same: bool
-    ratio: float
-    limit: float
-    max_abs: float
-    output: str
-    problem: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether the error bar explains it."""
-        return self.same or (self.ratio <= self.limit and not self.problem)
-
-
-@dataclass(frozen=True)
-class Cause:
-    """Why the outputs changed.
-
-    Attributes:
-        kind: What changed.
-        evidence: One sentence that a person can act on.
-        proven: Whether executions show it; otherwise it is what the provenance suggests.
-        where: The initializer, node or layer, where it is known.
-    """
-
-    kind: CauseKind
-    evidence: str
-    proven: bool
-    where: str = ""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What checking one golden has found.
-
-    Attributes:
-        name: The golden.
-        verdict: The conclusion.
-        ratio: Largest distance in noise units.
-        limit: How many are allowed.
-        distances: For each execution.
-        changes: Provenance lines that are other ones now.
-        causes: The surest first; empty unless something changed.
-        layer: The first layer that departs, in words; empty when unknown.
-        pending: Whether a pending record was written.
-        known: The reason, where ``known_discrepancies.toml`` expects it to fail.
-        notes: What a reader must know; for what could not be judged, the error.
-    """
-
-    name: str
-    verdict: Verdict
-    ratio: float = 0.0
-    limit: float = 0.0
-    distances: tuple[Distance, ...] = ()
-    changes: tuple[Change, ...] = ()
-    causes: tuple[Cause, ...] = ()
-    layer: str = ""
-    pending: bool = False
-    known: str = ""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def failed(self) -> bool:
-        """Whether the golden does not hold, whatever was expected."""
-        return self.verdict not in (Verdict.UNCHANGED, Verdict.WITHIN)
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What a check of a folder has found.
-
-    Attributes:
-        folder: The folder.
-        outcomes: In the order of names.
-        complaints: What fails besides: an expected failure that passes, an entry about no golden, no goldens at all.
-    """
-
-    folder: str
-    outcomes: tuple[Outcome, ...]
-    complaints: tuple[str, ...] = ()
-
-    @property
-    def exit_status(self) -> int:
-        """0 when all hold, 1 when one does not, 2 when one is unusable, 3 when one could not be run."""
-        open_ = [o for o in self.outcomes if o.failed and not o.known]
-        if any(o.verdict is Verdict.UNUSABLE for o in self.outcomes):
-            return 2
-        if self.complaints or any(o.verdict is not Verdict.NOT_RUN for o in open_):
-            return 1
-        return 3 if open_ else 0

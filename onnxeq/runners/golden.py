@@ -60,9 +60,7 @@ def _item(job: Job, item: Mapping[str, Any]) -> dict[str, Any]:
     model = job.inputs[f"model {key}"]
     runner = load_runner(str(item["runner"]["target"]), job.user_path)
     settings = dict(item["runner"].get("settings", {}))
-    options = SessionOptions(
-        optimize=True, provider=str(item["provider"]), tf32=bool(item["tf32"]), settings=settings
-    )
+    options = SessionOptions(optimize=True, provider=str(item["provider"]), tf32=bool(item["tf32"]), settings=settings)
     given = load_feeds(job.inputs[f"feeds {key}"]) if f"feeds {key}" in job.inputs else _generated(item["inputs"])
     feeds = fitted(model, given, item["names"])
     session = runner.open(model, options)
