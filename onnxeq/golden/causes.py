@@ -101,6 +101,8 @@ def suggested(changes: Sequence[Change], before: Marks | None = None, now: Marks
             kind = CauseKind.GRAPH
         if kind is not None:
             told.setdefault(kind, []).append(change.text())
+    if CauseKind.EXPORTER in told:
+        told.pop(CauseKind.GRAPH, None)  # another exporter writes another graph
     where = dict[CauseKind, str]()
     if before is not None and now is not None:
         where = {CauseKind.WEIGHTS: compare_weights(before, now), CauseKind.GRAPH: compare_graphs(before, now)}
@@ -239,9 +241,10 @@ def _of_model(case: _Case, referee: Distance | None) -> tuple[Cause, ...]:
     if before.native:
         native = next((d for d in case.distances if d.role is Role.NATIVE), None)
         if native is not None and not native.passed:
-            lines = case.changed(CauseKind.FRAMEWORK) or "no version changed"
-            said = f"{moved}, and {native.name} by {_far(native)}, with the same weights; {lines}"
-            return (Cause(CauseKind.FRAMEWORK, said, True, graph),)
+            said = f"{moved}, and {native.name} by {_far(native)}, with the same weights"
+            if lines := case.changed(CauseKind.FRAMEWORK):
+                return (Cause(CauseKind.FRAMEWORK, f"{said}; {lines}", True, graph),)
+            return (Cause(CauseKind.GRAPH, f"{said} and the same framework: its program is another one", True, graph),)
         lines = case.changed(CauseKind.EXPORTER) or case.changed(CauseKind.FRAMEWORK)
         said = f"{moved}, the framework's own outputs did not; {lines or 'no version changed'}"
         return (Cause(CauseKind.EXPORTER, said, True, graph or weights),)
