@@ -107,6 +107,12 @@ def check(
     quiet: o.Quiet = False,
 ) -> None:
     """Run the models again: what changed, by how much above noise, and why."""
+    from onnxeq.cache import cache_root
+    from onnxeq.processes import start_early
+
+    if not env:
+        start_early(cache_root() / "jobs", "golden")
+
     from onnxeq.golden import check as run_check
     from onnxeq.report.golden import check_document, check_lines
 

@@ -191,16 +191,20 @@ def _tidy(folder: Path, name: str) -> None:
     for path in (folder / _OWN).glob(f"{name}~*.tmp"):
         path.unlink(missing_ok=True)
     named: set[str] = set()
+    accepted = ""
     for pending in (False, True):
         path = _record(folder, name, pending=pending)
         if not path.exists():
             continue
         try:
-            golden = record_file.loads(path.read_text(encoding="utf-8"), path.name)
+            text = path.read_text(encoding="utf-8")
+            golden = record_file.loads(text, path.name)
         except (UnusableGolden, OSError, UnicodeDecodeError):
             return
-        if pending and golden.arrays in named:  # it was accepted, and its process ended before it took it away
-            path.unlink(missing_ok=True)
+        if not pending:
+            accepted = arrays_file.sha256_of(text.encode())
+        elif golden.arrays in named and any(p.against != accepted for p in golden.pending):
+            path.unlink(missing_ok=True)  # it was accepted, and its process ended before it took it away
         named.add(golden.arrays)
     for path in folder.glob(f"{name}.*.safetensors"):
         if _is_arrays_of(name, path.name) and path.name not in named:
