@@ -231,7 +231,9 @@ def _at_fault(case: _Case, ran: Ran) -> tuple[CauseKind, str]:
 
 def _of_model(case: _Case, referee: Distance | None) -> tuple[Cause, ...]:
     """The weights, the graph or the exporter: the model computes another function."""
-    moved = f"float64 values moved by {_far(referee)}" if referee is not None else "the model is another one"
+    moved = "the model is another one"
+    if referee is not None:
+        moved = referee.problem or f"float64 values moved by {_far(referee)}"
     before, now, old = case.golden.identity, case.identity, marks_of(case.arrays)
     weights, graph = compare_weights(old, case.marks), compare_graphs(old, case.marks)
     if before.native and before.native != now.native:

@@ -53,6 +53,8 @@ def describe(path: Path, native: str = "") -> tuple[Identity, Marks]:
     for name, kind, sha in sorted(_weights(model, path.parent), key=lambda w: (w[1], w[2], w[0])):
         weights[name] = (kind, sha[:16])
         tensors.update(f"{kind}:{sha};".encode())
+    # Inputs and outputs are asked for by name.
+    structure.update(repr([[v.name for v in side] for side in (model.graph.input, model.graph.output)]).encode())
     walk = _Walk(structure, path.parent)
     walk.graph(model.graph)
     for function in model.functions:

@@ -52,7 +52,8 @@ def _distance(golden: Golden, arrays: Mapping[str, Array], born: Born, ran: Ran)
     expected = tuple((o.feed, o.name) for o in golden.outputs)
     if ran.keys == expected and ran.sha256 == born.sha256:
         return Distance(born.role, ran.name, True, 0.0, limit, 0.0, "")
-    if ran.trace and (problem := _attributes(golden, ran.trace)):
+    problem = _attributes(golden, ran.trace) if ran.trace else _names(golden, ran)
+    if problem:
         return Distance(born.role, ran.name, False, np.inf, limit, np.inf, problem[0], problem[1])
     ours = golden_trace(golden, arrays, born.role.value)
     unit = [] if golden.bar.missing else golden_trace(golden, arrays, "unit")
@@ -75,6 +76,15 @@ def _attributes(golden: Golden, trace: Sequence[Feed]) -> tuple[str, str] | None
     known = {o.name for o in golden.outputs}
     new = next((name for name in trace[0] if name not in known), None)
     return None if new is None else (new, f"output '{new}' is new")
+
+
+def _names(golden: Golden, ran: Ran) -> tuple[str, str] | None:
+    """The same of outputs that have the golden's bits, so that their arrays were not asked for."""
+    before, now = {o.name for o in golden.outputs}, {name for _, name in ran.keys}
+    if gone := sorted(before - now):
+        return gone[0], f"output '{gone[0]}' is gone"
+    new = sorted(now - before)
+    return (new[0], f"output '{new[0]}' is new") if new else ("", "the outputs come in another order")
 
 
 def _text(dtype: str, shape: Sequence[int]) -> str:
