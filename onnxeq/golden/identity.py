@@ -47,12 +47,10 @@ def describe(path: Path, native: str = "") -> tuple[Identity, Marks]:
     from onnxeq.graph.inspect import inspect, load
 
     model = load(path)
-    weights, nodes = {}, []
-    tensors = hashlib.sha256()
-    structure = hashlib.sha256(repr(sorted((o.domain or "ai.onnx", o.version) for o in model.opset_import)).encode())
-    for name, kind, sha in sorted(_weights(model, path.parent), key=lambda w: (w[1], w[2], w[0])):
-        weights[name] = (kind, sha[:16])
-        tensors.update(f"{kind}:{sha};".encode())
+    stored = list(_weights(model, path.parent))
+    tensors = hashlib.sha256(repr(sorted((kind, sha) for _, kind, sha in stored)).encode())
+    opsets = sorted((o.domain or "ai.onnx", o.version) for o in model.opset_import)
+    structure = hashlib.sha256(repr(opsets).encode())
     # Inputs and outputs are asked for by name.
     structure.update(repr([[v.name for v in side] for side in (model.graph.input, model.graph.output)]).encode())
     walk = _Walk(structure, path.parent)
@@ -63,10 +61,9 @@ def describe(path: Path, native: str = "") -> tuple[Identity, Marks]:
         for node in function.node:
             walk.node(node)
         walk.names(function.output)
-    for node in model.graph.node:
-        nodes.append(_mark(node, path.parent))
     identity = Identity(inspect(path).sha256, structure.hexdigest(), tensors.hexdigest(), native)
-    return identity, Marks(weights, nodes)
+    weights = {name: (kind, sha[:16]) for name, kind, sha in stored}
+    return identity, Marks(weights, [_mark(node, path.parent) for node in model.graph.node])
 
 
 def _weights(model: onnx.ModelProto, folder: Path) -> Iterator[tuple[str, str, str]]:

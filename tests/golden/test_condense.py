@@ -34,7 +34,7 @@ def test_condensing_is_linear() -> None:
 
 
 def test_the_unit_of_a_block_is_that_of_its_sum() -> None:
-    """768 equal blocks' worth of elements with unit s each: a block of n has s*sqrt(n), the output's rounding beside."""
+    """Elements with unit s each: a block of n has s*sqrt(n), and a sampled element s."""
     value = np.zeros((3, LARGE // 2), np.float32)
     unit = condensed_unit(np.full(value.shape, 1e-3), value)
     size = value.size // 1024

@@ -62,8 +62,8 @@ def test_arrays_are_stable_in_bytes() -> None:
     import ml_dtypes
 
     held = {
-        "b": np.arange(3).astype(ml_dtypes.bfloat16), "a": np.array([["x", "ü"]], object), "c": np.float64(1.5).reshape(()),
-        "d": np.zeros((0, 4), np.int64), "e": np.array([True, False]),
+        "b": np.arange(3).astype(ml_dtypes.bfloat16), "a": np.array([["x", "ü"]], object),
+        "c": np.float64(1.5).reshape(()), "d": np.zeros((0, 4), np.int64), "e": np.array([True, False]),
     }  # fmt: skip
     data = pack(held)
     assert data == pack(dict(reversed(held.items())))
