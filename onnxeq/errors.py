@@ -23,6 +23,7 @@ __all__ = [
     "JobKilled",
     "JobOutOfMemory",
     "JobTimeout",
+    "NoRecipe",
     "OnnxeqError",
     "UnknownModel",
     "UnknownZoo",
@@ -93,6 +94,10 @@ class UnusableModel(UsageError):
 
 class BadInputs(UsageError):
     """Given inputs do not fit the model: name, shape or dtype."""
+
+
+class NoRecipe(UsageError):
+    """Nothing says how a picture becomes the model's input."""
 
 
 class FrameworkMissing(UsageError):

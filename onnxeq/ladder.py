@@ -82,6 +82,13 @@ LIMITS: dict[str, Limit] = {
         CauseKind.RUNTIME,
         "healthy float32 runs are within 1.8 of their float64 run (native-rounding), so two of them within 3.6",
     ),
+    "preprocessing": Limit(
+        Unit.ROUNDING,
+        AMPLITUDE,
+        CauseKind.PREPROCESSING,
+        "the same execution on both sides: pictures that are the same bits give the same outputs, ratio 0, and a map"
+        " spelled otherwise moves the inputs by their own rounding",
+    ),
     "lowering": Limit(
         Unit.NATIVE,
         100.0,
@@ -365,6 +372,7 @@ _MEANING = {
     "stability": "the same model gives another result when it is run again",
     "lowering": "what runs after conversion is far less accurate than the native float32 run, though each kernel does"
     " its graph justice: an inferior lowering, or an ill-conditioned artifact",
+    "preprocessing": "pictures that are prepared by the other recipe give another result",
     "versions": "another version gives another result",
     "interface": "the outputs are not those of the source",
 }
