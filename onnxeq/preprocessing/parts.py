@@ -119,7 +119,9 @@ def form_of(recipe: Recipe) -> Form:
         elif isinstance(step, Cast):
             dtype = step.dtype
     zero = tuple(0.0 if s == 0 else -s / f for s, f in zip(shift, factor, strict=True))
-    return Form(colours, tuple(s for s in recipe.steps if isinstance(s, _PLACES)), order, tuple(factor), zero, layout, dtype)
+    return Form(
+        colours, tuple(s for s in recipe.steps if isinstance(s, _PLACES)), order, tuple(factor), zero, layout, dtype
+    )
 
 
 _PLACES = (Resize, Crop, CropShare)

@@ -119,9 +119,7 @@ class Other:
     text: str
 
 
-Step: TypeAlias = (
-    "Decode | Resize | Crop | CropShare | Channels | Scale | Normalize | Layout | Cast | Other"
-)
+Step: TypeAlias = "Decode | Resize | Crop | CropShare | Channels | Scale | Normalize | Layout | Cast | Other"
 
 STEPS: Mapping[str, type[Any]] = {
     "decode": Decode, "resize": Resize, "crop": Crop, "crop-share": CropShare, "channels": Channels, "scale": Scale,
@@ -212,7 +210,7 @@ def _step(row: object, place: str) -> Step:
     return made
 
 
-def _value(step: str, field: str, kind: str, value: object, place: str) -> Any:
+def _value(step: str, field: str, kind: str, value: Any, place: str) -> Any:
     """A field's value in its type, within what it may be."""
     where = f"{place} ({step}), field '{field}'"
     if kind.startswith("tuple"):
@@ -224,7 +222,7 @@ def _value(step: str, field: str, kind: str, value: object, place: str) -> Any:
     elif kind in ("int", "float"):
         if not _is_number(value, whole=kind == "int"):
             raise UsageError(f"{where} is {value!r}, no {'whole ' * (kind == 'int')}number")
-        made = value if kind == "int" else float(value)  # type: ignore[arg-type]
+        made = value if kind == "int" else float(value)
     else:
         if not isinstance(value, bool if kind == "bool" else str):
             raise UsageError(f"{where} is {value!r}, no {'true or false' if kind == 'bool' else 'text'}")

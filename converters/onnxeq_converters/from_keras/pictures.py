@@ -1,8 +1,8 @@
 """Pictures for Keras Applications, by Keras' own code, and what Keras says of its models.
 
 An application's ``preprocess_input`` is arithmetic alone: how a picture gets its size Keras leaves open. What is taken
-here is what its documentation shows for every application: ``keras.utils.load_img(file, target_size=SIZE)``, which takes
-the nearest pixel unless told otherwise.
+here is what its documentation shows for the applications: ``keras.utils.load_img(file, target_size=SIZE)``, which
+takes the nearest pixel unless told otherwise.
 """
 
 from __future__ import annotations
@@ -87,20 +87,20 @@ def _arithmetic(function: Callable[..., Any]) -> tuple[Step, ...]:
     pixels = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3)).astype(np.float32)
     made = np.asarray(function(pixels.copy(), data_format="channels_last"))
     for steps in _MODES:
-        value = pixels
+        value: Any = pixels
         for step in steps:
             if isinstance(step, Channels):
                 value = value[..., ::-1]
             elif isinstance(step, Scale):
                 value = value / np.float32(step.divisor)
             elif isinstance(step, Normalize):
-                value = (value - np.float32(step.mean)) / np.float32(step.std)
+                value = (value - np.asarray(step.mean, np.float32)) / np.asarray(step.std, np.float32)
         if np.abs(value - made).max() <= 2.0**-20 * max(1.0, np.abs(made).max()):
             return steps
     raise CannotRun(f"what {function.__module__}.preprocess_input computes is none of the modes that are known here")
 
 
-class _Told(Exception):  # noqa: N818 - it carries an answer
+class _Told(Exception):
     def __init__(self, size: int) -> None:
         super().__init__(size)
         self.size = size
@@ -140,7 +140,7 @@ def card(request: LoadRequest) -> ModelCard:
     entry, limits, size = entry_of(constructor), value_range(constructor), default_size(constructor)
     spec = TensorSpec("image", "float32", ("N", size, size, 3), limits)
     found = metadata.metadata("keras")
-    code = str(found.get("License-Expression") or found.get("License") or "").strip().splitlines()
+    code = str(found["License-Expression"] or found["License"] or "").strip().splitlines()
     page = "not in the package: the table at keras.io/api/applications"
     facts = {
         "accuracy": Fact(None, page),

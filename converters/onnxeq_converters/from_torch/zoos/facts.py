@@ -19,9 +19,9 @@ def licence_of(package: str, weights: object, place: str) -> Fact:
     if weights:
         return Fact(str(weights), f"of the weights, {place}")
     found = metadata.metadata(package)
-    code = found.get("License-Expression") or found.get("License") or ""
-    first = code.strip().splitlines()[0] if code.strip() else ""
-    said = f"of {package}'s code, by its package; of the weights the zoo states none at {place}"
+    code = str(found["License-Expression"] or found["License"] or "").strip()
+    first = code.splitlines()[0] if code else ""
+    said = f"of the code of {package}, by its package; of the weights none is stated at {place}"
     return Fact(first or None, said if first else f"{package}'s package and {place} state none")
 
 

@@ -58,7 +58,7 @@ def opened(picture: Path) -> Iterator[Any]:
 
 
 def resize(size: Sequence[int], interpolation: Any, *, antialias: bool = True) -> Resize:
-    """torchvision's ``resize`` of a picture of Pillow's: one number is the shortest side's."""
+    """Torchvision's ``resize`` of a picture of Pillow's: one number is the shortest side's."""
     method = str(getattr(interpolation, "value", interpolation)).replace("nearest-exact", "nearest")
     how = "shortest" if len(size) == 1 else "exact"
     # Pillow averages whatever it is told, except for the nearest pixel.

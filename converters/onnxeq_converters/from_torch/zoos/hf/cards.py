@@ -63,7 +63,7 @@ def _of_type(name: str) -> ModelCard:
         counted = Fact(None, error.message)
     facts = {
         "accuracy": Fact(None, "a model type has no weights of its own"),
-        "licence": licence_of("transformers", None, "its model types, which have no weights"),
+        "licence": licence_of("transformers", None, "a model type, which has no weights"),
         "parameters": counted,
         "weights": Fact("none: @seeded only, which needs no network", place),
     }
