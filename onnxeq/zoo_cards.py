@@ -17,7 +17,7 @@ from onnxeq.jobs import Jobs, JobSpec
 from onnxeq.preprocessing import onnx_zoo
 from onnxeq.preprocessing.pictures import load_params
 from onnxeq.preprocessing.recipe import recipe_to_record
-from onnxeq.runners.onnx_zoo import light_models
+from onnxeq.runners.onnx_zoo import light_models, light_row
 from onnxeq.types import ModelRef
 
 __all__ = ["card", "models", "zoos"]
@@ -132,10 +132,10 @@ def _listed(ref: ModelRef, where: Environment | None) -> dict[str, Any]:
 
 
 def _of_onnx_zoo(ref: ModelRef, where: Environment | None) -> dict[str, Any]:
-    entry = _listed(ref, where)
+    light = next((item for item in light_models().items() if item[0].lower() == ref.name.lower()), None)
+    entry = light_row(*light) if light else _listed(ref, where)
     page = onnx_zoo.page_of(entry["name"])
     place = f"README.md of {page.path} in onnx/models" if page else "the model's page in onnx/models"
-    light = {name.lower(): path for name, path in light_models().items()}.get(ref.name.lower())
     if light is None:
         facts = {
             "accuracy": _fact(None, f"not in the manifest: {place} may state it"),
@@ -149,7 +149,7 @@ def _of_onnx_zoo(ref: ModelRef, where: Environment | None) -> dict[str, Any]:
         facts = {
             "accuracy": _fact(None, "its weights are constants, so that it has none"),
             "licence": _fact(stated or None, f"of the onnx package, which holds the file; {place} has the model's own"),
-            "parameters": _fact(None, f"its nodes make them; the file stores {inspect(light).parameters} of them"),
+            "parameters": _fact(None, f"its nodes make them; the file stores {inspect(light[1]).parameters} of them"),
             "weights": _fact("constants, inside the onnx package: no network needed", "the file"),
         }
     told: dict[str, Any] = {"entry": entry, "facts": facts, "recipe": None, "no_recipe": ""}

@@ -158,7 +158,7 @@ def differences(ours: Recipe, theirs: Recipe) -> tuple[Difference, ...]:
     if first and second:
         if first.interpolation != second.interpolation:
             found.append(Difference(Part.INTERPOLATION, first.interpolation, second.interpolation))
-        if first.antialias != second.antialias and "nearest" not in (first.interpolation, second.interpolation):
+        if first.antialias != second.antialias and _of(Part.ANTIALIAS, first, second) is Part.ANTIALIAS:
             found.append(Difference(Part.ANTIALIAS, *(("without", "with")[s.antialias] for s in (first, second))))
         if first.library != second.library:
             found.append(Difference(Part.LIBRARY, f"as {first.library} does", f"as {second.library} does"))
@@ -166,10 +166,15 @@ def differences(ours: Recipe, theirs: Recipe) -> tuple[Difference, ...]:
         found.append(Difference(Part.ORDER, a.order, b.order))
     gain, zero = _numbers_of(b, a)
     if not _alike(a.zero, zero, _SAME * 255):
-        found.append(Difference(Part.MEAN, *(f"{numbers(v)} in pixel values" for v in (a.zero, zero))))
+        found.append(Difference(Part.MEAN, numbers(a.zero), f"{numbers(zero)} (pixel values)"))
     if not _alike(a.gain, gain, _SAME * max(map(abs, a.gain))):
-        found.append(Difference(Part.SCALE, *(f"1/{numbers(tuple(1 / g for g in v))}" for v in (a.gain, gain))))
+        found.append(Difference(Part.SCALE, *(_divided(v) for v in (a.gain, gain))))
     return tuple(found)
+
+
+def _divided(gain: Sequence[float]) -> str:
+    """``divided by 58.395, 57.12, 57.375``."""
+    return "not divided" if set(gain) == {1.0} else f"divided by {numbers(tuple(1 / g for g in gain))}"
 
 
 _SAME = 1e-6
@@ -248,13 +253,19 @@ def _exchanged_places(ours: Sequence[_Place], theirs: Sequence[_Place], parts: C
             if aligned and Part.SIZE in parts and isinstance(same := theirs[index], Resize):
                 step = replace(step, height=same.height, width=same.width, how=same.how, other_side=same.other_side)
             for part, field in _RESIZING.items():
-                chosen = other if part in parts else mine
+                chosen = other if _of(part, mine, other) in parts else mine
                 if chosen is not None:
                     step = replace(step, **{field: getattr(chosen, field)})
             made.append(step)
         else:
             made.append(theirs[index] if aligned and Part.CROP in parts else step)
     return made
+
+
+def _of(part: Part, *resizes: Resize | None) -> Part:
+    """The part that a field goes with: the nearest pixel is never averaged, so that antialiasing follows it."""
+    nearest = any(step is not None and step.interpolation == "nearest" for step in resizes)
+    return Part.INTERPOLATION if nearest and part is Part.ANTIALIAS else part
 
 
 _RESIZING = {Part.INTERPOLATION: "interpolation", Part.ANTIALIAS: "antialias", Part.LIBRARY: "library"}

@@ -131,7 +131,7 @@ def _judged(
         apart, notes = (), (f"which step differs is not told: {error.message}",)
     given = [_as_taken(array, theirs, ours) for array in theirs.arrays]
     if unfit := _unfit(given, found):
-        place = next((d for d in apart if d.part in _SIZES), None)
+        place = next((d for d in reversed(apart) if d.part in _SIZES), None)
         rung = _without(plan, Status.FAIL, math.inf, unfit)
         said = f"the other recipe makes pictures that the model does not take: {unfit}" + _in_words(place)
         where = Where(step=place.part.value if place else "")
@@ -234,9 +234,14 @@ def _changes(ours: Sequence[Feed], theirs: Sequence[Feed]) -> int | None:
     """Pictures whose largest class is another one; ``None`` where the first output is no row of classes."""
     name = next(iter(ours[0]), "") if ours else ""
     rows = [(x[name], y[name]) for x, y in zip(ours, theirs, strict=True) if name in x and name in y]
-    if not rows or any(a.ndim != 2 or a.shape[-1] < 2 or a.shape != b.shape for a, b in rows):
+    if not rows or any(a.shape != b.shape or not _is_choice(a) for a, b in rows):
         return None
-    return sum(bool((a.argmax(-1) != b.argmax(-1)).any()) for a, b in rows)
+    return sum(int(a.argmax() != b.argmax()) for a, b in rows)
+
+
+def _is_choice(value: Array) -> bool:
+    """Whether an output is one row of classes, ``[1,classes]`` or ``[1,classes,1,1]``."""
+    return value.ndim >= 2 and value.shape[0] == 1 and value.shape[1] == value.size > 1
 
 
 def _cause(difference: Difference, step: Mapping[str, Any], rung: Rung, pictures: int) -> Cause:
