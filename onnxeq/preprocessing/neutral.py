@@ -112,10 +112,17 @@ def target_size(step: Resize, height: int, width: int) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
+_MOST_PIXELS = 2**27
+"""Of a resized picture, as a narrow strip grows with its shortest side; Pillow itself warns of files above 89 million."""
+
+
 def _resized(step: Resize, value: Array) -> Array:
     height, width = target_size(step, *value.shape[:2])
     if (height, width) == value.shape[:2]:
         return value
+    if height * width > _MOST_PIXELS:
+        made, given = (f"{h}x{w}" for h, w in ((height, width), value.shape[:2]))
+        raise BadInputs(f"a picture of {given} would become {made}, {_MOST_PIXELS:,} pixels are allowed")
     smooth = step.interpolation != "nearest" and step.antialias
     if step.library == "pillow" and (smooth or step.interpolation == "nearest"):
         return _by_pillow(step, value, height, width)
