@@ -111,7 +111,7 @@ REDUCED = 2.0
 """Units of a reduced precision (``onnxeq.reduced``) that an execution in it may be away; see tests/test_reduced.py:
 emulated TF32, float16, bfloat16 and int8 runs lie between 0.2 and 1.2 of their own, and bfloat16 at 5 of TF32's."""
 
-_ANYWHERE = frozenset(LIMITS) - {"native-rounding", "ledger", "stability"}
+_ANYWHERE = frozenset(LIMITS) - {"native-rounding", "ledger", "preprocessing", "stability"}
 
 ACCEPTED: dict[str, frozenset[str]] = {
     "tf32": frozenset({"provider", "lowering"}),

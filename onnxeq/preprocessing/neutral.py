@@ -113,7 +113,7 @@ def target_size(step: Resize, height: int, width: int) -> tuple[int, int]:
 
 
 _MOST_PIXELS = 2**27
-"""Of a resized picture, as a narrow strip grows with its shortest side; Pillow itself warns of files above 89 million."""
+"""Of a resized picture, as a narrow strip grows with its shortest side; Pillow warns of files above 89 million."""
 
 
 def _resized(step: Resize, value: Array) -> Array:

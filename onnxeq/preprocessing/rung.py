@@ -23,7 +23,7 @@ from onnxeq.evidence import Evidence
 from onnxeq.jobs import Jobs
 from onnxeq.kept import store_feeds
 from onnxeq.ladder import Execution, RungPlan, Units
-from onnxeq.measure import Measure, compare
+from onnxeq.measure import Measure, compare, within
 from onnxeq.preprocessing.parts import Difference, Part, differences, exchanged, form_of, told_only
 from onnxeq.preprocessing.pictures import Asked, Prepared, neutral
 from onnxeq.preprocessing.recipe import Recipe, recipe_to_record, words
@@ -87,6 +87,12 @@ class _Model:
     jobs: Jobs
     spec: TensorSpec
     units: Units
+    rules: ladder.Rules
+
+    @property
+    def unit(self) -> str:
+        """What a ratio is in."""
+        return "rounding noise" if self.rules.tolerance is None else "the tolerance"
 
     @property
     def name(self) -> str:
@@ -111,7 +117,9 @@ class _Model:
         return made
 
     def apart(self, ours: Sequence[Feed], theirs: Sequence[Feed]) -> Measure:
-        """How far two sets of outputs are apart, in the model's rounding noise."""
+        """How far two sets of outputs are apart, in the model's rounding noise or the tolerance that was asked for."""
+        if (asked := self.rules.tolerance) is not None:
+            return within(ours, theirs, asked.rtol, asked.atol)
         return compare(ours, theirs, self.units.rounding[: len(ours)], step=2.0**-24)
 
 
@@ -119,10 +127,10 @@ def _judged(
     found: Evidence, jobs: Jobs, asked: Asked, ours: Prepared, theirs: Prepared, rules: ladder.Rules
 ) -> _Judged:
     spec = found.native.inputs[0] if found.native is not None else found.inputs[0][0]
-    model = _Model(found, jobs, spec, found.runs.units())
+    model = _Model(found, jobs, spec, found.runs.units(), rules)
     target = f"{model.name} as {theirs.name}"
     plan = RungPlan("preprocessing", model.name, target)
-    if model.units.missing:
+    if model.units.missing and rules.tolerance is None:
         return _Judged(_without(plan, Status.NOT_RUN, math.nan, model.units.missing))
     notes: tuple[str, ...] = ()
     try:
@@ -195,7 +203,7 @@ def _attributed(
     if not over:
         said = "no step does it by itself: " + "; ".join(d.text() for d in apart)
         return _Judged(rung, (_unplaced(rung, traces, theirs, said),), notes, steps)
-    causes = tuple(_cause(apart[i], steps[i], rung, len(asked.pictures)) for i in over)
+    causes = tuple(_cause(apart[i], steps[i], replace(rung, unit=model.unit), len(asked.pictures)) for i in over)
     return _Judged(rung, causes, notes, steps)
 
 
@@ -253,7 +261,7 @@ def _cause(difference: Difference, step: Mapping[str, Any], rung: Rung, pictures
     )
     said = (
         f"{difference.text()} moves output '{alone['output']}' by {alone['max_abs']:.2g} ({alone['ratio']:.2g}x"
-        f" rounding noise, {rung.limit:g}x allowed{changed}); {left}"
+        f" {rung.unit}, {rung.limit:g}x allowed{changed}); {left}"
     )
     where = Where(value=alone["output"], step=difference.part.value)
     return Cause(CauseKind.PREPROCESSING, rung.name, float(alone["ratio"]), where, said)
@@ -267,7 +275,7 @@ def _unplaced(rung: Rung, traces: tuple[Sequence[Feed], Sequence[Feed]], theirs:
 def _moved(rung: Rung, ours: Sequence[Feed], theirs: Sequence[Feed]) -> str:
     top = _changes(ours, theirs)
     changed = "" if top is None else f"; top-1 of {top} of {len(ours)} pictures changes"
-    size = rung.reason or f"{rung.max_abs:.2g} ({rung.ratio:.2g}x rounding noise, {rung.limit:g}x allowed{changed})"
+    size = rung.reason or f"{rung.max_abs:.2g} ({rung.ratio:.2g}x its unit, {rung.limit:g}x allowed{changed})"
     return f"moves output '{rung.output}' by {size}"
 
 
@@ -289,7 +297,7 @@ def _nearness(
             continue
         gap = max(float(np.max(np.abs(x.astype(np.float64) - y), initial=0.0)) for x, y in pairs)
         effect = model.apart(traces[0][index], traces[1][index])
-        if effect.ratio > ladder.LIMITS["preprocessing"].factor:
+        if effect.ratio > (1.0 if model.rules.tolerance else ladder.LIMITS["preprocessing"].factor):
             said.append(
                 f"steps are mixed by this project's own code, which makes of {side.name}'s recipe pictures up to"
                 f" {gap:.2g} away from the zoo's: that moves the outputs by {effect.max_abs:.2g}"

@@ -52,12 +52,12 @@ class Checked:
     asked: Asked
     folder: Path
 
-    def against(self, other: Recipe) -> Report:
+    def against(self, other: Recipe, rules: ladder.Rules = ladder.Rules()) -> Report:  # noqa: B008 - frozen
         """The report with the rung."""
         path = self.folder / "other.json"
         path.write_text(json.dumps(recipe_to_record(other)))
         theirs = prepared(self.jobs, str(path), self.asked.pictures)
-        return extended(self.report, self.found, self.jobs, self.asked, self.ours, theirs, ladder.Rules())
+        return extended(self.report, self.found, self.jobs, self.asked, self.ours, theirs, rules)
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +124,23 @@ def test_several_steps_are_told_by_what_each_does_alone(checked: Checked) -> Non
     assert mean["undone"] == scale["alone"]
     assert mean["cumulative"] == mean["alone"]
     assert scale["cumulative"]["max_abs"] == pytest.approx(rung_of(report).max_abs, rel=1e-3)
+
+
+def test_a_tolerance_stands_in_the_place_of_the_noise(checked: Checked) -> None:
+    """``--atol``: the ratio is the difference in it, of the rung and of the step; one that is large enough passes."""
+    other = ONE_APART["mean"]
+    tight, loose = (checked.against(other, ladder.Rules(tolerance=ladder.Tolerance(0.0, a))) for a in (1e-6, 1e6))
+    assert loose.verdict is Verdict.EQUIVALENT
+    (cause,) = tight.causes
+    assert cause.ratio == pytest.approx(rung_of(tight).max_abs / 1e-6)
+    assert "x the tolerance, 1x allowed" in cause.evidence
+
+
+def test_no_reduced_precision_excuses_other_pictures(checked: Checked) -> None:
+    """``--accept int8`` is about arithmetic: a difference of that size in the pictures stays one."""
+    report = checked.against(ONE_APART["crop"], ladder.Rules(accept=("int8", "bfloat16")))
+    assert [c.where.step for c in report.causes] == ["crop"]
+    assert not any("preprocessing" in rungs for rungs in ladder.ACCEPTED.values())
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxeq.errors import BadInputs, CannotRun, NoRecipe
+from onnxeq.errors import BadInputs, CannotRun, FrameworkMissing, NoRecipe
 from onnxeq.preprocessing.recipe import Cast, Channels, Decode, Layout, Normalize, Recipe, Resize, Scale, Step
 from onnxeq.protocols import Fact, LoadRequest, ModelCard
 from onnxeq.types import Array, TensorSpec, ZooEntry
@@ -54,6 +54,9 @@ class Loaded:
         utils = framework().keras.utils
         try:
             image = utils.load_img(str(picture), target_size=self.size)
+        except ImportError:
+            hint = "pip install 'onnxeq[images]'; for an environment: onnxeq env create NAME --with pillow"
+            raise FrameworkMissing("Keras' load_img needs the package 'pillow'", hint=hint) from None
         except (OSError, ValueError) as error:
             said = " ".join(str(error).split()) or type(error).__name__
             raise BadInputs(f"{picture} cannot be read as a picture: {said}", hint="write it as .png or .jpg") from None
