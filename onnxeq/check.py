@@ -6,7 +6,8 @@
    optimised, on CUDA where there is a device, and once more after normalisation.
 3. Neighbouring executions are compared; the rungs that break are the causes.
 
-:mod:`onnxeq.evidence` has the first two steps, :mod:`onnxeq.judge` the third.
+:mod:`onnxeq.evidence` has the first two steps, :mod:`onnxeq.judge` the third. Pictures among the inputs are prepared
+before, by :mod:`onnxeq.preprocessing`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from onnxeq.jobs import Jobs, Listener
 from onnxeq.judge import conclude
 from onnxeq.ledger import WeightsAlone, without_program
 from onnxeq.ledger import weights_only as ledger_of_weights
+from onnxeq.preprocessing import rung as preprocessing
+from onnxeq.preprocessing.pictures import Asked, both, pictures_in
 from onnxeq.providers import choose_providers, restricted
 from onnxeq.rules import rules_of
 from onnxeq.runtimes import choose_runner
@@ -58,6 +61,8 @@ def check(
     weights_only: bool = False,
     env: str = "",
     against_env: str = "",
+    recipe: str = "",
+    preprocess_as: str = "",
     listener: Listener | None = None,
 ) -> Report:
     """Says whether a model and its ONNX form are equivalent and, if not, on which rung they part.
@@ -68,7 +73,8 @@ def check(
         target: What to judge: an ONNX file or an ``onnx.ModelProto``, or whatever a source can be, which is then run
             by its own framework as well. Without one the source is exported by its framework's exporter; an ONNX
             source is judged on its own.
-        inputs: Feeds: files (see ``onnxeq.inputs.read``) or mappings from input name to array.
+        inputs: Feeds: files (see ``onnxeq.inputs.read``) or mappings from input name to array; or pictures and folders
+            of pictures, which the source's own zoo prepares.
         shapes: Input name -> shape; the name may be empty when there is one input only.
         batches: Sizes tried where the batch axis may vary.
         seed: Seed of generated inputs and of a factory's random weights.
@@ -86,6 +92,9 @@ def check(
         weights_only: Whether the stored weights alone are compared (:func:`onnxeq.ledger`), and nothing is run.
         env: The environment (``onnxeq env create``) in which the framework runs, and onnxruntime if that is in it.
         against_env: Another one, in which the model is run as well: see :mod:`onnxeq.versions`.
+        recipe: By what pictures are prepared in the place of the source's own recipe: a model of a zoo, or a recipe's
+            ``.json`` file.
+        preprocess_as: By what the deployed side prepares them, the same: see :mod:`onnxeq.preprocessing.rung`.
         listener: Told each job's label and step.
 
     Raises:
@@ -93,7 +102,9 @@ def check(
         onnxeq.errors.CannotRun: The native side could not be run.
     """
     rules = rules_of(accept, rtol, atol)
-    request = Request.of(inputs, shapes, batches=batches, seed=seed, opset=opset, trust=trust, exporter=exporter)
+    asked = Asked(pictures_in(inputs), recipe, preprocess_as, trust)
+    given = () if asked.pictures else inputs
+    request = Request.of(given, shapes, batches=batches, seed=seed, opset=opset, trust=trust, exporter=exporter)
     if weights_only and against_env:
         raise UsageError("--against-env runs the model, --weights-only runs nothing", hint="leave one of them out")
     here, there = (find(name) if name else None for name in (env, against_env))
@@ -107,6 +118,8 @@ def check(
         if setting.runtime.name != "ort" and "cuda" in (providers or ()):
             raise UsageError("--providers cuda is onnxruntime's", hint=f"leave it out, or --runner {runner}")
         ref, live = sides.resolve(source, jobs)
+        ours, theirs = both(jobs, ref, asked)
+        request = request if ours is None else replace(request, feeds=ours.feeds())
         parts = versions.plan(ref, here, there, setting.runtime.name)
         if live is None and converter_for(ref) == "onnx":
             found = onnx_file.gather(jobs, ref, target, request, setting)
@@ -117,6 +130,8 @@ def check(
                 limits: dict[str, Any] = {"timeout_s": timeout_s, "use_cache": use_cache, "listener": listener}
                 return without_program(ledger_of_weights(source, target, request, env=env, **limits), alone)
         report = conclude(jobs, replace(found, notes=(*versions.placed(jobs, found), *found.notes)), rules)
+        if ours is not None:
+            report = preprocessing.extended(report, found, jobs, asked, ours, theirs, rules)
         if parts is None:
             return report
         with jobs_in(environment=there) as others:

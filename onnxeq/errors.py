@@ -24,6 +24,7 @@ __all__ = [
     "JobKilled",
     "JobOutOfMemory",
     "JobTimeout",
+    "NoRecipe",
     "OnnxeqError",
     "UnknownModel",
     "UnknownZoo",
@@ -99,6 +100,10 @@ class UnusableGolden(UsageError):
 
 class BadInputs(UsageError):
     """Given inputs do not fit the model: name, shape or dtype."""
+
+
+class NoRecipe(UsageError):
+    """Nothing says how a picture becomes the model's input."""
 
 
 class FrameworkMissing(UsageError):

@@ -230,7 +230,8 @@ def _read_folder(folder: Path) -> list[dict[str, Array]]:
     found = sorted(folder.iterdir())
     files = [p for p in found if p.suffix in (".npz", ".npy")] or [p for p in found if p.suffix == ".json"]
     if not files:
-        raise BadInputs(f"{folder} holds no .npz, .npy, .json or input_N.pb", hint="put one file per feed into it")
+        hint = "put one file per feed into it, or for check pictures (.png, .jpg)"
+        raise BadInputs(f"{folder} holds no .npz, .npy, .json or input_N.pb", hint=hint)
     return [feed for p in files for feed in _read_file(p)]
 
 

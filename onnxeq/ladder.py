@@ -84,6 +84,13 @@ LIMITS: dict[str, Limit] = {
         CauseKind.RUNTIME,
         "healthy float32 runs are within 1.8 of their float64 run (native-rounding), so two of them within 3.6",
     ),
+    "preprocessing": Limit(
+        Unit.ROUNDING,
+        AMPLITUDE,
+        CauseKind.PREPROCESSING,
+        "the same execution on both sides: pictures that are the same bits give the same outputs, ratio 0, and a map"
+        " spelled otherwise moves the inputs by their own rounding",
+    ),
     "lowering": Limit(
         Unit.NATIVE,
         100.0,
@@ -102,7 +109,7 @@ them, and is then judged by the constant floor."""
 BARE_UNITS = 256.0
 """Float32 spacings that stand for the noise of a repeat when it could not be measured."""
 
-_ANYWHERE = frozenset(LIMITS) - {"native-rounding", "ledger", "stability"}
+_ANYWHERE = frozenset(LIMITS) - {"native-rounding", "ledger", "preprocessing", "stability"}
 
 ACCEPTED: dict[str, frozenset[str]] = {
     "tf32": frozenset({"provider", "lowering"}),
@@ -347,6 +354,7 @@ _MEANING = {
     "stability": "the same model gives another result when it is run again",
     "lowering": "what runs after conversion is far less accurate than the native float32 run, though each kernel does"
     " its graph justice: an inferior lowering, or an ill-conditioned artifact",
+    "preprocessing": "pictures that are prepared by the other recipe give another result",
     "versions": "another version gives another result",
     "interface": "the outputs are not those of the source",
 }

@@ -2,8 +2,8 @@
 
 A converter is a *module* named by an entry point of the group ``onnxeq.converters``. It is listed
 without being imported and imported only inside a job (or in the caller's own process when the
-caller hands over a live model). It may import ``onnxeq.types``, ``onnxeq.errors`` and this module,
-and nothing else of ``onnxeq``.
+caller hands over a live model). It may import ``onnxeq.types``, ``onnxeq.errors``, this module and
+``onnxeq.preprocessing.recipe``, and nothing else of ``onnxeq``.
 
 A runner is a module or an object named by an entry point of the group ``onnxeq.runners``: a runtime
 that reads ONNX files. It, too, is imported only inside a job, so that its crash is a job's crash.
@@ -16,14 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from onnxeq.preprocessing.recipe import Recipe
 from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, Precision, Signature, TensorSpec, ZooEntry
 
 __all__ = [
     "Converter",
+    "Fact",
     "KernelError",
     "LoadRequest",
+    "ModelCard",
     "Native",
     "NativeValue",
+    "Preprocessor",
     "Progress",
     "Runner",
     "Session",
@@ -161,8 +165,52 @@ class Native(Protocol):
         """
 
 
+class Preprocessor(Protocol):
+    """How a zoo makes a model's input of a picture."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """Its definition as data, read off the zoo's own."""
+
+    def run(self, picture: Path) -> Array:
+        """The model's input for one picture, a batch of one, made by the zoo's own code.
+
+        Raises:
+            onnxeq.errors.BadInputs: The file is no picture.
+        """
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that a zoo says of a model, with where it says so; or nothing, and why it is not known.
+
+    Attributes:
+        value: A text, a number, or names with numbers (``ImageNet-1K acc@1`` -> 80.858); ``None`` when unknown.
+        source: Where it stands, with the package's version; or the reason, and where a reader may look.
+    """
+
+    value: str | int | Mapping[str, float] | None
+    source: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """One model of a zoo: what its catalogue says, and ``accuracy``, ``licence``, ``parameters`` and ``weights``."""
+
+    entry: ZooEntry
+    facts: Mapping[str, Fact]
+
+
 class Converter(Protocol):
-    """The names that a converter module defines."""
+    """The names that a converter module defines.
+
+    It may define more, all of it optional:
+
+    - ``warm_up(zoo: str) -> None``: imports what models of a zoo need, while a process waits for its job.
+    - ``preprocessing(request: LoadRequest) -> Preprocessor``: how pictures become inputs of ``request.ref``, told
+      without weights. It raises :class:`onnxeq.errors.NoRecipe` for a model that takes no pictures.
+    - ``card(request: LoadRequest) -> ModelCard``: what the zoo says of ``request.ref``, told without weights.
+    """
 
     def load(self, request: LoadRequest, progress: Progress) -> Native:
         """Loads a zoo model or a file.

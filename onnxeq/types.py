@@ -227,13 +227,14 @@ class Export:
 
 @dataclass(frozen=True)
 class Where:
-    """The place of a cause, as far as it is known; empty fields are unknown."""
+    """The place of a cause, as far as it is known; empty fields are unknown. ``step`` is one of the preprocessing."""
 
     node: str = ""
     op_type: str = ""
     value: str = ""
     native: str = ""
     initializer: str = ""
+    step: str = ""
 
 
 @dataclass(frozen=True)
@@ -412,6 +413,7 @@ class Report:
         timings: Wall seconds and peak bytes of each job.
         layers: What :func:`onnxeq.diff` found, layer by layer, in the order of the judged graph.
         ledger: The counts of the weights ledger, and its entries that are not plainly right.
+        preprocessing: The recipes by which pictures became inputs, and what exchanging each step does.
     """
 
     verdict: Verdict
@@ -426,6 +428,7 @@ class Report:
     timings: tuple[Mapping[str, Any], ...] = ()
     layers: tuple[Layer, ...] = ()
     ledger: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def equivalent(self) -> bool:

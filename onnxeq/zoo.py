@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 __all__ = [
     "BUILT_IN",
     "CONVERTER_GROUP",
+    "ENVIRONMENTS",
+    "NETWORK",
     "ZOOS",
     "converter_for",
     "installed_converters",
     "installed_zoos",
+    "known_zoos",
+    "modules_of",
     "nearest",
     "parse",
+    "parse_zoo",
     "require_framework",
 ]
 
@@ -64,6 +69,19 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "tflite": ("tensorflow", "tf2onnx"),
 }
 """What must be importable before a job is started for a zoo or a converter."""
+
+ENVIRONMENTS: dict[str, str] = {"tfmg": "tfmg"}
+"""Zoo -> the environment (``onnxeq env create``) of its own in which it runs; others run where they are installed."""
+
+NETWORK: dict[str, str] = {
+    "torchvision": "for pretrained weights that torch's cache does not hold; @seeded needs none",
+    "timm": "for pretrained weights that the Hugging Face hub's cache does not hold; @seeded needs none",
+    "hf": "for names of the hub that its cache does not hold; a folder, or MODEL_TYPE@seeded, needs none",
+    "keras": "for pretrained weights that Keras' cache does not hold; @seeded needs none",
+    "onnx-zoo": "for all but the nine light models, which are inside the onnx package",
+    "tfmg": "for pretrained weights; @seeded needs none",
+}
+"""What of a zoo needs a network."""
 
 _EXTRAS = {"timm": "timm", "hf": "hf"}
 """Zoo -> the extra that installs it, where it is not its converter's."""
@@ -129,6 +147,28 @@ def installed_zoos() -> tuple[str, ...]:
     names = set(installed_converters())
     listed = {zoo for zoo, converter in ZOOS.items() if converter in names | {"onnx"}}
     return tuple(sorted(listed | (names - set(ZOOS.values()) - set(BUILT_IN))))
+
+
+def known_zoos() -> tuple[str, ...]:
+    """Zoos that an installed converter answers for, here or in an environment of their own."""
+    return tuple(sorted({*installed_zoos(), *(zoo for zoo in ENVIRONMENTS if zoo in ZOOS)}))
+
+
+def parse_zoo(name: str) -> ModelRef:
+    """A reference that names a zoo and no model of it.
+
+    Raises:
+        UnknownZoo: There is none of that name.
+    """
+    ref = parse(f"{name}:x")
+    if ref.zoo != name:
+        raise UnknownZoo(f"'{name}' is no zoo", hint="onnxeq zoo list names them")
+    return ref
+
+
+def modules_of(name: str) -> tuple[str, ...]:
+    """What must be importable for a zoo, or a converter."""
+    return _MODULES.get(name, _MODULES.get(ZOOS.get(name, name), ()))
 
 
 def require_framework(ref: ModelRef, subject: str = "", environment: Environment | None = None) -> None:

@@ -43,6 +43,12 @@ def check(
     against_env: Annotated[
         str, typer.Option(help="Run SOURCE in this environment too: does another version change the result?")
     ] = "",
+    recipe: Annotated[
+        str, typer.Option(help="Prepare the pictures of --inputs by this model's recipe, or a recipe's .json file.")
+    ] = "",
+    preprocess_as: Annotated[
+        str, typer.Option(help="The recipe by which the deployed side prepares pictures: what does it change?")
+    ] = "",
     weights_only: Annotated[
         bool, typer.Option("--weights-only", help="Compare the stored weights alone; run nothing.")
     ] = False,
@@ -78,7 +84,7 @@ def check(
             providers=o.split(providers) or None, runner=runner or None, opset=opset, exporter=exporter,
             accept=[a for item in accept for a in o.split(item)], rtol=rtol, atol=atol, timeout_s=timeout,
             trust=trust, use_cache=not no_cache, listener=progress, weights_only=weights_only, env=env,
-            against_env=against_env,
+            against_env=against_env, recipe=recipe, preprocess_as=preprocess_as,
         )  # fmt: skip
     if json:
         typer.echo(to_json(found))

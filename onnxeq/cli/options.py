@@ -21,7 +21,9 @@ Env = Annotated[str, typer.Option(help="The environment (onnxeq env list) in whi
 Exporter = Annotated[str, typer.Option(help="Which of the framework's exporters; torch: dynamo, torchscript.")]
 Inputs = Annotated[
     list[Path],
-    typer.Option(help="Inputs: .npz, .npy, Polygraphy's .json, a folder of them, or a test_data_set_N (repeatable)."),
+    typer.Option(
+        help="Inputs: .npz, .npy, Polygraphy's .json, test_data_set_N, a folder; check: pictures, too (repeatable)."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Run everything again, whatever earlier checks left.")]

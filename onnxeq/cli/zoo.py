@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
 
-from onnxeq import errors
 from onnxeq.cli import options as o
 
 __all__ = ["app"]
@@ -20,13 +20,25 @@ def list_(
     env: o.Env = "",
     json: o.Json = False,
 ) -> None:
-    """List the zoos, or the models of one zoo."""
-    rows = _entries(name, env) if name else _zoos(env)
+    """List the zoos (what is installed, what needs which environment or a network), or the models of one zoo."""
+    from onnxeq import zoo_cards
+    from onnxeq.envs.environment import frameworks_in
+
+    where = frameworks_in(env)
+    rows, missing = zoo_cards.models(name, where) if name else (zoo_cards.zoos(where), "")
+    if missing:
+        typer.echo(f"onnxeq: {missing}; only what is installed is listed", err=True)
     if json:
-        _print_json({"schema": "onnxeq.zoo/1", "zoo": name or None, "entries": rows})
+        _print_json({"schema": zoo_cards.SCHEMA, "zoo": name or None, "entries": rows})
         return
     for row in rows:
-        typer.echo(f"{name}:{row['name']}  {row['family']}" if name else f"{row['name']:<14}{row['state']}")
+        if name:
+            typer.echo(f"{name}:{row['name']}  {row['family']}")
+            continue
+        held = ", ".join(f"{package} {version}" for package, version in row["packages"].items())
+        typer.echo(f"{row['name']:<14}{row['state']}")
+        for said in (held, f"network: {row['network']}"):
+            typer.echo(f"{'':<14}{said}" if said else "", nl=bool(said))
 
 
 @app.command("show")
@@ -35,69 +47,50 @@ def show(
     env: o.Env = "",
     json: o.Json = False,
 ) -> None:
-    """Show one model: its family, its inputs and what it needs."""
-    from onnxeq import zoo
+    """Show one model: inputs, preprocessing recipe, published accuracy with its source, licence."""
+    from onnxeq import zoo_cards
+    from onnxeq.envs.environment import frameworks_in
+
+    told = zoo_cards.card(reference, frameworks_in(env))
+    if json:
+        _print_json(told)
+        return
+    for line in _lines(told):
+        typer.echo(line)
+
+
+def _lines(told: Mapping[str, Any]) -> Iterator[str]:
+    """A card in words."""
+    from onnxeq.preprocessing.recipe import recipe_from_record, words
     from onnxeq.records import spec_from_record
 
-    ref = zoo.parse(reference)
-    if ref.zoo in ("file", "factory"):
-        raise errors.UsageError(
-            f"{reference} is no model of a zoo", hint="write zoo:name; onnxeq zoo list names the zoos"
-        )
-    rows = _entries(ref.zoo, env)
-    row = next((r for r in rows if r["name"] == ref.name), None)
-    if row is None:
-        near = zoo.nearest(ref.name, [r["name"] for r in rows])
-        hint = f"did you mean {near}?" if near else f"list them with: onnxeq zoo list {ref.zoo}"
-        raise errors.UnknownModel(f"{ref.zoo} has no model '{ref.name}'", hint=hint)
-    if json:
-        _print_json({"schema": "onnxeq.zoo/1", "zoo": ref.zoo, "entry": row})
-        return
-    typer.echo(f"{ref.zoo}:{row['name']}")
+    entry = told["entry"]
+    yield f"{told['zoo']}:{entry['name']}"
     for key in ("family", "note"):
-        if row[key]:
-            typer.echo(f"  {key}: {row[key]}")
-    for record in row["inputs"]:
+        if entry[key]:
+            yield f"  {key}: {entry[key]}"
+    for record in entry["inputs"]:
         spec = spec_from_record(record)
         span = f", values {spec.range.low:g} to {spec.range.high:g}" if spec.range else ""
-        typer.echo(f"  input {spec.name}: {spec.text()}{span}")
-    typer.echo(f"  without a network: onnxeq check {ref.zoo}:{row['name']}@seeded")
-
-
-def _zoos(env: str) -> list[dict[str, str]]:
-    from onnxeq import zoo
-    from onnxeq.envs.environment import frameworks_in
-
-    rows = []
-    where, there = frameworks_in(env), f" --env {env}" if env else ""
-    for name in zoo.installed_zoos():
-        try:
-            zoo.require_framework(zoo.parse(f"{name}:x"), name, where)
-            state = f"installed; list with: onnxeq zoo list {name}{there}"
-        except errors.FrameworkMissing as missing:
-            state = missing.line()
-        rows.append({"name": name, "state": state})
-    return rows
-
-
-def _entries(name: str, env: str) -> list[dict[str, Any]]:
-    from onnxeq import zoo
-    from onnxeq.envs.environment import frameworks_in
-    from onnxeq.jobs import Jobs, JobSpec
-
-    ref = zoo.parse(f"{name}:x")
-    if ref.zoo != name:
-        raise errors.UnknownZoo(f"'{name}' is no zoo", hint="onnxeq zoo list names them")
-    where = frameworks_in(env)
-    zoo.require_framework(ref, environment=where)
-    with Jobs(environment=where) as jobs:
-        converter = zoo.converter_for(ref)
-        params = {"converter": converter, "zoo": name}
-        kind, fresh = ("onnx-zoo-catalogue", False) if converter == "onnx" else ("catalogue", True)
-        listed = jobs.start(JobSpec(kind, f"zoo {name}", params, cache=fresh)).result().data
-    if missing := listed.get("missing"):
-        typer.echo(f"onnxeq: {missing}; only what is installed is listed", err=True)
-    return list(listed["entries"])
+        yield f"  input {spec.name}: {spec.text()}{span}"
+    for name, fact in told["facts"].items():
+        value = fact["value"]
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{key} {number:g}" for key, number in value.items())
+        elif isinstance(value, int):
+            value = f"{value:,}"
+        yield f"  {name}: {'unknown' if value is None else value} ({fact['source']})"
+    if told["recipe"] is None:
+        yield f"  preprocessing: unknown ({told['no_recipe']})"
+    else:
+        recipe = recipe_from_record(told["recipe"])
+        ran = "run by the zoo's own code" if recipe.exact else "as documented"
+        yield f"  preprocessing, {ran} ({recipe.source}):"
+        for number, step in enumerate(recipe.steps, 1):
+            yield f"    {number}. {words(step)}"
+        if recipe.note:
+            yield f"    note: {recipe.note}"
+    yield f"  without a network: onnxeq check {told['zoo']}:{entry['name']}@seeded"
 
 
 def _print_json(document: dict[str, Any]) -> None:

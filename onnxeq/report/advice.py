@@ -38,6 +38,8 @@ def next_steps(report: Report) -> tuple[str, ...]:
         steps.append(
             "run the framework with full float32 arithmetic (no TF32, no reduced-precision matmul) and check again"
         )
+    if "preprocessing" in broken:
+        steps.append(f"prepare the deployed side's pictures by the source's recipe: onnxeq zoo show {source} --json")
     if "kernels" in broken:
         steps.append("try another onnxruntime version, or report the kernel: the job folders in the cache replay it")
     if "optimizer" in broken:

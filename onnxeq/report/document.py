@@ -32,6 +32,7 @@ def to_document(report: Report) -> dict[str, Any]:
     document["timings"] = [dict(row) for row in report.timings]
     document["layers"] = [dataclasses.asdict(layer) for layer in report.layers]
     document["ledger"] = dict(report.ledger)
+    document["preprocessing"] = dict(report.preprocessing)
     plain: dict[str, Any] = _plain(document)
     return plain
 

@@ -14,6 +14,7 @@ from onnxeq.report import facts
 from onnxeq.report.advice import next_steps
 from onnxeq.report.document import to_json
 from onnxeq.report.output import check_path, replace
+from onnxeq.report.pictures import recipes
 from onnxeq.types import Layer, Report, Status, Verdict
 
 __all__ = ["FORMATS", "check_name", "write"]
@@ -37,6 +38,7 @@ def _lines(report: Report) -> list[str]:
     """The sentences that every form shows: causes, notes, what next."""
     lines = [f"{c.cause.value} at rung {c.rung}: {c.evidence}" for c in report.causes]
     lines += [f"note: {note}" for note in report.notes]
+    lines += recipes(report)
     return lines + [f"next: {step}" for step in next_steps(report)]
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxeq.report.advice import next_steps
+from onnxeq.report.pictures import recipes
 from onnxeq.types import OutputSummary, Report, Rung, Status, Verdict
 
 __all__ = ["render", "show"]
@@ -45,6 +46,7 @@ def render(report: Report) -> RenderableType:
         parts.append(Text(f"  and {len(report.causes) - _MOST_CAUSES} more (--json lists them)"))
     for note in report.notes[:3]:
         parts.append(Text(f"  note: {note}", style="yellow"))
+    parts += [Text(f"  {line}", style="dim") for line in recipes(report)]
     parts += [Text(), _rungs(report.rungs), Text(), _outputs(report)]
     for step in next_steps(report):
         parts.append(Text.assemble(("next: ", "bold"), step))

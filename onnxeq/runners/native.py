@@ -34,6 +34,7 @@ __all__ = [
     "load_converter",
     "loaded_model",
     "prepare",
+    "request_of",
     "run",
     "seed_libraries",
     "the_models_own_errors",
@@ -181,14 +182,18 @@ def _execute(job: Job, native: Native, feeds: Sequence[Feed]) -> dict[str, Any]:
     }
 
 
+def request_of(params: Mapping[str, Any]) -> LoadRequest:
+    """What to load, from a job's parameters."""
+    specs = None if params["inputs"] is None else tuple(spec_from_record(s) for s in params["inputs"])
+    ref, exporter = ref_from_record(params["ref"]), str(params.get("exporter", ""))
+    return LoadRequest(ref, specs, int(params["seed"]), bool(params["trust"]), int(params["threads"]), exporter)
+
+
 def _load(job: Job, progress: Progress) -> tuple[Native, list[Feed]]:
     progress("load")
     params = job.params["load"]
-    ref = ref_from_record(params["ref"])
-    specs = None if params["inputs"] is None else tuple(spec_from_record(s) for s in params["inputs"])
-    request = LoadRequest(
-        ref, specs, int(params["seed"]), bool(params["trust"]), int(params["threads"]), str(params.get("exporter", ""))
-    )
+    request = request_of(params)
+    ref, specs = request.ref, request.inputs
     if "model" in job.objects:
         model = job.objects["model"]
         return _owner(model).wrap(model, request, progress), []

@@ -26,7 +26,7 @@ from onnxeq.inputs import generate
 from onnxeq.records import spec_to_record
 from onnxeq.worker import Job
 
-__all__ = ["catalogue", "fetch"]
+__all__ = ["catalogue", "fetch", "light_models", "light_row"]
 
 MANIFEST = "https://raw.githubusercontent.com/onnx/models/main/ONNX_HUB_MANIFEST.json"
 MODELS = "https://huggingface.co/onnxmodelzoo/legacy_models/resolve/main/"
@@ -51,20 +51,22 @@ def light_models() -> dict[str, Path]:
 def catalogue(job: Job) -> dict[str, Any]:
     """The models of ``onnx-zoo``: the light ones, and those of the manifest where there is a network."""
     job.step("list")
-    rows = [
-        {
-            "name": name,
-            "family": name.removeprefix("light_"),
-            "inputs": [spec_to_record(s) for s in inspect(path).inputs],
-            "note": "inside the onnx package; its weights are constants: @seeded gives it random ones",
-        }
-        for name, path in light_models().items()
-    ]
+    rows = [light_row(name, path) for name, path in light_models().items()]
     try:
         listed = _manifest()
     except WeightsUnavailable as error:
         return {"entries": rows, "missing": error.message}
     return {"entries": [*rows, *(_row(entry) for entry in listed)], "missing": ""}
+
+
+def light_row(name: str, path: Path) -> dict[str, Any]:
+    """A light model as the catalogue lists it."""
+    return {
+        "name": name,
+        "family": name.removeprefix("light_"),
+        "inputs": [spec_to_record(s) for s in inspect(path).inputs],
+        "note": "inside the onnx package; its weights are constants: @seeded gives it random ones",
+    }
 
 
 def fetch(job: Job) -> dict[str, Any]:

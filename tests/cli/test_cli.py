@@ -6,7 +6,10 @@ import json
 
 import pytest
 
+from onnxeq import zoo
 from onnxeq.cli.main import run
+from onnxeq.preprocessing.onnx_zoo import recipe_of
+from onnxeq.preprocessing.recipe import recipe_from_record
 
 
 def test_version_and_help(capfd: pytest.CaptureFixture[str]) -> None:
@@ -29,13 +32,46 @@ def test_zoo_list_and_show_name_real_models(capfd: pytest.CaptureFixture[str]) -
     names = [line.split()[0] for line in capfd.readouterr().out.splitlines()]
     assert {"torchvision:resnet50", "torchvision:vit_b_16"} <= set(names)
     assert run(["zoo", "show", "torchvision:resnet50"]) == 0
-    assert "224,224]" in capfd.readouterr().out
+    shown = capfd.readouterr().out
+    assert "224,224]" in shown
+    assert "2. resize the shortest side to 232, bilinear, antialiased (pillow)" in shown
+    assert "accuracy: ImageNet-1K acc@1 80.858" in shown
+    assert "parameters: 25,557,032" in shown
     assert run(["zoo", "show", "torchvision:resnet51"]) == 2
     assert "resnet50" in capfd.readouterr().err
     assert run(["zoo", "list", "torchvison"]) == 2
     assert "torchvision" in capfd.readouterr().err
     assert run(["zoo", "list", "torchvision", "--json"]) == 0
     assert len(json.loads(capfd.readouterr().out)["entries"]) == len(names)
+
+
+def test_zoo_show_says_what_is_unknown_and_why(capfd: pytest.CaptureFixture[str]) -> None:
+    """A recipe that ``--json`` prints can be read again; an empty page and an accuracy that is not stated are said."""
+    assert run(["zoo", "show", "onnx-zoo:light_vgg19", "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert recipe_from_record(told["recipe"]) == recipe_of("light_vgg19")
+    assert told["facts"]["accuracy"]["value"] is None
+    assert all(fact["source"] for fact in told["facts"].values())
+    assert run(["zoo", "show", "onnx-zoo:light_zfnet512"]) == 0
+    shown = capfd.readouterr().out
+    assert "preprocessing: unknown" in shown
+    assert "nothing in it" in shown
+    assert "accuracy: unknown" in shown
+    assert run(["zoo", "show", "somewhere.onnx"]) == 2
+
+
+def test_zoo_list_says_what_each_needs(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed or the command that mends it; versions, a network, and an environment of its own that is not there."""
+    monkeypatch.setitem(zoo.ZOOS, "tfmg", "tfmg")
+    assert run(["zoo", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capfd.readouterr().out)["entries"]}
+    assert rows["onnx-zoo"]["installed"]
+    assert "nine light models" in rows["onnx-zoo"]["network"]
+    assert rows["tfmg"]["environment"] == "tfmg"
+    assert not rows["tfmg"]["installed"]
+    assert "onnxeq env create tfmg" in rows["tfmg"]["state"]
+    for row in rows.values():
+        assert bool(row["packages"]) == (row["installed"] and row["name"] != "onnx-zoo")
 
 
 def test_doctor_says_what_is_here(capfd: pytest.CaptureFixture[str]) -> None:

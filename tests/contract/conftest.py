@@ -32,6 +32,7 @@ class Subject:
         changed: Changes one of its weights, in place.
         weights: Reads its weights, each a copy.
         live: Whether the model is an object; otherwise it is a file's path.
+        pictured: A model of the zoo that takes pictures; empty where there are no recipes.
     """
 
     converter: ModuleType
@@ -41,6 +42,7 @@ class Subject:
     changed: Callable[[Any], None]
     weights: Callable[[Any], list[Array]]
     live: bool = True
+    pictured: str = ""
 
     @property
     def request(self) -> LoadRequest:
@@ -109,7 +111,7 @@ def _torch(_request: pytest.FixtureRequest) -> Subject:
 
     return Subject(
         from_torch, "torchvision", make, TensorSpec("input", "float32", ("N", 3, 6, 6)), change,
-        lambda m: [v.detach().numpy().copy() for v in m.state_dict().values()],
+        lambda m: [v.detach().numpy().copy() for v in m.state_dict().values()], pictured="resnet18",
     )  # fmt: skip
 
 
@@ -131,7 +133,7 @@ def _keras(_request: pytest.FixtureRequest) -> Subject:
 
     return Subject(
         from_keras, "keras", make, TensorSpec("image", "float32", ("N", 6, 6, 3)), change,
-        lambda m: [np.asarray(w) for w in m.get_weights()],
+        lambda m: [np.asarray(w) for w in m.get_weights()], pictured="ResNet50",
     )  # fmt: skip
 
 

@@ -14,8 +14,10 @@ import onnx
 import pytest
 
 import onnxeq
-from onnxeq.errors import CannotRun, UnknownModel
+from onnxeq.errors import BadInputs, CannotRun, UnknownModel
 from onnxeq.noise import AMPLITUDE
+from onnxeq.preprocessing.neutral import prepare
+from onnxeq.preprocessing.recipe import recipe_from_record, recipe_to_record
 from onnxeq.protocols import LoadRequest
 from onnxeq.referee.executor import Executor
 from onnxeq.types import ExportForm, ModelRef, Precision, Verdict
@@ -138,6 +140,48 @@ def test_exports_are_whole_and_name_their_interface(subject: Any, tmp_path: Path
         assert set(export.input_names) <= {i.name for i in graph.input}
         assert list(export.output_names) == [o.name for o in graph.output]
         assert (len(export.input_names), len(export.output_names)) == (1, len(outputs))
+
+
+def _pictured(subject: Any, function: str) -> Any:
+    """What an optional function says of the zoo's model that takes pictures."""
+    ask = getattr(subject.converter, function, None)
+    if not subject.pictured:
+        assert ask is None
+        pytest.skip("it has no recipes")
+    name = subject.pictured
+    return ask(LoadRequest(ModelRef(f"{subject.zoo}:{name}@seeded", subject.zoo, name, "seeded")))
+
+
+def test_the_recipe_is_what_the_zoos_code_does(subject: Any, tmp_path: Path) -> None:
+    """As data it survives JSON, and run by this project's own code it gives the zoo's bits, in the model's shape."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (301, 407, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    found = _pictured(subject, "preprocessing")
+    assert recipe_from_record(recipe_to_record(found.recipe)) == found.recipe
+    assert found.recipe.exact
+    assert found.recipe.source
+    array = found.run(tmp_path / "a.png")
+    (spec,) = _pictured(subject, "card").entry.inputs
+    assert (array.dtype, array.shape) == (np.dtype(spec.dtype), (1, *spec.shape[1:]))
+    assert np.array_equal(array, prepare(found.recipe, tmp_path / "a.png"))
+    (tmp_path / "b.png").write_text("no picture")
+    with pytest.raises(BadInputs, match=r"b\.png"):
+        found.run(tmp_path / "b.png")
+
+
+def test_what_a_zoo_says_comes_with_its_source(subject: Any) -> None:
+    """Four facts, each with where it stands or why it is not known; an unknown name is told with others."""
+    card = _pictured(subject, "card")
+    assert card.entry.name == subject.pictured
+    assert set(card.facts) == {"accuracy", "licence", "parameters", "weights"}
+    assert all(fact.source for fact in card.facts.values())
+    wrong = f"{subject.pictured}x"
+    for ask in (subject.converter.card, subject.converter.preprocessing):
+        with pytest.raises(UnknownModel) as caught:
+            ask(LoadRequest(ModelRef(f"{subject.zoo}:{wrong}", subject.zoo, wrong, "seeded")))
+        assert subject.pictured in caught.value.hint
 
 
 def _in_float64(subject: Any) -> Any:

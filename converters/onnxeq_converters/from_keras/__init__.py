@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnxeq.protocols import LoadRequest, Native, Progress
+    from onnxeq.protocols import LoadRequest, ModelCard, Native, Preprocessor, Progress
     from onnxeq.types import ZooEntry
 
-__all__ = ["catalogue", "load", "owns", "warm_up", "wrap"]
+__all__ = ["card", "catalogue", "load", "owns", "preprocessing", "warm_up", "wrap"]
 
 _PACKAGES = ("keras", "tf_keras")
 
@@ -46,6 +46,20 @@ def wrap(model: object, request: LoadRequest, progress: Progress) -> Native:
     from onnxeq_converters.from_keras.native import make_native
 
     return make_native(adopt(model, request), request, progress)
+
+
+def preprocessing(request: LoadRequest) -> Preprocessor:
+    """How Keras makes inputs of pictures for an application; see :class:`onnxeq.protocols.Converter`."""
+    from onnxeq_converters.from_keras import pictures
+
+    return pictures.preprocessing(request)
+
+
+def card(request: LoadRequest) -> ModelCard:
+    """What Keras says of an application; see :class:`onnxeq.protocols.Converter`."""
+    from onnxeq_converters.from_keras import pictures
+
+    return pictures.card(request)
 
 
 def warm_up(_zoo: str) -> None:

@@ -18,9 +18,9 @@ from onnxeq.types import ValueRange, ZooEntry
 from onnxeq_converters.from_keras.framework import framework
 from onnxeq_converters.from_tensorflow.framework import first_line, quiet_stdout
 
-__all__ = ["build", "constructors", "entries", "value_range"]
+__all__ = ["DEFAULT_SIZE", "asked_shape", "build", "constructors", "entries", "entry_of", "find", "value_range"]
 
-_DEFAULT_SIZE = 224
+DEFAULT_SIZE = 224
 """Height and width where an application leaves them open (MobileNetV3): its documented default."""
 
 _DOWNLOAD_TIMEOUT_S = 30.0
@@ -39,12 +39,14 @@ def constructors() -> dict[str, Callable[..., Any]]:
 
 def entries() -> tuple[ZooEntry, ...]:
     """One entry per application; the note tells the values that it is made for."""
-    found = []
-    for name, constructor in constructors().items():
-        limits = value_range(constructor)
-        note = f"values {limits.low:g} to {limits.high:g}" if limits else ""
-        found.append(ZooEntry(name=name, family=constructor.__module__.rpartition(".")[2], note=note))
-    return tuple(found)
+    return tuple(entry_of(constructor) for constructor in constructors().values())
+
+
+def entry_of(constructor: Callable[..., Any]) -> ZooEntry:
+    """An application as the catalogue lists it."""
+    limits = value_range(constructor)
+    note = f"values {limits.low:g} to {limits.high:g}" if limits else ""
+    return ZooEntry(name=constructor.__name__, family=constructor.__module__.rpartition(".")[2], note=note)
 
 
 def value_range(constructor: Callable[..., Any]) -> ValueRange | None:
@@ -71,17 +73,17 @@ def build(request: LoadRequest, progress: Progress) -> Any:
         onnxeq.errors.BadInputs: The declared input does not fit.
     """
     ref = request.ref
-    constructor = _find(ref.name)
+    constructor = find(ref.name)
     pretrained = ref.weights in ("", "pretrained", "imagenet")
     progress(f"build {ref.name}")
-    asked = _asked_shape(request)
+    asked = asked_shape(request)
     arguments: dict[str, Any] = {"weights": "imagenet" if pretrained else None}
     if asked is not None:
         arguments["input_shape"] = asked
     with quiet_stdout(), _download_timeout():
         model = _construct(constructor, arguments, ref.name)
         if asked is None and None in model.input_shape[1:]:
-            arguments["input_shape"] = (_DEFAULT_SIZE, _DEFAULT_SIZE, 3)
+            arguments["input_shape"] = (DEFAULT_SIZE, DEFAULT_SIZE, 3)
             model = _construct(constructor, arguments, ref.name)
     return model
 
@@ -103,7 +105,12 @@ def _construct(constructor: Callable[..., Any], arguments: dict[str, Any], name:
         ) from error
 
 
-def _find(name: str) -> Callable[..., Any]:
+def find(name: str) -> Callable[..., Any]:
+    """The constructor of that name.
+
+    Raises:
+        onnxeq.errors.UnknownModel: With the nearest names.
+    """
     known = constructors()
     if name in known:
         return known[name]
@@ -115,7 +122,7 @@ def _find(name: str) -> Callable[..., Any]:
     raise UnknownModel(f"keras has no application named {name!r}", hint=hint)
 
 
-def _asked_shape(request: LoadRequest) -> tuple[int, ...] | None:
+def asked_shape(request: LoadRequest) -> tuple[int, ...] | None:
     """The image shape that the user declared, without the batch; ``None`` for the application's own."""
     if not request.inputs:
         return None

@@ -26,10 +26,10 @@ from onnxeq.errors import FrameworkMissing, UsageError
 from .zoos import ZOOS, Zoo, packages, zoo_of
 
 if TYPE_CHECKING:
-    from onnxeq.protocols import LoadRequest, Native, Progress
+    from onnxeq.protocols import LoadRequest, ModelCard, Native, Preprocessor, Progress
     from onnxeq.types import ZooEntry
 
-__all__ = ["catalogue", "load", "owns", "warm_up", "wrap"]
+__all__ = ["card", "catalogue", "load", "owns", "preprocessing", "warm_up", "wrap"]
 
 _INSTALL = "pip install 'onnxeq[torch]'"
 
@@ -108,6 +108,18 @@ def catalogue(zoo: str) -> tuple[ZooEntry, ...]:
     """The models of one of :data:`.zoos.ZOOS`."""
     _require("torch")
     return _zoo(zoo).catalogue()
+
+
+def preprocessing(request: LoadRequest) -> Preprocessor:
+    """How the zoo makes inputs of pictures; see :class:`onnxeq.protocols.Converter`."""
+    _require("torch")
+    return _zoo(request.ref.zoo).preprocessing(request)
+
+
+def card(request: LoadRequest) -> ModelCard:
+    """What the zoo says of a model; see :class:`onnxeq.protocols.Converter`."""
+    _require("torch")
+    return _zoo(request.ref.zoo).card(request)
 
 
 def _zoo(name: str) -> Zoo:

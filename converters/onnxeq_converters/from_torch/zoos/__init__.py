@@ -4,6 +4,8 @@
 :mod:`.torchvision`  builders and weights of torchvision
 :mod:`.timm`         PyTorch image models, by name and tag
 :mod:`.hf`           Hugging Face transformers: a folder, a hub name, a model type
+:mod:`.pictures`     their transforms of pictures, as steps
+:mod:`.facts`        what is told of a model in the same way in all of them
 ===================  ===========================================================
 """
 
@@ -18,7 +20,7 @@ from onnxeq.errors import UnknownZoo
 from onnxeq.types import TensorSpec, ZooEntry
 
 if TYPE_CHECKING:
-    from onnxeq.protocols import LoadRequest
+    from onnxeq.protocols import LoadRequest, ModelCard, Preprocessor
 
 __all__ = ["ZOOS", "Built", "Zoo", "packages", "zoo_of"]
 
@@ -68,6 +70,16 @@ class Zoo(Protocol):
 
     def catalogue(self) -> tuple[ZooEntry, ...]:
         """Every model of the zoo."""
+
+    def preprocessing(self, request: LoadRequest) -> Preprocessor:
+        """How the zoo's own code makes inputs of pictures, told without weights.
+
+        Raises:
+            onnxeq.errors.NoRecipe: The model takes no pictures.
+        """
+
+    def card(self, request: LoadRequest) -> ModelCard:
+        """What the zoo says of a model, told without weights."""
 
     def versions(self) -> Mapping[str, str]:
         """The zoo's part of the provenance."""

@@ -15,14 +15,17 @@ import timm
 import torch
 
 from onnxeq.errors import UnknownModel
-from onnxeq.protocols import LoadRequest
+from onnxeq.preprocessing.recipe import Cast, Decode, Layout, Recipe
+from onnxeq.protocols import Fact, LoadRequest, ModelCard
 from onnxeq.types import TensorSpec, ValueRange, ZooEntry
 
 from ..weights import load_file, put_in
 from . import Built
 from .downloads import bounded, require_hub
+from .facts import in_hub_cache, licence_of, parameters_of
+from .pictures import Transformed, steps_of
 
-__all__ = ["build", "catalogue", "family", "inputs", "versions"]
+__all__ = ["build", "card", "catalogue", "family", "inputs", "preprocessing", "versions"]
 
 
 def family(name: str) -> str:
@@ -32,7 +35,11 @@ def family(name: str) -> str:
 
 def catalogue() -> tuple[ZooEntry, ...]:
     """Every registered model; the note is its default tag where it has weights."""
-    return tuple(ZooEntry(name, family(name), inputs(name), _note(name)) for name in timm.list_models())
+    return tuple(_entry(name) for name in timm.list_models())
+
+
+def _entry(name: str) -> ZooEntry:
+    return ZooEntry(name, family(name), inputs(name), _note(name))
 
 
 def inputs(name: str) -> tuple[TensorSpec, ...]:
@@ -66,6 +73,40 @@ def build(request: LoadRequest) -> Built:
     model = _quiet(ref.name)
     put_in(model, state, ref.weights)
     return Built(model, ref.weights, inputs(ref.name))
+
+
+def preprocessing(request: LoadRequest) -> Transformed:
+    """The evaluation transform that timm makes of the tag's (or the default tag's) configuration."""
+    name = request.ref.name
+    _require_known(name)
+    recipe = timm.models.get_pretrained_cfg(name)
+    chosen = timm.data.resolve_data_config({}, pretrained_cfg=recipe.to_dict())
+    own = timm.data.create_transform(**chosen, is_training=False)
+    steps = (Decode(), *steps_of(own), Layout("NCHW"), Cast("float32"))
+    tagged = ".".join(filter(None, (recipe.architecture or name.partition(".")[0], recipe.tag)))
+    source = f"timm {timm.__version__}: create_transform of the configuration of {tagged}"
+    kinds = {"": "", "pretrained": "", "seeded": "seeded weights"}
+    kind = kinds.get(request.ref.weights, "weights from a file")
+    note = f"{kind} have no recipe of their own: it is the tag's" if kind else ""
+    return Transformed(Recipe(steps, source, True, note), own)
+
+
+def card(request: LoadRequest) -> ModelCard:
+    """What the tag's (or the default tag's) configuration says."""
+    name = request.ref.name
+    _require_known(name)
+    recipe = timm.models.get_pretrained_cfg(name)
+    place = f"timm {timm.__version__}: configuration of {name}"
+    where = "not in the package: results/results-imagenet.csv of timm's repository"
+    held = "in the hub's cache: no network needed" if in_hub_cache(recipe.hf_hub_id) else "from the network"
+    weights = f"tag {recipe.tag or 'default'}, {held}" if recipe.has_weights else "none: @seeded only"
+    facts = {
+        "accuracy": Fact(None, where),
+        "licence": licence_of("timm", recipe.license, f"{place}, 'license'"),
+        "parameters": parameters_of(lambda: _quiet(name), "counted in the model as timm builds it"),
+        "weights": Fact(weights, place),
+    }
+    return ModelCard(_entry(name), facts)
 
 
 def versions() -> Mapping[str, str]:

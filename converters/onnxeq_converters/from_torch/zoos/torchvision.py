@@ -16,15 +16,18 @@ import torch
 import torchvision
 from torchvision import models
 
-from onnxeq.errors import CannotRun, UnknownModel
-from onnxeq.protocols import LoadRequest
+from onnxeq.errors import CannotRun, NoRecipe, UnknownModel
+from onnxeq.preprocessing.recipe import Cast, Crop, Decode, Layout, Normalize, Recipe, Scale, Step
+from onnxeq.protocols import Fact, LoadRequest, ModelCard
 from onnxeq.types import TensorSpec, ValueRange, ZooEntry
 
 from ..weights import load_file, put_in
 from . import Built
 from .downloads import bounded
+from .facts import cached, licence_of
+from .pictures import Transformed, resize
 
-__all__ = ["build", "catalogue", "family", "inputs", "versions"]
+__all__ = ["build", "card", "catalogue", "family", "inputs", "preprocessing", "versions"]
 
 _FRAMES = 16
 """Frames of a video clip: what mvit insists on, above s3d's least (14)."""
@@ -43,13 +46,14 @@ def family(name: str) -> str:
 
 def catalogue() -> tuple[ZooEntry, ...]:
     """Every registered model with its family and inputs."""
-    notes = {
-        "quantization": "the float model; @pretrained is quantised",
-        "detection": "one image; boxes vary",
-    }
-    return tuple(
-        ZooEntry(name, family(name), inputs(name), notes.get(family(name), "")) for name in models.list_models()
-    )
+    return tuple(_entry(name) for name in models.list_models())
+
+
+def _entry(name: str) -> ZooEntry:
+    return ZooEntry(name, family(name), inputs(name), _NOTES.get(family(name), ""))
+
+
+_NOTES = {"quantization": "the float model; @pretrained is quantised", "detection": "one image; boxes vary"}
 
 
 def inputs(name: str) -> tuple[TensorSpec, ...]:
@@ -76,14 +80,79 @@ def build(request: LoadRequest) -> Built:
         UnknownModel: With the nearest names in the hint.
         WeightsUnavailable: They could not be downloaded, or the file does not exist.
     """
-    known = models.list_models()
-    if request.ref.name not in known:
-        near = difflib.get_close_matches(request.ref.name, known, 3, 0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else "onnxeq zoo list shows what there is"
-        raise UnknownModel(f"torchvision has no model {request.ref.name}", hint=hint)
+    _require_known(request.ref.name)
     model, weights = _with_weights(request)
     name = request.ref.name
     return Built(model, weights, inputs(name), listed=family(name) == "detection")
+
+
+def preprocessing(request: LoadRequest) -> Transformed:
+    """The transform of the weights: ``weights.transforms()``, by the default weights where a reference names none.
+
+    Raises:
+        NoRecipe: The model takes clips or pairs of pictures.
+    """
+    name = request.ref.name
+    _require_known(name)
+    task = family(name)
+    if task in ("video", "optical_flow"):
+        takes = "clips" if task == "video" else "pairs of frames"
+        raise NoRecipe(f"torchvision:{name} takes {takes}, and no single pictures")
+    weights = models.get_model_weights(name).DEFAULT
+    own = weights.transforms()
+    steps: list[Step] = [Decode()]
+    if size := getattr(own, "resize_size", None):
+        steps.append(resize(size, own.interpolation))
+    if crop := getattr(own, "crop_size", None):
+        steps.append(Crop(*_pair(crop)))
+    steps.append(Scale(255.0))
+    if hasattr(own, "mean"):
+        steps.append(Normalize(tuple(own.mean), tuple(own.std)))
+    batched = task != "detection"
+    steps += [Layout("NCHW" if batched else "CHW"), Cast("float32")]
+    source = f"torchvision {torchvision.__version__}: {weights}.transforms()"
+    return Transformed(Recipe(tuple(steps), source, True, _whose(request)), own, batched)
+
+
+def _whose(request: LoadRequest) -> str:
+    if request.ref.weights in ("", "pretrained"):
+        return ""
+    kind = "seeded weights" if request.ref.weights == "seeded" else "weights from a file"
+    return f"{kind} have no recipe of their own: it is the default weights'"
+
+
+def card(request: LoadRequest) -> ModelCard:
+    """What ``weights.meta`` of the default weights says."""
+    name = request.ref.name
+    _require_known(name)
+    weights = models.get_model_weights(name).DEFAULT
+    place = f"torchvision {torchvision.__version__}: {weights}.meta"
+    measured = {
+        f"{data} {metric}": float(value)
+        for data, values in (weights.meta.get("_metrics") or {}).items()
+        for metric, value in values.items()
+    }
+    file = weights.url.rpartition("/")[2]
+    here = cached(file)
+    facts = {
+        "accuracy": Fact(measured or None, f"{place}['_metrics']" if measured else f"{place} has no '_metrics'"),
+        "licence": licence_of("torchvision", weights.meta.get("license"), f"{place}['license']"),
+        "parameters": Fact(weights.meta.get("num_params"), f"{place}['num_params']"),
+        "weights": Fact(
+            f"{weights}, {weights.meta.get('_file_size', '?')} MB, "
+            + ("in torch's cache: no network needed" if here else "from the network"),
+            f"{place}, file {file}",
+        ),
+    }
+    return ModelCard(_entry(name), facts)
+
+
+def _require_known(name: str) -> None:
+    known = models.list_models()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 3, 0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else "onnxeq zoo list shows what there is"
+        raise UnknownModel(f"torchvision has no model {name}", hint=hint)
 
 
 def _with_weights(request: LoadRequest) -> tuple[torch.nn.Module, str]:

@@ -5,6 +5,8 @@
 :mod:`.loading`   configuration and weights from a folder, the hub's cache, or the network
 :mod:`.takes`     what a model takes, from its configuration and its ``forward``
 :mod:`.parts`     ``#encoder``, ``#decoder``, ``#with-past``
+:mod:`.processors` pictures, by the image processor of the folder or of the model type
+:mod:`.cards`     licence and accuracy, from the model card of the folder
 ================  ============================================================================
 """
 
@@ -15,13 +17,13 @@ from collections.abc import Mapping
 import torch
 import transformers
 
-from onnxeq.protocols import LoadRequest
+from onnxeq.protocols import LoadRequest, ModelCard
 from onnxeq.types import TensorSpec, ZooEntry
 
 from .. import Built
-from . import loading, parts, takes, types
+from . import cards, loading, parts, processors, takes, types
 
-__all__ = ["build", "catalogue", "family", "inputs", "versions"]
+__all__ = ["build", "card", "catalogue", "family", "inputs", "preprocessing", "versions"]
 
 
 def family(name: str) -> str:
@@ -32,8 +34,7 @@ def family(name: str) -> str:
 
 def catalogue() -> tuple[ZooEntry, ...]:
     """The model types; folders and names of the hub are taken, too, and cannot be listed."""
-    note = "@seeded: {}, built from the default configuration, reduced"
-    return tuple(ZooEntry(n, k.family, (), note.format(k.architecture)) for n, k in sorted(types.known().items()))
+    return tuple(cards.entry(name) for name in sorted(types.known()))
 
 
 def inputs(name: str) -> tuple[TensorSpec, ...]:
@@ -73,6 +74,20 @@ def build(request: LoadRequest) -> Built:
     else:
         module, specs = model, takes.of_model(model)
     return Built(module, weights, specs, described)
+
+
+def preprocessing(request: LoadRequest) -> processors.Processed:
+    """The image processor that the folder holds, or that stands for the model type.
+
+    Raises:
+        NoRecipe: There is none, as the model takes no pictures.
+    """
+    return processors.of_reference(request)
+
+
+def card(request: LoadRequest) -> ModelCard:
+    """What the model card in the folder says; of a model type, what transformers has."""
+    return cards.of_reference(request)
 
 
 def versions() -> Mapping[str, str]:
