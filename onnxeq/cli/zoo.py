@@ -72,8 +72,9 @@ def _zoos(env: str) -> list[dict[str, str]]:
     where, there = frameworks_in(env), f" --env {env}" if env else ""
     for name in zoo.installed_zoos():
         try:
-            zoo.require_framework(zoo.parse(f"{name}:x"), name, where)
-            state = f"installed; list with: onnxeq zoo list {name}{there}"
+            found = zoo.require_framework(zoo.parse(f"{name}:x"), name, where)
+            own = f" in the environment '{found.name}'" if found not in (None, where) else ""
+            state = f"installed{own}; list with: onnxeq zoo list {name}{there}"
         except errors.FrameworkMissing as missing:
             state = missing.line()
         rows.append({"name": name, "state": state})
@@ -88,8 +89,7 @@ def _entries(name: str, env: str) -> list[dict[str, Any]]:
     ref = zoo.parse(f"{name}:x")
     if ref.zoo != name:
         raise errors.UnknownZoo(f"'{name}' is no zoo", hint="onnxeq zoo list names them")
-    where = frameworks_in(env)
-    zoo.require_framework(ref, environment=where)
+    where = zoo.require_framework(ref, name, frameworks_in(env))
     with Jobs(environment=where) as jobs:
         converter = zoo.converter_for(ref)
         params = {"converter": converter, "zoo": name}

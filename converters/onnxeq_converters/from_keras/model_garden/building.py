@@ -1,0 +1,133 @@
+"""A model of TensorFlow Model Garden from its recipe: an experiment's configuration, and the package's builders."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from onnxeq.errors import BadInputs, UnknownModel, WeightsUnavailable
+from onnxeq.protocols import LoadRequest, Progress
+from onnxeq.types import ValueRange
+from onnxeq_converters.from_keras.framework import framework, tf_keras
+from onnxeq_converters.from_keras.model_garden.names import Recipe
+from onnxeq_converters.from_keras.model_garden.package import garden, part, shape_of, task_of
+from onnxeq_converters.from_tensorflow.framework import first_line, quiet_stdout
+
+__all__ = ["build", "refuse_pretrained", "value_range"]
+
+_PUBLISHED: Mapping[str, Mapping[str, Any]] = {"efficientnet": {"se_ratio": 0.25}}
+"""Settings of backbones that no experiment of the package has, where the defaults leave out part of the design
+(https://arxiv.org/abs/1905.11946, section 4: squeeze-and-excitation)."""
+
+_ACTIVATION = {"efficientnet": "swish"}
+
+
+def refuse_pretrained(request: LoadRequest) -> None:
+    """The package holds no weights and no addresses of any.
+
+    Raises:
+        WeightsUnavailable: The reference asks for pretrained weights; says what to type.
+    """
+    ref = request.ref
+    if ref.weights in ("", "pretrained"):
+        name = f"tfmg:{ref.name}"
+        raise WeightsUnavailable(
+            f"{name}: TensorFlow Model Garden publishes checkpoints in its documents, and none comes with the package",
+            hint=f"{name}@seeded, or {name}@FOLDER/ckpt-NUMBER with a checkpoint that you have",
+        )
+
+
+def build(request: LoadRequest, progress: Progress) -> Any:
+    """Builds a model; its weights are still to be set.
+
+    Raises:
+        UnknownModel: With the nearest names.
+        WeightsUnavailable: Pretrained weights were asked for.
+        BadInputs: The declared input does not fit.
+        FrameworkMissing: The package is not installed.
+    """
+    refuse_pretrained(request)
+    progress("read the package's tables")
+    recipe = _find(request.ref.name)
+    progress(f"build {recipe.name}")
+    task = task_of(recipe.experiment)
+    shape = _asked_shape(request, shape_of(task))
+    config = _configured(task.model, recipe)
+    framework()
+    specs = _keras2().layers.InputSpec(shape=[None, *shape])
+    try:
+        with quiet_stdout():
+            if len(shape) == 3:
+                return part("official.vision.modeling.factory").build_classification_model(specs, config)
+            classes = task.train_data.num_classes
+            return part("official.vision.modeling.factory_3d").build_model(config.model_type, specs, config, classes)
+    except (ValueError, TypeError, IndexError) as error:
+        size = "x".join(map(str, shape))
+        hint = "leave --shape out" if request.inputs else ""
+        raise BadInputs(f"tfmg:{recipe.name} cannot be built for {size}: {first_line(error)}", hint=hint) from error
+
+
+def _keras2() -> Any:
+    keras = tf_keras()
+    if keras is None:
+        part("tf_keras")  # says why not
+    return keras
+
+
+def _configured(config: Any, recipe: Recipe) -> Any:
+    """The model's configuration with the recipe's backbone in it."""
+    if recipe.donor:
+        donor = task_of(recipe.donor).model
+        config.backbone, config.norm_activation = donor.backbone, donor.norm_activation
+    config.backbone.type = recipe.backbone
+    settings = config.backbone.get()
+    setattr(settings, garden().fields[recipe.backbone], recipe.key)
+    for name, value in ({} if recipe.donor else _PUBLISHED.get(recipe.backbone, {})).items():
+        setattr(settings, name, value)
+    if recipe.backbone in _ACTIVATION and not recipe.donor:
+        config.norm_activation.activation = _ACTIVATION[recipe.backbone]
+    config.norm_activation.use_sync_bn = False  # that is for training on several devices
+    return config
+
+
+def _find(name: str) -> Recipe:
+    known = garden().recipes
+    for asked in (name, name.lower()):
+        if asked in known:
+            return known[asked]
+    close = difflib.get_close_matches(name.lower(), known, n=4, cutoff=0.5)
+    hint = f"did you mean {', '.join(f'tfmg:{k}' for k in close)}?" if close else "see: onnxeq zoo list tfmg"
+    raise UnknownModel(f"tfmg has no model {name!r}", hint=hint)
+
+
+def _asked_shape(request: LoadRequest, own: tuple[int, ...]) -> tuple[int, ...]:
+    """The sizes that the user declared, the model's own where none were."""
+    if not request.inputs:
+        return own
+    shape = request.inputs[0].shape
+    if len(request.inputs) != 1 or shape is None or len(shape) != len(own) + 1:
+        texts = ", ".join(f"{s.name} {s.text()}" for s in request.inputs)
+        axes = "N,H,W,C" if len(own) == 3 else "N,T,H,W,C"
+        raise BadInputs(f"tfmg:{request.ref.name} takes one batch [{axes}], not {texts}")
+    return tuple(d if isinstance(d, int) else mine for d, mine in zip(shape[1:], own, strict=True))
+
+
+def value_range(rank: int) -> ValueRange:
+    """The values that a model is made for, measured on the package's own preprocessing of a black and a white pixel.
+
+    Args:
+        rank: Of the model's input: 4 for images, 5 for videos.
+    """
+    tf = framework().tf
+    pixels = np.stack([np.zeros((1, 1, 3)), np.full((1, 1, 3), 255)]).astype(np.uint8)
+    if rank == 5:
+        ops = part("official.vision.ops.preprocess_ops_3d")
+        seen = np.asarray(ops.normalize_image(tf.constant(pixels), zero_centering_image=False))
+    else:
+        ops = part("official.vision.ops.preprocess_ops")
+        image = tf.constant(pixels.astype(np.float32))
+        seen = np.asarray(ops.normalize_image(image, offset=ops.MEAN_RGB, scale=ops.STDDEV_RGB))
+    return ValueRange(float(seen.min()), float(seen.max()))
