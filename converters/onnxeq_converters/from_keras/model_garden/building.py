@@ -1,9 +1,8 @@
-"""A model of TensorFlow Model Garden from its recipe: an experiment's configuration, and the package's builders."""
+"""A model of TensorFlow Model Garden from its configuration, by the package's own builders."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,12 @@ from onnxeq.errors import BadInputs, UnknownModel, WeightsUnavailable
 from onnxeq.protocols import LoadRequest, Progress
 from onnxeq.types import ValueRange
 from onnxeq_converters.from_keras.framework import framework, tf_keras
+from onnxeq_converters.from_keras.model_garden.configuring import configured, shape_of
 from onnxeq_converters.from_keras.model_garden.names import Recipe
-from onnxeq_converters.from_keras.model_garden.package import garden, part, shape_of, task_of
+from onnxeq_converters.from_keras.model_garden.package import garden, part
 from onnxeq_converters.from_tensorflow.framework import first_line, quiet_stdout
 
 __all__ = ["build", "refuse_pretrained", "value_range"]
-
-_PUBLISHED: Mapping[str, Mapping[str, Any]] = {"efficientnet": {"se_ratio": 0.25}}
-"""Settings of backbones that no experiment of the package has, where the defaults leave out part of the design
-(https://arxiv.org/abs/1905.11946, section 4: squeeze-and-excitation)."""
-
-_ACTIVATION = {"efficientnet": "swish"}
 
 
 def refuse_pretrained(request: LoadRequest) -> None:
@@ -53,17 +47,15 @@ def build(request: LoadRequest, progress: Progress) -> Any:
     progress("read the package's tables")
     recipe = _find(request.ref.name)
     progress(f"build {recipe.name}")
-    task = task_of(recipe.experiment)
+    task = configured(recipe)
     shape = _asked_shape(request, shape_of(task))
-    config = _configured(task.model, recipe)
-    framework()
     specs = _keras2().layers.InputSpec(shape=[None, *shape])
     try:
         with quiet_stdout():
             if len(shape) == 3:
-                return part("official.vision.modeling.factory").build_classification_model(specs, config)
-            classes = task.train_data.num_classes
-            return part("official.vision.modeling.factory_3d").build_model(config.model_type, specs, config, classes)
+                return part("official.vision.modeling.factory").build_classification_model(specs, task.model)
+            factory = part("official.vision.modeling.factory_3d")
+            return factory.build_model(task.model.model_type, specs, task.model, task.train_data.num_classes)
     except (ValueError, TypeError, IndexError) as error:
         size = "x".join(map(str, shape))
         hint = "leave --shape out" if request.inputs else ""
@@ -75,22 +67,6 @@ def _keras2() -> Any:
     if keras is None:
         part("tf_keras")  # says why not
     return keras
-
-
-def _configured(config: Any, recipe: Recipe) -> Any:
-    """The model's configuration with the recipe's backbone in it."""
-    if recipe.donor:
-        donor = task_of(recipe.donor).model
-        config.backbone, config.norm_activation = donor.backbone, donor.norm_activation
-    config.backbone.type = recipe.backbone
-    settings = config.backbone.get()
-    setattr(settings, garden().fields[recipe.backbone], recipe.key)
-    for name, value in ({} if recipe.donor else _PUBLISHED.get(recipe.backbone, {})).items():
-        setattr(settings, name, value)
-    if recipe.backbone in _ACTIVATION and not recipe.donor:
-        config.norm_activation.activation = _ACTIVATION[recipe.backbone]
-    config.norm_activation.use_sync_bn = False  # that is for training on several devices
-    return config
 
 
 def _find(name: str) -> Recipe:

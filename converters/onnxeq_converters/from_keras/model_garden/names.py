@@ -2,8 +2,8 @@
 
 The package has *experiments* (``resnet_rs_imagenet``: a whole configuration with a backbone in it) and, for each type
 of backbone, a table of *identifiers* (``50``, ``'MobileNetV2'``). A model is an experiment's configuration with one of
-the identifiers put in. Types of backbone that no classification experiment uses are put into the plain one for
-ImageNet, set as the first experiment for another task sets them.
+the identifiers put in. A type of backbone that no classification experiment uses is put into the first one that could
+have it, set as the first experiment for another task sets it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["PLAIN", "Experiment", "Recipe", "name_of", "recipes"]
-
-PLAIN = "resnet_imagenet"
-"""The experiment that a backbone without one of its own is put into: 1001 classes, images of 224 by 224."""
+__all__ = ["Experiment", "Recipe", "name_of", "recipes"]
 
 _DATA = re.compile(r"_(imagenet|kinetics|ucf).*")
 
@@ -30,11 +27,13 @@ class Experiment:
         name: Its name.
         backbone: The type of its backbone.
         classifies: Whether it classifies images or videos into a given number of classes.
+        offers: The types of backbone that its configuration could have.
     """
 
     name: str
     backbone: str
     classifies: bool
+    offers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,10 +105,13 @@ def recipes(experiments: Sequence[Experiment], keys: Mapping[str, Sequence[Key]]
     for backbone in keys:
         if backbone in {e.backbone for e in bases.values()}:
             continue
+        base = next((e.name for e in experiments if e.classifies and backbone in e.offers), "")
+        if not base:
+            continue
         donor = next((e.name for e in experiments if e.backbone == backbone), "")
         for key in keys[backbone]:
             name = name_of(backbone, key, taken=found)
-            found.setdefault(name, Recipe(name, _family_of(backbone, key, name), backbone, key, PLAIN, donor))
+            found.setdefault(name, Recipe(name, _family_of(backbone, key, name), backbone, key, base, donor))
     return found
 
 

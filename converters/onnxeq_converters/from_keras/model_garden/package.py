@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnxeq.errors import CannotRun, FrameworkMissing
-from onnxeq.types import TensorSpec, ZooEntry
 from onnxeq_converters.from_keras.framework import framework
 from onnxeq_converters.from_keras.model_garden.names import Experiment, Key, Recipe, recipes
 from onnxeq_converters.from_tensorflow.framework import first_line, quiet_stdout, version
 
-__all__ = ["VERSION", "Garden", "entries", "garden", "part", "shape_of", "task_of"]
+__all__ = ["VERSION", "Garden", "garden", "part", "task_of"]
 
 VERSION = "tf-models-official"
 """The package, as it is installed."""
@@ -24,6 +23,7 @@ _REGISTERING = (
     "official.vision.configs",
     "official.vision.modeling.backbones",
     "official.projects.movinet.configs.movinet",
+    "official.projects.movinet.modeling.movinet",
     "official.projects.movinet.modeling.movinet_model",
     "official.projects.maxvit.configs.image_classification",
     "official.projects.maxvit.modeling.maxvit",
@@ -79,9 +79,10 @@ def garden() -> Garden:
         task = task_of(name)
         backbone = getattr(getattr(task, "model", None), "backbone", None)
         if kind := getattr(backbone, "type", None):
-            found.append(Experiment(name, str(kind), _classifies(task)))
             # A configuration has one part for each type that it could be of.
-            settings |= {n: v for n, v in vars(backbone).items() if hasattr(v, "as_dict") and n not in settings}
+            parts = {n: v for n, v in vars(backbone).items() if hasattr(v, "as_dict")}
+            found.append(Experiment(name, str(kind), _classifies(task), tuple(parts)))
+            settings = parts | settings
     builders = _registry("official.vision.modeling.backbones.factory", "_REGISTERED_BACKBONE_CLS")
     fields = {
         kind: field
@@ -121,23 +122,3 @@ def _keys(builder: Any, default: Key) -> tuple[Key, ...]:
         if isinstance(value, Mapping) and default in value:
             return tuple(value)
     return (default,)
-
-
-def shape_of(task: Any) -> tuple[int, ...]:
-    """What an experiment's model takes, without the batch: ``HxWxC``, or ``TxHxWxC`` for a video."""
-    size = getattr(task.model, "input_size", None) or task.train_data.feature_shape
-    return tuple(int(n) for n in size)
-
-
-def entries() -> tuple[ZooEntry, ...]:
-    """One entry per model, with what it takes and the experiment that it is made from."""
-    shapes = functools.cache(lambda name: shape_of(task_of(name)))
-    return tuple(
-        ZooEntry(
-            name=r.name,
-            family=r.family,
-            inputs=(TensorSpec("image", "float32", ("N", *shapes(r.experiment))),),
-            note=f"experiment {r.experiment}, backbone {r.backbone} {r.key}" + (f" as in {r.donor}" if r.donor else ""),
-        )
-        for r in garden().recipes.values()
-    )
