@@ -14,9 +14,6 @@ from onnxeq_converters.naming import unique
 
 __all__ = ["prefix_of", "restore"]
 
-_ROOT = "model/"
-"""What the keys of a trainer's checkpoint begin with that belong to the model; the others are the optimizer's."""
-
 _SHOWN = 4
 
 
@@ -47,10 +44,13 @@ def restore(model: Any, prefix: str, name: str) -> None:
     """
     tf = framework().tf
     try:
-        keys = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
-        root = (
-            tf.train.Checkpoint(model=model) if any(k.startswith(_ROOT) for k in keys) else tf.train.Checkpoint(model)
-        )
+        parts = {key.partition("/")[0] for key in tf.train.load_checkpoint(prefix).get_variable_to_shape_map()}
+        if "model" in parts:  # a trainer's: the others are its optimizer's
+            root = tf.train.Checkpoint(model=model)
+        elif "backbone" in parts and hasattr(model, "backbone"):  # that alone, so that the head will be missing
+            root = tf.train.Checkpoint(backbone=model.backbone)
+        else:
+            root = tf.train.Checkpoint(model)
         _unset(model)
         with quiet_stdout():
             root.read(prefix).expect_partial()

@@ -49,7 +49,9 @@ def build(request: LoadRequest, progress: Progress) -> Any:
     progress(f"build {recipe.name}")
     task = configured(recipe)
     shape = _asked_shape(request, shape_of(task))
-    specs = _keras2().layers.InputSpec(shape=[None, *shape])
+    keras = _keras2()
+    keras.backend.reset_uids()  # names of layers are numbered, and shall be those of a new process
+    specs = keras.layers.InputSpec(shape=[None, *shape], name="image")
     try:
         with quiet_stdout():
             if len(shape) == 3:
