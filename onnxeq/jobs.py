@@ -120,7 +120,7 @@ class Jobs:
     ) -> None:
         self.root = cache_root()
         self.environment = environment
-        self._entered: dict[str, Environment] = {} if environment is None else {environment.name: environment}
+        self.environments = [] if environment is None else [environment]  # and those that jobs name themselves
         self.parallel = parallel or max(1, min(4, os.cpu_count() or 1))
         self._timeout_s = timeout_s
         self._listen = listener or (lambda _label, _step: None)
@@ -148,11 +148,6 @@ class Jobs:
     def threads_each(self) -> int:
         """How many threads a job may use when as many as can run side by side."""
         return max(1, (os.cpu_count() or 1) // self.parallel)
-
-    @property
-    def environments(self) -> tuple[Environment, ...]:
-        """The environment of these jobs, if they have one, and others that some of them named."""
-        return tuple(self._entered.values())
 
     @functools.cached_property
     def scratch(self) -> Path:
@@ -188,7 +183,7 @@ class Jobs:
         """
         if (there := spec.environment or self.where(spec.kind)) is not None:
             spec = replace(spec, environment=there, label=f"{spec.label} in {there.name}")
-            self._entered[there.name] = there
+            self.environments += [] if there in self.environments else [there]
         queued = _Queued((-urgency, next(self._asked)), spec, lane, Future())
         self._queue.put(queued)
         self._pool.submit(self._next)

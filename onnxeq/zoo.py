@@ -241,7 +241,7 @@ def _split_weights(text: str) -> tuple[str, str, int]:
         return body, str(Path(weights).resolve()), 0
     raise UsageError(
         f"there are no weights '{weights}'",
-        hint="after @ stands seeded, seeded:N, pretrained, or an existing file",
+        hint="after @ stands seeded, seeded:N, pretrained, an existing file, or a TensorFlow checkpoint: FOLDER/ckpt-N",
     )
 
 

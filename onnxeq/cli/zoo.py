@@ -75,7 +75,7 @@ def _zoos(env: str) -> list[dict[str, str]]:
             found = zoo.require_framework(zoo.parse(f"{name}:x"), name, where)
             own = f" in the environment '{found.name}'" if found not in (None, where) else ""
             state = f"installed{own}; list with: onnxeq zoo list {name}{there}"
-        except errors.FrameworkMissing as missing:
+        except errors.UsageError as missing:
             state = missing.line()
         rows.append({"name": name, "state": state})
     return rows

@@ -49,7 +49,8 @@ class KerasNative:
         package = keras_of(self.model)
         return {
             "framework": "keras",
-            package: version(package),
+            "keras": version(package),
+            "keras_package": package,
             "tensorflow": version("tensorflow"),
             "model_class": f"{type(self.model).__module__}.{type(self.model).__qualname__}",
             "exporter": "tf2onnx",
