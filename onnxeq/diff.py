@@ -18,7 +18,7 @@ from typing import Any
 
 from onnxeq import executions, fingerprint, layer_reasons, layer_report, saved_traces
 from onnxeq.arrays import load_feeds
-from onnxeq.envs.environment import find, for_report
+from onnxeq.envs.environment import find, for_report, own_places
 from onnxeq.errors import CannotRun, UsageError
 from onnxeq.executions import Graph, Models, Side
 from onnxeq.graph.skim import skim
@@ -245,7 +245,7 @@ def _report(jobs: Jobs, models: Models, found: _Compared, rules: Rules) -> Repor
         environment={
             "versions": fingerprint.versions(),
             "machine": fingerprint.machine(),
-            **for_report(jobs.environment),
+            **for_report(jobs.environments),
         },
         causes=(*other, *layer_report.causes_of(layers, rung, reasons)),
         rungs=(rung,),
@@ -259,7 +259,7 @@ def _report(jobs: Jobs, models: Models, found: _Compared, rules: Rules) -> Repor
             weights_accounted=0,
             weights_total=0,
         ),
-        notes=(*models.notes, *unseen, *_notes(found)),
+        notes=(*own_places(jobs.environments, jobs.environment), *models.notes, *unseen, *_notes(found)),
         timings=tuple(
             {"job": label, "seconds": round(job.seconds, 3), "peak_bytes": job.peak_bytes, "cached": job.cached}
             for label, job in _labelled(found)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from onnxeq import envs, fingerprint, zoo
 from onnxeq.cache import cache_root
-from onnxeq.errors import FrameworkMissing
+from onnxeq.errors import FrameworkMissing, UsageError
 from onnxeq.providers import choose_providers
 from onnxeq.runtimes import BUILT_IN, installed_runners
 from onnxeq.types import ModelRef
@@ -98,10 +98,12 @@ def _converter(label: str, name: str) -> Finding:
     """A converter by the name of a zoo, or by its own where it reads files only."""
     target = zoo.installed_converters().get(zoo.ZOOS.get(name, name), "")
     try:
-        zoo.require_framework(ModelRef(name, name, ""), label)
+        there = zoo.require_framework(ModelRef(name, name, ""), label)
     except FrameworkMissing as missing:
         return Finding(label, State.ABSENT, missing.line())
-    return Finding(label, State.OK, f"converter {target}")
+    except UsageError as broken:
+        return Finding(label, State.BROKEN, broken.line())
+    return Finding(label, State.OK, f"converter {target}" + (f" in the environment '{there.name}'" if there else ""))
 
 
 def _runner(name: str, target: str, versions: dict[str, str]) -> Finding:

@@ -32,6 +32,7 @@ PACKAGES = (
     "tensorflow",
     "keras",
     "tf-keras",
+    "tf-models-official",
     "tf2onnx",
 )
 

@@ -120,6 +120,7 @@ class Jobs:
     ) -> None:
         self.root = cache_root()
         self.environment = environment
+        self.environments = [] if environment is None else [environment]  # and those that jobs name themselves
         self.parallel = parallel or max(1, min(4, os.cpu_count() or 1))
         self._timeout_s = timeout_s
         self._listen = listener or (lambda _label, _step: None)
@@ -182,6 +183,7 @@ class Jobs:
         """
         if (there := spec.environment or self.where(spec.kind)) is not None:
             spec = replace(spec, environment=there, label=f"{spec.label} in {there.name}")
+            self.environments += [] if there in self.environments else [there]
         queued = _Queued((-urgency, next(self._asked)), spec, lane, Future())
         self._queue.put(queued)
         self._pool.submit(self._next)

@@ -85,7 +85,7 @@ def conclude(jobs: Jobs, found: Evidence, rules: ladder.Rules) -> Report:
             "versions": fingerprint.versions(),
             "machine": fingerprint.machine(),
             "runner": found.runs.described(),
-            **for_report(jobs.environment),
+            **for_report(jobs.environments),
         },
         causes=attribution.explain(jobs, found, causes, units, steady.causes, overshadowed),
         rungs=tuple(rungs),

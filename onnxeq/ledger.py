@@ -12,7 +12,7 @@ from typing import Any
 
 from onnxeq import fingerprint, sides, weighing
 from onnxeq.attribution import weights as attribution
-from onnxeq.envs.environment import find, for_report
+from onnxeq.envs.environment import find, for_report, own_places
 from onnxeq.errors import CannotRun, OnnxeqError, UsageError
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.ladder import Rules
@@ -123,14 +123,16 @@ def weights_only(
             "producer": artifact.info.producer, "opset": artifact.info.opsets.get("ai.onnx"),
             "nodes": artifact.info.nodes, "parameters": artifact.info.parameters,
         },
-        environment={"versions": fingerprint.versions(), "machine": fingerprint.machine(), **for_report(here)},
+        environment={
+            "versions": fingerprint.versions(), "machine": fingerprint.machine(), **for_report(jobs.environments),
+        },
         causes=tuple(attribution.cause_of(entry, None, rung.name) for entry in found),
         rungs=(rung,),
         outputs=(),
         coverage=Coverage(
             0, len(artifact.info.outputs), 0, 0, artifact.info.nodes, held.natives_accounted, held.natives_total
         ),
-        notes=("only the weights were compared, nothing was executed",),
+        notes=(*own_places(jobs.environments, here), "only the weights were compared, nothing was executed"),
         ledger=summary(held),
     )  # fmt: skip
 

@@ -296,7 +296,8 @@ def prepare_native(
     if ref.module.endswith(".py"):
         reads["module"] = Path(ref.module)
     if ref.weights not in ("", "seeded", "pretrained"):
-        reads["weights"] = Path(ref.weights)
+        files = zoo.checkpoint_files(ref.weights) or (Path(ref.weights),)
+        reads |= {f"weights {i}" if i else "weights": path for i, path in enumerate(files)}
     load = {
         "ref": ref_to_record(ref),
         "converter": zoo.converter_for(ref),
@@ -326,7 +327,7 @@ def prepare_native(
         return done
 
     if live is None:
-        zoo.require_framework(ref, environment=jobs.where("native"))
+        spec = replace(spec, environment=zoo.require_framework(ref, environment=jobs.where("native")))
     elif (there := jobs.where("native")) is not None:
         hint = "name a file or a factory in its place"
         raise UsageError(f"a live model cannot be handed to the environment '{there.name}'", hint=hint)

@@ -22,7 +22,7 @@ from typing import Any
 
 from onnxeq import ladder, sides, zoo
 from onnxeq.arrays import dtype_name, load_feeds
-from onnxeq.envs.environment import Environment
+from onnxeq.envs.environment import Environment, in_words, own_places, told
 from onnxeq.errors import CannotRun, FrameworkMissing, OnnxeqError, UsageError
 from onnxeq.evidence import Evidence
 from onnxeq.evidence.common import rows
@@ -88,19 +88,15 @@ def _runs(ref: ModelRef, there: Environment, runner: str) -> tuple[bool, bool]:
 
 
 def placed(jobs: Jobs, found: Evidence) -> tuple[str, ...]:
-    """Which part of a check ran in the environment of ``--env``, in words."""
+    """Which part of a check ran in the environment of ``--env``, or in one that a zoo needs, in words."""
     there = jobs.environment
+    own = own_places(jobs.environments, there)
     if there is None:
-        return ()
-    versions = there.versions()
-    in_it = [n for n in _TOLD if n in versions]
+        return own
     native = found.native is not None and jobs.where("native") is None
     rest = "the source's framework" if native else "" if jobs.where("ort") else found.runs.runtime.shown
-    said = f"in the environment '{there.name}': {', '.join(f'{n} {versions[n]}' for n in in_it)}"
-    return (f"{said}; outside of it: {rest}" if rest else said,)
-
-
-_TOLD = ("torch", "tensorflow", "keras", "tf-keras", "onnxruntime", "onnxruntime-gpu")
+    said = in_words(there)
+    return (f"{said}; outside of it: {rest}" if rest else said, *own)
 
 
 def extended(
@@ -257,8 +253,7 @@ def _runtime(found: Evidence, others: Jobs, name: str, rules: ladder.Rules) -> _
 
 def _framework_of(there: Environment) -> str:
     """Its name and version, as far as they are known: ``torch 2.9.1 of 'torch-2.9'``."""
-    versions = there.versions()
-    held = " and ".join(f"{n} {versions[n]}" for n in _TOLD if n in versions and not n.startswith("onnxruntime"))
+    held = " and ".join(f"{n} {v}" for n, v in told(there).items() if not n.startswith("onnxruntime"))
     return f"{held or 'the framework'} of '{there.name}'"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -22,6 +23,7 @@ __all__ = [
     "ENVIRONMENTS",
     "NETWORK",
     "ZOOS",
+    "checkpoint_files",
     "converter_for",
     "installed_converters",
     "installed_zoos",
@@ -43,7 +45,14 @@ BUILT_IN = {
 }
 """Converters that this package brings: they are there also where its metadata is older than its code."""
 
-ZOOS: dict[str, str] = {"torchvision": "torch", "timm": "torch", "hf": "torch", "keras": "keras", "onnx-zoo": "onnx"}
+ZOOS: dict[str, str] = {
+    "torchvision": "torch",
+    "timm": "torch",
+    "hf": "torch",
+    "keras": "keras",
+    "tfmg": "keras",
+    "onnx-zoo": "onnx",
+}
 """Zoo name -> converter; ``onnx`` is the host itself. A converter that is not listed here answers for the zoo of its
 own name."""
 
@@ -65,13 +74,14 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "timm": ("torch", "torchvision", "timm"),
     "hf": ("torch", "transformers"),
     "keras": ("tensorflow", "keras", "tf2onnx"),
+    "tfmg": ("official", "tensorflow", "tf_keras", "tf2onnx"),
     "tensorflow": ("tensorflow", "tf2onnx"),
     "tflite": ("tensorflow", "tf2onnx"),
 }
 """What must be importable before a job is started for a zoo or a converter."""
 
 ENVIRONMENTS: dict[str, str] = {"tfmg": "tfmg"}
-"""Zoo -> the environment (``onnxeq env create``) of its own in which it runs; others run where they are installed."""
+"""Zoo -> the environment (``onnxeq env create``) with its packages, where they cannot be installed beside the others."""
 
 NETWORK: dict[str, str] = {
     "torchvision": "for pretrained weights that torch's cache does not hold; @seeded needs none",
@@ -85,6 +95,9 @@ NETWORK: dict[str, str] = {
 
 _EXTRAS = {"timm": "timm", "hf": "hf"}
 """Zoo -> the extra that installs it, where it is not its converter's."""
+
+_PACKAGES = {"official": "tf-models-official"}
+"""Module -> the package that holds it, where the two are called otherwise."""
 
 
 def parse(text: str) -> ModelRef:
@@ -171,25 +184,54 @@ def modules_of(name: str) -> tuple[str, ...]:
     return _MODULES.get(name, _MODULES.get(ZOOS.get(name, name), ()))
 
 
-def require_framework(ref: ModelRef, subject: str = "", environment: Environment | None = None) -> None:
-    """Checks, without importing it, that the framework of ``ref`` is installed; ``subject`` is what needs it.
+def require_framework(ref: ModelRef, subject: str = "", environment: Environment | None = None) -> Environment | None:
+    """Finds, without importing it, where the framework of ``ref`` is installed.
 
-    Without an environment that is asked of the host's own Python.
+    Args:
+        ref: The model.
+        subject: What needs the framework, for the message; by default the reference.
+        environment: Where it must be; without one in the host's own Python, else in the zoo's own environment.
+
+    Returns:
+        The environment that holds it; ``None`` is the host's own Python.
 
     Raises:
         FrameworkMissing: With the command that installs it.
+        UsageError: The zoo's own environment is there and cannot be used.
     """
-    converter = converter_for(ref)
-    for module in _MODULES.get(ref.zoo, _MODULES.get(converter, ())):
-        if environment is not None:
-            if not environment.has(module):
-                said = f"{subject or ref.text} needs the package '{module}', which '{environment.name}' does not hold"
-                raise FrameworkMissing(said, hint="onnxeq env list shows what each environment holds")
-        elif util.find_spec(module) is None:
-            raise FrameworkMissing(
-                f"{subject or ref.text} needs the package '{module}', which is not installed here",
-                hint=f"pip install 'onnxeq[{_EXTRAS.get(ref.zoo, ZOOS.get(ref.zoo, converter))}]'",
-            )
+    wanted = _MODULES.get(ref.zoo, _MODULES.get(converter_for(ref), ()))
+    if environment is not None:
+        _require_in(environment, wanted, subject or ref.text)
+        return environment
+    absent = next((module for module in wanted if util.find_spec(module) is None), None)
+    if absent is None:
+        return None
+    own = ENVIRONMENTS.get(ref.zoo)
+    if own is None:
+        extra = _EXTRAS.get(ref.zoo, ZOOS.get(ref.zoo, converter_for(ref)))
+        raise FrameworkMissing(
+            _lacks(subject or ref.text, absent, "installed here"), hint=f"pip install 'onnxeq[{extra}]'"
+        )
+    from onnxeq.envs import environment as environments
+
+    if environments.read(own) is None:
+        said = _lacks(subject or ref.text, absent, f"installed here, and there is no environment '{own}' that holds it")
+        raise FrameworkMissing(said, hint=f"onnxeq env create {own}")
+    found = environments.find(own)
+    _require_in(found, wanted, subject or ref.text)
+    return found
+
+
+def _require_in(environment: Environment, modules: tuple[str, ...], subject: str) -> None:
+    for module in modules:
+        if not environment.has(module):
+            package = _PACKAGES.get(module, module)
+            said = f"{subject} needs the package '{package}', which '{environment.name}' does not hold"
+            raise FrameworkMissing(said, hint="onnxeq env list shows what each environment holds")
+
+
+def _lacks(subject: str, module: str, where: str) -> str:
+    return f"{subject} needs the package '{_PACKAGES.get(module, module)}', which is not {where}"
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
@@ -197,6 +239,14 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     lowered = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.5)
     return " or ".join(lowered[c] for c in close)
+
+
+def checkpoint_files(prefix: str) -> tuple[Path, ...]:
+    """The files of a TensorFlow checkpoint, which is named by what their names begin with; empty where it is none."""
+    index = Path(f"{prefix}.index")
+    if not index.is_file():
+        return ()
+    return (index, *sorted(index.parent.glob(f"{glob.escape(index.stem)}.data-*")))
 
 
 _IN_FOLDERS = ("hf",)
@@ -224,11 +274,11 @@ def _split_weights(text: str) -> tuple[str, str, int]:
         return body, "seeded", int(number or 0)
     if weights == "pretrained":
         return body, weights, 0
-    if Path(weights).exists():
+    if Path(weights).exists() or checkpoint_files(weights):
         return body, str(Path(weights).resolve()), 0
     raise UsageError(
         f"there are no weights '{weights}'",
-        hint="after @ stands seeded, seeded:N, pretrained, or an existing file",
+        hint="after @ stands seeded, seeded:N, pretrained, an existing file, or a TensorFlow checkpoint: FOLDER/ckpt-N",
     )
 
 

@@ -9,9 +9,8 @@ from importlib import metadata
 from typing import Any
 
 from onnxeq import zoo
-from onnxeq.envs import find, listed
 from onnxeq.envs.environment import Environment
-from onnxeq.errors import FrameworkMissing, NoRecipe, UnknownModel, UsageError
+from onnxeq.errors import NoRecipe, UnknownModel, UsageError
 from onnxeq.graph.inspect import inspect
 from onnxeq.jobs import Jobs, JobSpec
 from onnxeq.preprocessing import onnx_zoo
@@ -34,31 +33,21 @@ def zoos(where: Environment | None = None) -> list[dict[str, Any]]:
     rows = []
     there = f" --env {where.name}" if where is not None else ""
     for name in zoo.known_zoos():
-        needs = zoo.ENVIRONMENTS.get(name, "")
-        at, hint = _place(needs, where)
+        at, ready = where, True
         try:
-            if hint:
-                raise FrameworkMissing(f"{name} has an environment of its own, which is not there", hint=hint)
-            zoo.require_framework(zoo.parse(f"{name}:x"), name, at)
-            ready, state = True, f"installed; list with: onnxeq zoo list {name}{f' --env {needs}' if needs else there}"
-        except FrameworkMissing as missing:
+            at = zoo.require_framework(zoo.parse(f"{name}:x"), name, where)
+            own = f" in the environment '{at.name}'" if at is not None and at is not where else ""
+            state = f"installed{own}; list with: onnxeq zoo list {name}{there}"
+        except UsageError as missing:
             ready, state = False, missing.line()
         rows.append(
             {
                 "name": name, "state": state, "installed": ready, "packages": _versions(name, at) if ready else {},
-                "environment": needs, "network": zoo.NETWORK.get(name, "its converter does not say"),
+                "environment": zoo.ENVIRONMENTS.get(name, ""),
+                "network": zoo.NETWORK.get(name, "its converter does not say"),
             }
         )  # fmt: skip
     return rows
-
-
-def _place(needs: str, where: Environment | None) -> tuple[Environment | None, str]:
-    """Where a zoo is looked for, and what to type when it has an environment of its own that is not there."""
-    if not needs or where is not None:
-        return where, ""
-    if any(environment.name == needs for environment in listed()):
-        return find(needs), ""
-    return None, f"onnxeq env create {needs}"
 
 
 def _versions(name: str, where: Environment | None) -> dict[str, str]:
@@ -84,8 +73,7 @@ def models(name: str, where: Environment | None) -> tuple[list[dict[str, Any]], 
         FrameworkMissing: With the command that installs it.
     """
     ref = zoo.parse_zoo(name)
-    zoo.require_framework(ref, environment=where)
-    with Jobs(environment=where) as jobs:
+    with Jobs(environment=zoo.require_framework(ref, name, where)) as jobs:
         converter = zoo.converter_for(ref)
         params = {"converter": converter, "zoo": name}
         kind, fresh = ("onnx-zoo-catalogue", False) if converter == "onnx" else ("catalogue", True)
@@ -111,8 +99,7 @@ def card(reference: str, where: Environment | None) -> dict[str, Any]:
     if ref.zoo == "onnx-zoo":
         told = _of_onnx_zoo(ref, where)
     else:
-        zoo.require_framework(ref, environment=where)
-        with Jobs(environment=where) as jobs:
+        with Jobs(environment=zoo.require_framework(ref, environment=where)) as jobs:
             spec = JobSpec("native-card", f"card {ref.text}", {"load": load_params(ref, trust=False)}, cache=False)
             told = dict(jobs.start(spec).result().data)
         if told["entry"] is None:

@@ -55,12 +55,13 @@ def diff(
     from onnxeq.cache import cache_root
     from onnxeq.envs.environment import frameworks_in
     from onnxeq.processes import start_early
-    from onnxeq.zoo import converter_for, parse
+    from onnxeq.zoo import converter_for, parse, require_framework
 
     ref = parse(source)
     if (converter := converter_for(ref)) != "onnx":
+        where = require_framework(ref, environment=frameworks_in(env))
         about = () if converter == "factory" else (converter, ref.zoo)
-        start_early(cache_root() / "jobs", "native", *about, environment=frameworks_in(env))
+        start_early(cache_root() / "jobs", "native", *about, environment=where)
     elif target is not None and not rung and not env:
         for _ in range(1 if load_trace else 2):
             start_early(cache_root() / "jobs", "trace")

@@ -272,9 +272,6 @@ def _told(made: Any, folder: Path, json: bool) -> None:
     typer.echo(f"{folder / made.name}.toml: {made.origin}, {len(made.outputs)} outputs, {made.layers} layers")
 
 
-
-
-
 def _progress(quiet: bool) -> Any:
     from rich.console import Console
 

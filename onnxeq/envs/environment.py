@@ -14,7 +14,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import machinery, metadata
 from pathlib import Path
@@ -32,9 +32,12 @@ __all__ = [
     "find",
     "for_report",
     "frameworks_in",
+    "in_words",
     "listed",
+    "own_places",
     "read",
     "remove",
+    "told",
 ]
 
 _SCHEMA = "onnxeq.env/1"
@@ -121,9 +124,33 @@ def _offers_converter(packages: Path) -> bool:
     return any(e.group == "onnxeq.converters" for d in found for e in d.entry_points)
 
 
-def for_report(environment: Environment | None) -> dict[str, object]:
-    """What a report's ``environment`` gains when a side ran in one of its own: ``env``."""
-    return {} if environment is None else {"env": environment.described()}
+def for_report(environments: Sequence[Environment]) -> dict[str, object]:
+    """What a report's ``environment`` gains when something ran in one: ``env``, and ``envs`` if there are several."""
+    described = [each.described() for each in environments]
+    if len(described) > 1:
+        return {"env": described[0], "envs": described}
+    return {"env": described[0]} if described else {}
+
+
+def told(environment: Environment) -> dict[str, str]:
+    """The versions in it that a reader wants to know."""
+    versions = environment.versions()
+    return {name: versions[name] for name in _TOLD if name in versions}
+
+
+_TOLD = ("torch", "tensorflow", "keras", "tf-keras", "tf-models-official", "onnxruntime", "onnxruntime-gpu")
+
+
+def in_words(environment: Environment, why: str = "") -> str:
+    """Where something ran: the environment with the versions that a reader wants to know."""
+    held = ", ".join(f"{name} {version}" for name, version in told(environment).items())
+    return f"in the environment '{environment.name}'{why}: {held}"
+
+
+def own_places(environments: Sequence[Environment], asked: Environment | None) -> tuple[str, ...]:
+    """What ran in environments that nobody asked for, because the zoo of a model needs them, in words."""
+    why = ", which holds what models of this zoo need"
+    return tuple(in_words(each, why) for each in environments if each != asked)
 
 
 def frameworks_in(name: str) -> Environment | None:

@@ -1,4 +1,4 @@
-"""Keras models (Keras 3 on TensorFlow; ``tf_keras`` where only it can read a file) as native models.
+"""Keras models (Keras 3 on TensorFlow; ``tf_keras`` where a file or a zoo needs it) as native models.
 
 The module satisfies :class:`onnxeq.protocols.Converter`. Importing it, and asking :func:`owns`,
 loads no framework: every function that needs one imports its part of the package when called.
@@ -18,7 +18,7 @@ _PACKAGES = ("keras", "tf_keras")
 
 
 def load(request: LoadRequest, progress: Progress) -> Native:
-    """Loads ``keras:NAME[@weights]`` or a ``.keras``, ``.h5`` or ``.hdf5`` file.
+    """Loads ``keras:NAME[@weights]``, ``tfmg:NAME@weights`` or a ``.keras``, ``.h5`` or ``.hdf5`` file.
 
     Raises:
         onnxeq.errors.UnknownModel: With the nearest names in the hint.
@@ -62,11 +62,15 @@ def card(request: LoadRequest) -> ModelCard:
     return pictures.card(request)
 
 
-def warm_up(_zoo: str) -> None:
-    """Imports TensorFlow and Keras."""
+def warm_up(zoo: str) -> None:
+    """Imports TensorFlow and Keras, and what the models of a zoo are built with."""
     from onnxeq_converters.from_keras.framework import framework
 
     framework()
+    if zoo == "tfmg":
+        from onnxeq_converters.from_keras.model_garden.package import garden
+
+        garden()
 
 
 def owns(model: object) -> bool:
@@ -75,9 +79,13 @@ def owns(model: object) -> bool:
 
 
 def catalogue(zoo: str) -> tuple[ZooEntry, ...]:
-    """The models that ``zoo`` offers: Keras Applications for ``keras``, nothing for others."""
-    if zoo != "keras":
-        return ()
-    from onnxeq_converters.from_keras.zoo import entries
+    """The models that ``zoo`` offers: Keras Applications, TensorFlow Model Garden's classifiers; nothing for others."""
+    if zoo == "keras":
+        from onnxeq_converters.from_keras.zoo import entries
 
-    return entries()
+        return entries()
+    if zoo == "tfmg":
+        from onnxeq_converters.from_keras import model_garden
+
+        return model_garden.entries()
+    return ()

@@ -10,7 +10,10 @@ from typing import Any
 from onnxeq.errors import CannotRun
 from onnxeq_converters.from_tensorflow.framework import quiet_stdout, require, tensorflow
 
-__all__ = ["Framework", "framework", "tf_keras"]
+__all__ = ["PACKAGES", "Framework", "framework", "keras_of", "tf_keras"]
+
+PACKAGES = ("keras", "tf_keras")
+"""Keras 3, and Keras 2 as a package of its own."""
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,9 @@ def tf_keras() -> Any | None:
         return importlib.import_module("tf_keras")
     except ImportError:
         return None
+
+
+def keras_of(model: Any) -> str:
+    """Which of :data:`PACKAGES` a model is of."""
+    packages = [cls.__module__.partition(".")[0] for cls in type(model).__mro__]
+    return next((name for name in packages if name in PACKAGES), PACKAGES[0])

@@ -11,9 +11,9 @@ from onnxeq.errors import UnusableModel, UsageError, WeightsUnavailable
 from onnxeq.protocols import LoadRequest, Progress
 from onnxeq.types import ValueRange
 from onnxeq_converters.digest import file_sha256
-from onnxeq_converters.from_keras import stored_code, zoo
+from onnxeq_converters.from_keras import checkpoints, model_garden, stored_code, zoo
 from onnxeq_converters.from_keras.framework import framework, tf_keras
-from onnxeq_converters.from_tensorflow.framework import first_line, quiet_stdout, require
+from onnxeq_converters.from_tensorflow.framework import first_line, quiet_stdout, require, version
 
 __all__ = ["Loaded", "adopt", "load_model"]
 
@@ -43,11 +43,18 @@ def load_model(request: LoadRequest, progress: Progress) -> Loaded:
 
     Raises:
         onnxeq.errors.UnknownModel: The zoo has no such model.
+        onnxeq.errors.FrameworkMissing: The zoo's package is not installed.
         onnxeq.errors.UnusableModel: The file is missing, damaged, or would run code of its own.
         onnxeq.errors.WeightsUnavailable: The weights could not be had.
     """
-    framework()
     ref = request.ref
+    if ref.zoo == "tfmg":
+        model_garden.refuse_pretrained(request)  # before anything heavy is imported
+    framework()
+    if ref.zoo == "tfmg":
+        model = model_garden.build(request, progress)
+        facts = {"zoo": "tfmg", model_garden.VERSION: version(model_garden.VERSION)}
+        return _with_weights(model, request, model_garden.value_range(len(model.inputs[0].shape)), facts)
     if ref.zoo == "keras":
         model = zoo.build(request, progress)
         limits = zoo.value_range(zoo.constructors()[ref.name])
@@ -76,8 +83,12 @@ def _with_weights(model: Any, request: LoadRequest, limits: ValueRange | None, f
         own = "imagenet" if ref.zoo == "keras" else "as stored"
         return Loaded(model, None, limits, facts | {"weights": own})
     path = Path(ref.weights)
-    if not path.exists():
-        raise WeightsUnavailable(f"no weights file {path}", hint="use @seeded, or the path of a .weights.h5 file")
+    if prefix := checkpoints.prefix_of(path):
+        checkpoints.restore(model, prefix, ref.text.rpartition("@")[0])
+        return Loaded(model, None, limits, facts | {"weights": prefix})
+    if not path.is_file():
+        hint = "use @seeded, the path of a .weights.h5 file, or FOLDER/ckpt-NUMBER of a TensorFlow checkpoint"
+        raise WeightsUnavailable(f"no weights in {path}", hint=hint)
     try:
         with quiet_stdout():
             model.load_weights(str(path))

@@ -15,6 +15,7 @@ from onnxeq.protocols import KernelError, LoadRequest, NativeValue, Progress
 from onnxeq.types import Array, Export, ExportForm, Feed, Precision, Signature
 from onnxeq_converters.digest import weights_digest
 from onnxeq_converters.from_keras import exporting, seeding
+from onnxeq_converters.from_keras.framework import keras_of
 from onnxeq_converters.from_keras.loading import Loaded
 from onnxeq_converters.from_keras.program import flat_call, input_specs, trace
 from onnxeq_converters.from_tensorflow import float64, layers
@@ -45,9 +46,11 @@ class KerasNative:
         Random states are no weights: layers with dropout draw a new one whenever they are made, also from a file.
         """
         weights = {n: v for n, v in self.weights().items() if n.rpartition("/")[2] != "seed_generator_state"}
+        package = keras_of(self.model)
         return {
             "framework": "keras",
-            "keras": version("keras"),
+            "keras": version(package),
+            "keras_package": package,
             "tensorflow": version("tensorflow"),
             "model_class": f"{type(self.model).__module__}.{type(self.model).__qualname__}",
             "exporter": "tf2onnx",

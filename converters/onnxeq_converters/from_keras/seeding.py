@@ -219,7 +219,7 @@ def _caught(model_class: type, state: _Pass) -> Iterator[None]:
 
 
 def _calibrated(layer: Any, run: Callable[[], Any], args: Sequence[Any], state: _Pass) -> Any:
-    if type(layer).__name__ == "BatchNormalization" and id(layer) not in state.done and _is_eager(args[0]):
+    if _normalises_batches(layer) and id(layer) not in state.done and _is_eager(args[0]):
         state.done.add(id(layer))
         _take_statistics(layer, args[0])
         return run()
@@ -230,6 +230,12 @@ def _calibrated(layer: Any, run: Callable[[], Any], args: Sequence[Any], state: 
     if source is not None and _is_eager(result) and not layer.weights:
         setattr(result, _SOURCE, source)
     return result
+
+
+def _normalises_batches(layer: Any) -> bool:
+    """Whether it has moving statistics: a BatchNormalization, or one that packages derive from it."""
+    named = any(cls.__name__.startswith("BatchNormalization") for cls in type(layer).__mro__)
+    return named and getattr(layer, "moving_variance", None) is not None
 
 
 def _is_eager(value: Any) -> bool:
