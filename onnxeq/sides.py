@@ -293,8 +293,8 @@ def prepare_native(
         reads["model"] = folder
     if ref.module.endswith(".py"):
         reads["module"] = Path(ref.module)
-    if ref.weights not in ("", "seeded", "pretrained"):
-        reads["weights"] = Path(ref.weights)
+    if (stored := zoo.weights_file(ref)) is not None:
+        reads["weights"] = stored
     load = {
         "ref": ref_to_record(ref),
         "converter": zoo.converter_for(ref),

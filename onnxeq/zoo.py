@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Iterable
@@ -17,15 +18,18 @@ if TYPE_CHECKING:
     from onnxeq.envs.environment import Environment
 
 __all__ = [
+    "BROUGHT_ALONG",
     "BUILT_IN",
     "CONVERTER_GROUP",
     "ZOOS",
     "converter_for",
     "installed_converters",
     "installed_zoos",
+    "listing",
     "nearest",
     "parse",
     "require_framework",
+    "weights_file",
 ]
 
 CONVERTER_GROUP = "onnxeq.converters"
@@ -38,9 +42,22 @@ BUILT_IN = {
 }
 """Converters that this package brings: they are there also where its metadata is older than its code."""
 
-ZOOS: dict[str, str] = {"torchvision": "torch", "timm": "torch", "hf": "torch", "keras": "keras", "onnx-zoo": "onnx"}
+ZOOS: dict[str, str] = {
+    **dict.fromkeys(("torchvision", "timm", "hf", "digits"), "torch"),
+    "keras": "keras",
+    "onnx-zoo": "onnx",
+}
 """Zoo name -> converter; ``onnx`` is the host itself. A converter that is not listed here answers for the zoo of its
 own name."""
+
+_PREFIXES: dict[str, dict[str, str]] = {"digits": {"keras-": "keras"}}
+"""Zoo -> how the names of those models begin that another converter loads, and which."""
+
+BROUGHT_ALONG = ("digits",)
+"""Zoos whose trained weights come with onnxeq."""
+
+_WEIGHTS: dict[str, tuple[str, ...]] = {"digits": ("retrained",)}
+"""Zoo -> the names of its weights besides ``pretrained``."""
 
 _FILES: dict[str, str] = {
     ".onnx": "onnx",
@@ -115,7 +132,26 @@ def converter_for(ref: ModelRef) -> str:
         return "tensorflow" if Path(ref.name).is_dir() else _FILES[Path(ref.name).suffix.lower()]
     if ref.zoo in ("factory", "live"):
         return "factory"
+    for prefix, converter in _PREFIXES.get(ref.zoo, {}).items():
+        if ref.name.startswith(prefix):
+            return converter
     return ZOOS.get(ref.zoo, ref.zoo)
+
+
+def listing(name: str, environment: Environment | None = None) -> ModelRef:
+    """A reference into a zoo, for its list: of a converter whose framework is installed, where there is one."""
+    refs = [parse(f"{name}:{prefix}x") for prefix in ("", *_PREFIXES.get(name, ()))]
+    for ref in refs:
+        with contextlib.suppress(FrameworkMissing):
+            require_framework(ref, environment=environment)
+            return ref
+    return refs[0]
+
+
+def weights_file(ref: ModelRef) -> Path | None:
+    """The file after ``@``; ``None`` where no file stands there."""
+    named = ("", "seeded", "pretrained", *_WEIGHTS.get(ref.zoo, ()))
+    return None if ref.weights in named else Path(ref.weights)
 
 
 def installed_converters() -> dict[str, str]:
@@ -148,7 +184,7 @@ def require_framework(ref: ModelRef, subject: str = "", environment: Environment
         elif util.find_spec(module) is None:
             raise FrameworkMissing(
                 f"{subject or ref.text} needs the package '{module}', which is not installed here",
-                hint=f"pip install 'onnxeq[{_EXTRAS.get(ref.zoo, ZOOS.get(ref.zoo, converter))}]'",
+                hint=f"pip install 'onnxeq[{_EXTRAS.get(ref.zoo, converter)}]'",
             )
 
 
@@ -182,13 +218,14 @@ def _split_weights(text: str) -> tuple[str, str, int]:
         if colon and not number.isdigit():
             raise UsageError(f"'{weights}' is not a seed", hint="write @seeded or @seeded:7")
         return body, "seeded", int(number or 0)
-    if weights == "pretrained":
+    named = ("pretrained", *_WEIGHTS.get(body.partition(":")[0], ()))
+    if weights in named:
         return body, weights, 0
     if Path(weights).exists():
         return body, str(Path(weights).resolve()), 0
     raise UsageError(
         f"there are no weights '{weights}'",
-        hint="after @ stands seeded, seeded:N, pretrained, or an existing file",
+        hint=f"after @ stands seeded, seeded:N, {', '.join(named)}, or an existing file",
     )
 
 

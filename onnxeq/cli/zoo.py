@@ -61,7 +61,8 @@ def show(
         spec = spec_from_record(record)
         span = f", values {spec.range.low:g} to {spec.range.high:g}" if spec.range else ""
         typer.echo(f"  input {spec.name}: {spec.text()}{span}")
-    typer.echo(f"  without a network: onnxeq check {ref.zoo}:{row['name']}@seeded")
+    weights = "" if ref.zoo in zoo.BROUGHT_ALONG else "@seeded"
+    typer.echo(f"  without a network: onnxeq check {ref.zoo}:{row['name']}{weights}")
 
 
 def _zoos(env: str) -> list[dict[str, str]]:
@@ -72,7 +73,7 @@ def _zoos(env: str) -> list[dict[str, str]]:
     where, there = frameworks_in(env), f" --env {env}" if env else ""
     for name in zoo.installed_zoos():
         try:
-            zoo.require_framework(zoo.parse(f"{name}:x"), name, where)
+            zoo.require_framework(zoo.listing(name, where), name, where)
             state = f"installed; list with: onnxeq zoo list {name}{there}"
         except errors.FrameworkMissing as missing:
             state = missing.line()
@@ -89,6 +90,7 @@ def _entries(name: str, env: str) -> list[dict[str, Any]]:
     if ref.zoo != name:
         raise errors.UnknownZoo(f"'{name}' is no zoo", hint="onnxeq zoo list names them")
     where = frameworks_in(env)
+    ref = zoo.listing(name, where)
     zoo.require_framework(ref, environment=where)
     with Jobs(environment=where) as jobs:
         converter = zoo.converter_for(ref)

@@ -18,7 +18,7 @@ _PACKAGES = ("keras", "tf_keras")
 
 
 def load(request: LoadRequest, progress: Progress) -> Native:
-    """Loads ``keras:NAME[@weights]`` or a ``.keras``, ``.h5`` or ``.hdf5`` file.
+    """Loads ``keras:NAME[@weights]``, ``digits:keras-NAME[@weights]`` or a ``.keras``, ``.h5`` or ``.hdf5`` file.
 
     Raises:
         onnxeq.errors.UnknownModel: With the nearest names in the hint.
@@ -61,7 +61,11 @@ def owns(model: object) -> bool:
 
 
 def catalogue(zoo: str) -> tuple[ZooEntry, ...]:
-    """The models that ``zoo`` offers: Keras Applications for ``keras``, nothing for others."""
+    """The models that ``zoo`` offers: Keras Applications for ``keras``, all of ``digits``, nothing for others."""
+    if zoo == "digits":
+        from onnxeq_converters import digits
+
+        return digits.entries()
     if zoo != "keras":
         return ()
     from onnxeq_converters.from_keras.zoo import entries
