@@ -1,10 +1,11 @@
 """Which models of a zoo are loaded, converted and judged: every architecture family by its smallest member.
 
-Each model is checked with random weights (``@seeded``), as ``onnxeq check ZOO:NAME@seeded`` does, those of ``digits`` with
-their trained ones. A family counts as
-covered when it reaches a verdict, whichever; each that does not has its reason in the table.
+Each model is checked with random weights (``@seeded``), as ``onnxeq check ZOO:NAME@seeded`` does, those of
+``digits`` with their trained ones. A family counts as covered when it reaches a verdict, whichever; each that does not
+has its reason in the table.
 
-    python benchmarks/coverage.py --zoo torchvision|timm|keras|tfmg|onnx-zoo|hf|digits [--all] [--only WORD] [--json FILE]
+    python benchmarks/coverage.py --zoo torchvision|timm|keras|tfmg|onnx-zoo|hf|digits [--all] [--only WORD]
+        [--json FILE]
 
 The smallest member is the one with the fewest parameters, counted without memory for them (torch's meta device) or, in
 Keras, by building it; where nobody can say, the first of the list. ``--resume`` goes on with what ``--json`` holds.

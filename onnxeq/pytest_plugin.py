@@ -40,7 +40,7 @@ def assert_equivalent(
             ``onnx.ModelProto``.
         onnx: What is judged, likewise; without one, the model's own export.
         inputs: Feeds as :func:`onnxeq.check` takes them; one mapping from name to array is one feed.
-        options: Everything else that :func:`onnxeq.check` takes: ``shapes``, ``batches``, ``accept``, ``providers``, ...
+        options: Everything else that :func:`onnxeq.check` takes: ``shapes``, ``accept``, ``providers``, ...
 
     Returns:
         The report, for what else a test wants to ask of it.

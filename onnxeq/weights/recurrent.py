@@ -4,8 +4,8 @@ A cell's native tensors are known by their names; which cell a direction of a no
 together, so that one that is damaged beyond recognition is still known by the other two. ONNX wants the gates in its
 own order: ``i, o, f, c`` where torch and Keras have ``i, f, g, o``, and ``z, r, h`` where torch has ``r, z, n``.
 
-Another framework's cell may stand in a loop, or be written out, with its gates in that framework's order. The same order
-in all constants of the cell is no fault of theirs; whether the graph reads them so is the graph's matter.
+Another framework's cell may stand in a loop, or be written out, with its gates in that framework's order. The same
+order in all constants of the cell is no fault of theirs; whether the graph reads them so is the graph's matter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from onnxeq.weights.digest import ulps
 from onnxeq.weights.exact import rounded
 from onnxeq.weights.facts import leaf, prefix
 from onnxeq.weights.inventory import Stored
-from onnxeq.weights.types import Relation
+from onnxeq.weights.types import EntryStatus, Relation
 
 __all__ = ["Cell", "cells", "match_recurrent", "match_reordered"]
 
@@ -109,7 +109,7 @@ def match_reordered(book: Book) -> None:
             continue
         biases = [book.native[n].reshape(-1, gates, units, 1) for n in cell.natives[2:]]
         blocks = [m.reshape(1, gates, units, -1) for m in (first, second)] + biases
-        parts = [((n,), b) for n, b in zip(cell.natives, blocks, strict=True)]
+        parts: list[tuple[tuple[str, ...], Array]] = [((n,), b) for n, b in zip(cell.natives, blocks, strict=True)]
         if len(biases) > 1:
             parts.append((cell.natives[2:], np.concatenate(biases)))
         for order in itertools.permutations(range(gates)):
@@ -129,7 +129,7 @@ def _settle_reordered(
         order: Of the gates.
     """
     found: list[tuple[Stored, tuple[str, ...]]] = []
-    unmoved = set()
+    unmoved: set[str] = set()
     for natives, block in parts:
         turned = block[:, list(order)]
         if np.array_equal(turned, block):  # a bias of zeros
@@ -142,7 +142,9 @@ def _settle_reordered(
             ):
                 found.append((stored, natives))
     there = {n for _, natives in found for n in natives}
-    if set(cell.natives[:2]) <= there and set(cell.natives) <= there | unmoved:
+    # torch's exporter packs part of what a node takes and leaves the rest to the graph, in torch's order.
+    right = {n for e in book.entries.values() if e.status is EntryStatus.OK for n in e.natives} if cell.keras else set()
+    if set(cell.natives[:2]) <= there | right and set(cell.natives) <= there | right | unmoved:
         for stored, natives in found:
             book.settle(stored, natives, Relation.CONCATENATED, f"gates {order}")
 

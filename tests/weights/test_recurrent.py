@@ -68,6 +68,39 @@ def test_another_order_in_one_of_them_is_a_near_miss(odd: int) -> None:
         assert any(e.status is EntryStatus.NEAR_MISS for e in ledger.entries)
 
 
+def _packed(native: dict[str, Array], recurrent: list[int]) -> onnx.ModelProto:
+    """A GRU node as torch's exporter writes it: the input weight is packed, the graph orders the recurrent one."""
+    kernel = native["gru/kernel"].T
+    pieces = native["gru/recurrent_kernel"].T.reshape(3, 4, 4)[recurrent].reshape(12, 4)
+    held = {
+        "w": kernel[None],
+        "r": pieces,
+        "b": native["gru/bias"].reshape(1, -1),
+        "rows": np.array([0]),
+    }
+    nodes = [helper.make_node("Split", ["r"], ["first", "second", "third"], axis=0, num_outputs=3)]
+    names = [["first", "second", "third"][recurrent.index(gate)] for gate in range(3)]
+    nodes += [
+        helper.make_node("Concat", names, ["joined"], axis=0),
+        helper.make_node("Unsqueeze", ["joined", "rows"], ["whole"]),
+        helper.make_node("GRU", ["x", "w", "whole", "b"], ["y", ""], hidden_size=4, linear_before_reset=1),
+    ]
+    values = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("x", "y")}
+    weights = [numpy_helper.from_array(np.ascontiguousarray(v), n) for n, v in held.items()]
+    graph = helper.make_graph(nodes, "net", [values["x"]], [values["y"]], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+
+
+def test_what_the_graph_puts_in_order_is_accounted_for() -> None:
+    """A Keras cell whose recurrent kernel alone is in torch's order, behind Split and Concat: nothing is wrong."""
+    rng = np.random.default_rng(1)
+    shapes = {"gru/kernel": (5, 12), "gru/recurrent_kernel": (4, 12), "gru/bias": (2, 12)}
+    native = {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+    ledger = match(native, _packed(native, ORDER))
+    assert not ledger.faults
+    assert ledger.of("r").transform == "gates (1, 0, 2)"  # type: ignore[union-attr]
+
+
 def test_biases_of_zero_are_in_any_order() -> None:
     """What is the same in every order does not speak against the order of the rest."""
     native = _native() | {name: np.zeros(12, np.float32) for name in ("gru.bias_ih_l0", "gru.bias_hh_l0")}

@@ -7,15 +7,15 @@ Keras layer             its weights, in Keras' order
 ======================  ========================================================================================
 ``Dense``               ``kernel[I,O]`` is the transposed ``weight[O,I]``; ``bias``
 ``Conv2D``              ``kernel[H,W,I,O]`` is ``weight[O,I,H,W]``
-``BatchNormalization``  gamma, beta, moving mean, moving variance: ``weight``, ``bias``, ``running_mean``, ``running_var``
+``BatchNormalization``  gamma, beta and the moving statistics: ``weight``, ``bias``, ``running_mean``, ``running_var``
 ``LayerNormalization``  gamma, beta: ``weight``, ``bias``
 ``Positions``           the parameter of that name
-``MultiHeadAttention``  query, key and value: a third each of ``qkv``, ``kernel[D,H,D/H]``; then ``project``, ``kernel[H,D/H,D]``
+``MultiHeadAttention``  query, key, value: a third each of ``qkv`` as ``kernel[D,H,D/H]``; ``project`` as ``[H,D/H,D]``
 ``GRU``                 kernel, recurrent kernel, bias: torch's gates *reset, update, new* become *update, reset, new*
 ======================  ========================================================================================
 
-A GRU of Keras with ``reset_after`` (its default) computes ``new = tanh(W x + b + r * (U h + c))`` as torch does, and keeps
-both biases, as the two rows of one.
+A GRU of Keras with ``reset_after`` (its default) computes ``new = tanh(W x + b + r * (U h + c))`` as torch does, and
+keeps both biases, as the two rows of one.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ def _convolution(given: int, made: int, size: int = 3, stride: int = 1) -> nn.Co
     return nn.Conv2d(given, made, size, stride=stride, padding=size // 2, bias=False)
 
 
-class Cnn(nn.Module):
+class Cnn(nn.Module):  # type: ignore[misc]  # torch is not typed here
     """Three convolutions, each with batch normalisation; 14 thousand weights."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Cnn(nn.Module):
         return logits
 
 
-class Block(nn.Module):
+class Block(nn.Module):  # type: ignore[misc]  # torch is not typed here
     """``relu(norm2(conv2(relu(norm1(conv1(x))))) + shortcut(x))``."""
 
     def __init__(self, given: int, made: int, stride: int = 1) -> None:
@@ -56,7 +56,7 @@ class Block(nn.Module):
         return torch.relu(self.norm2(self.conv2(x)) + shortcut)
 
 
-class Resnet(nn.Module):
+class Resnet(nn.Module):  # type: ignore[misc]  # torch is not typed here
     """A stem and three residual blocks; 38 thousand weights."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Resnet(nn.Module):
         return logits
 
 
-class Attention(nn.Module):
+class Attention(nn.Module):  # type: ignore[misc]  # torch is not typed here
     """Self-attention of several heads, queries, keys and values out of one product."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -91,7 +91,7 @@ class Attention(nn.Module):
         return joined
 
 
-class Layer(nn.Module):
+class Layer(nn.Module):  # type: ignore[misc]  # torch is not typed here
     """``x + attention(norm1(x))``, then ``x + second(gelu(first(norm2(x))))``."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
@@ -106,7 +106,7 @@ class Layer(nn.Module):
         return deeper
 
 
-class Vit(nn.Module):
+class Vit(nn.Module):  # type: ignore[misc]  # torch is not typed here
     """Sixteen patches of 2x2, learned positions, three transformer blocks, the mean; 26 thousand weights."""
 
     def __init__(self, width: int = 32, heads: int = 4, depth: int = 3) -> None:
@@ -126,7 +126,7 @@ class Vit(nn.Module):
         return logits
 
 
-class Gru(nn.Module):
+class Gru(nn.Module):  # type: ignore[misc]  # torch is not typed here
     """A gated recurrent unit that reads eight rows of eight pixels; 15 thousand weights."""
 
     def __init__(self, width: int = 64) -> None:

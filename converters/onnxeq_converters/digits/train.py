@@ -2,9 +2,9 @@
 
     python -m onnxeq_converters.digits.train [--only cnn] [--kind retrained] [--out FOLDER]
 
-One thread, one seed, no random augmentation but that of the seed: on one machine with one version of torch the files come
-out byte for byte the same. Another processor or version may round otherwise, and training carries that on; the files
-that come with the package are the reference.
+One thread, one seed, no random augmentation but that of the seed: on one machine with one version of torch the files
+come out byte for byte the same. Another processor or version may round otherwise, and training carries that on; the
+files that come with the package are the reference.
 """
 
 from __future__ import annotations

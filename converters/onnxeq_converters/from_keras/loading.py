@@ -86,7 +86,9 @@ def _digits(request: LoadRequest, progress: Progress) -> Loaded:
     if path.suffix != ".safetensors" or ref.weights == "seeded":
         return _with_weights(model, request, digits.INPUT.range, facts)
     keras_models.put_in(model, digits.read(path), ref.weights)
-    return Loaded(model, None, digits.INPUT.range, facts | {"weights": ref.weights, "weights_file_sha256": _sha256(path)})
+    return Loaded(
+        model, None, digits.INPUT.range, facts | {"weights": ref.weights, "weights_file_sha256": _sha256(path)}
+    )
 
 
 def _with_weights(model: Any, request: LoadRequest, limits: ValueRange | None, facts: dict[str, str]) -> Loaded:
