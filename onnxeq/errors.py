@@ -19,6 +19,7 @@ __all__ = [
     "CannotRun",
     "ExportFailed",
     "FrameworkMissing",
+    "GoldenDisputed",
     "JobCrashed",
     "JobKilled",
     "JobOutOfMemory",
@@ -27,6 +28,7 @@ __all__ = [
     "UnknownModel",
     "UnknownZoo",
     "UnsupportedOperator",
+    "UnusableGolden",
     "UnusableModel",
     "UsageError",
     "WeightsUnavailable",
@@ -91,6 +93,10 @@ class UnusableModel(UsageError):
     """A file is missing, truncated, or not what its name says."""
 
 
+class UnusableGolden(UsageError):
+    """A golden's record or its arrays are missing, damaged, or of a newer form."""
+
+
 class BadInputs(UsageError):
     """Given inputs do not fit the model: name, shape or dtype."""
 
@@ -101,6 +107,12 @@ class FrameworkMissing(UsageError):
 
 class WeightsUnavailable(UsageError):
     """The asked-for weights could not be had; no other weights are put in their place."""
+
+
+class GoldenDisputed(OnnxeqError):
+    """The executions that were to become a golden disagree (exit status 1)."""
+
+    exit_status = EXIT_DIVERGENT
 
 
 class CannotRun(OnnxeqError):

@@ -18,7 +18,7 @@ from onnxeq.errors import UnusableModel, UsageError
 from onnxeq.traces import TraceWriter
 from onnxeq.types import Array, Feed
 
-__all__ = ["Saved", "check_target", "open_saved", "save"]
+__all__ = ["Saved", "check_target", "data_set_outputs", "open_saved", "save"]
 
 _INPUTS = "inputs"
 
@@ -127,7 +127,12 @@ def _written(scratch: Path, values: Iterable[tuple[str, Array]]) -> Path:
     return folder
 
 
-def _data_set(path: Path, scratch: Path) -> Saved:
+def data_set_outputs(path: Path) -> dict[str, Array]:
+    """The outputs of an ONNX ``test_data_set_N`` folder by name; ``#0``, ``#1`` for those without one.
+
+    Raises:
+        UnusableModel: A file holds no tensor.
+    """
     import onnx
     from onnx import numpy_helper
 
@@ -138,8 +143,12 @@ def _data_set(path: Path, scratch: Path) -> Saved:
             found[tensor.name or f"#{_number_in(file)}"] = numpy_helper.to_array(tensor)  # as inputs without a name
         except Exception as error:  # protobuf's and numpy's own kinds
             raise UnusableModel(f"{file} is no tensor: {' '.join(str(error).split())}") from error
+    return found
+
+
+def _data_set(path: Path, scratch: Path) -> Saved:
     feed = inputs_.read([path])[0] if list(path.glob("input_*.pb")) else {}
-    return Saved(_written(scratch, found.items()), feed, path.name)
+    return Saved(_written(scratch, data_set_outputs(path).items()), feed, path.name)
 
 
 def _number_in(path: Path) -> int:

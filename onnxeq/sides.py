@@ -20,7 +20,7 @@ from onnxeq.graph.files import external_files
 from onnxeq.graph.inspect import ModelInfo
 from onnxeq.graph.skim import skim
 from onnxeq.interface import pair_inputs
-from onnxeq.jobs import JobResult, Jobs, JobSpec
+from onnxeq.jobs import JobResult, Jobs, JobSpec, Lane
 from onnxeq.kept import is_model_proto, store_feeds, store_model
 from onnxeq.native_values import NativeValues
 from onnxeq.native_values import load as load_values
@@ -272,6 +272,7 @@ def prepare_native(
     dynamic_batch: bool | None = None,
     feeds: bool = True,
     label: str = "native",
+    lane: Lane | None = None,
 ) -> NativeSide:
     """Loads and exports a framework's model, in a process of its own, or here when it is a live object.
 
@@ -285,6 +286,7 @@ def prepare_native(
         dynamic_batch: Whether feeds may have any batch size; ``None`` leaves it to the export.
         feeds: Whether it is going to be run.
         label: What the reader sees of its jobs.
+        lane: The process to run in, where models follow one another; its own by default.
     """
     reads: dict[str, Path] = {}
     if ref.zoo == "file":
@@ -314,7 +316,7 @@ def prepare_native(
     given = {"feeds": store_feeds(request.feeds, jobs.root)} if request.feeds else {}
     # What a user's code reads and imports cannot be known, so what it made is not reused.
     spec = JobSpec("native", label, params, {**reads, **given}, cache=ref.zoo != "factory")
-    lane, shared = jobs.lane(), dict[str, Any]()
+    lane, shared = lane or jobs.lane(), dict[str, Any]()
 
     def run(job: JobSpec, *, urgency: int = 0) -> Future[JobResult]:
         if live is None:

@@ -33,6 +33,8 @@ KINDS = {
     "attribute": "onnxeq.runners.attribute:run",
     "blame": "onnxeq.runners.blame:run",
     "catalogue": "onnxeq.runners.native:catalogue",
+    "golden": "onnxeq.runners.golden:run",
+    "golden-layers": "onnxeq.runners.golden:layers",
     "isolate": "onnxeq.runners.isolate:run",
     "ledger": "onnxeq.runners.ledger:run",
     "native": "onnxeq.runners.native:prepare",

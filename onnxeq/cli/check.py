@@ -10,7 +10,7 @@ from onnxeq import errors
 from onnxeq.cli import options as o
 from onnxeq.types import Report, Verdict
 
-__all__ = ["STATUS", "check"]
+__all__ = ["STATUS", "batches", "check"]
 
 STATUS = {
     Verdict.EQUIVALENT: errors.EXIT_EQUIVALENT,
@@ -74,7 +74,7 @@ def check(
         check_name(report)
     with JobProgress(Console(stderr=True), quiet=quiet) as progress:
         found: Report = run_check(
-            source, target, inputs=inputs, shapes=inputs_.parse_shape(shape), batches=_batches(batch), seed=seed,
+            source, target, inputs=inputs, shapes=inputs_.parse_shape(shape), batches=batches(batch), seed=seed,
             providers=o.split(providers) or None, runner=runner or None, opset=opset, exporter=exporter,
             accept=[a for item in accept for a in o.split(item)], rtol=rtol, atol=atol, timeout_s=timeout,
             trust=trust, use_cache=not no_cache, listener=progress, weights_only=weights_only, env=env,
@@ -89,7 +89,8 @@ def check(
     raise typer.Exit(STATUS[found.verdict])
 
 
-def _batches(text: str) -> list[int]:
+def batches(text: str) -> list[int]:
+    """The sizes of ``--batch 1,4``."""
     sizes = o.split(text)
     if not sizes or not all(s.isdigit() and int(s) > 0 for s in sizes):
         raise errors.UsageError(f"'{text}' is no list of batch sizes", hint="write --batch 1,4")

@@ -12,7 +12,7 @@ import traceback
 import typer
 
 from onnxeq import errors
-from onnxeq.cli import check, convert, diff, doctor, env, ledger, zoo
+from onnxeq.cli import check, convert, diff, doctor, env, golden, ledger, zoo
 
 __all__ = ["app", "main"]
 
@@ -33,6 +33,7 @@ app.command("normalize")(convert.normalize)
 app.command("ledger")(ledger.ledger)
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(env.app, name="env")
+app.add_typer(golden.app, name="golden")
 app.command("doctor")(doctor.doctor)
 
 

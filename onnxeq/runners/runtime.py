@@ -24,7 +24,7 @@ from onnxeq.protocols import Runner, Session, SessionOptions
 from onnxeq.types import Array, Feed
 from onnxeq.worker import Job
 
-__all__ = ["feeds_of", "flatten", "load_runner", "options_of", "outputs_of", "run", "runner_of"]
+__all__ = ["feeds_of", "fitted", "flatten", "load_runner", "options_of", "outputs_of", "run", "runner_of"]
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -122,13 +122,17 @@ def options_of(params: Mapping[str, Any]) -> SessionOptions:
 
 def feeds_of(job: Job) -> list[dict[str, Array]]:
     """The feeds under the model's own names, in the element types that it declares."""
+    return fitted(job.inputs["model"], load_feeds(job.inputs["feeds"]), job.params["names"])
+
+
+def fitted(model: Path, given: Sequence[Feed], names: Mapping[str, str]) -> list[dict[str, Array]]:
+    """Feeds under a model's own names (``names``: feed name -> ONNX input name), in the element types it declares."""
     import onnx
 
-    names: Mapping[str, str] = job.params["names"]
-    feeds = [{names.get(k, k): v for k, v in feed.items()} for feed in load_feeds(job.inputs["feeds"])]
+    feeds = [{names.get(k, k): v for k, v in feed.items()} for feed in given]
     declared = {
         i.name: dtype_name(np.empty(0, onnx.helper.tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type)))
-        for i in skim(job.inputs["model"]).model.graph.input
+        for i in skim(model).model.graph.input
         if i.type.HasField("tensor_type") and i.type.tensor_type.elem_type
     }
     kinds = {name: "str" if kind == "object" else kind for name, kind in declared.items()}
