@@ -1,124 +1,232 @@
-"""The pytest plug-in: models are held to their ONNX form as anything else is held to what it should be.
+"""The pytest plug-in: models held to their ONNX form, and to what they gave before. PYTEST_DONT_REWRITE.
 
     from onnxeq.pytest_plugin import assert_equivalent
 
     def test_export():
         assert_equivalent(build(), "deployed.onnx")
 
-This module is loaded whenever pytest starts: it imports neither numpy nor onnx before a test asks for something.
+    def test_outputs(golden):
+        golden(build(), inputs={"image": image})
+
+This module is loaded whenever pytest starts: it imports neither numpy nor onnx before a test asks for something. The
+tests of one run may be spread over processes (pytest-xdist): every golden has a lock of its own, and which of them were
+asked for is counted where the run is controlled from.
 """
 
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from onnxeq.assertion import assert_equivalent, failure_text
 from onnxeq.errors import OnnxeqError
-from onnxeq.types import Report, Status, Verdict
 
 if TYPE_CHECKING:
+    from onnxeq.golden.findings import Outcome
     from onnxeq.types import Feed
 
-__all__ = ["assert_equivalent", "failure_text"]
+__all__ = ["Golden", "assert_equivalent", "failure_text", "golden"]
 
-_MOST_CAUSES = 6
+_MODES = ("auto", "no", "new", "always", "review")
+_FIXTURE = "golden"
+_OUTPUT = "onnxeq_golden"
 
 
-def assert_equivalent(
-    model: object,
-    onnx: object | None = None,
-    *,
-    inputs: Sequence[str | os.PathLike[str] | Feed] | Feed = (),
-    **options: Any,
-) -> Report:
-    """Fails unless a model and its ONNX form are equivalent; ``inconclusive`` fails, too.
+@dataclass
+class _Session:
+    """What is known of the goldens of one run: in one process, and in the end of all of them.
 
-    Args:
-        model: A reference (``torchvision:resnet18@seeded``), a path, a live ``nn.Module`` or ``keras.Model``, or an
-            ``onnx.ModelProto``.
-        onnx: What is judged, likewise; without one, the model's own export.
-        inputs: Feeds as :func:`onnxeq.check` takes them; one mapping from name to array is one feed.
-        options: Everything else that :func:`onnxeq.check` takes: ``shapes``, ``accept``, ``providers``, ...
-
-    Returns:
-        The report, for what else a test wants to ask of it.
-
-    Raises:
-        AssertionError: They are not, or it could not be decided: verdict, causes, the rungs that failed or did not run,
-            and a command that does it again.
-        onnxeq.errors.OnnxeqError: Wrong usage, or something that cannot be run at all.
+    Attributes:
+        used: Goldens that a test has asked for.
+        asking: Tests that may ask for goldens.
+        passed: Those of them that passed: only then all that they ask for is known.
+        partial: Whether part of the suite was left out.
+        lost: Whether a process of the run has ended without telling.
+        unused: Goldens that nobody asked for, in the end.
     """
-    __tracebackhide__ = True
-    import onnxeq
 
-    feeds = (inputs,) if isinstance(inputs, Mapping) else tuple(inputs)
-    try:
-        report = onnxeq.check(model, onnx, inputs=feeds, **options)
-    except OnnxeqError as error:
-        if error.hint:
-            error.add_note(error.hint)
-        raise
-    if report.verdict is not Verdict.EQUIVALENT:
-        raise AssertionError(failure_text(report, _replay(model, onnx, feeds, options)))
+    used: set[str] = field(default_factory=set)
+    asking: set[str] = field(default_factory=set)
+    passed: set[str] = field(default_factory=set)
+    partial: bool = False
+    lost: bool = False
+    unused: tuple[str, ...] = ()
+
+
+_KEY = pytest.StashKey[_Session]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--golden``, and where goldens lie."""
+    group = parser.getgroup("onnxeq", "models and goldens (onnxeq)")
+    group.addoption(
+        "--golden",
+        choices=_MODES,
+        default="auto",
+        help="auto: compare, and write what is missing or changed beside, to be reviewed (not with CI set); no: write "
+        "nothing; new: record what is missing; always: also write beside what is within the error bar; review: list "
+        "everything that waits at the end. None overwrites an accepted golden.",
+    )
+    parser.addini("golden_dir", "Folder of the goldens, from the root of the tests.", default="golden")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begins to count. What the command line picks is judged where the run is controlled from."""
+    config.stash[_KEY] = _Session(partial=not hasattr(config, "workerinput") and _is_selection(config))
+
+
+_PICKS = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "collectonly")
+
+
+def _is_selection(config: pytest.Config) -> bool:
+    """Whether the command line picks tests: then a golden that nobody asks for says nothing."""
+    if any(getattr(config.option, name, None) for name in _PICKS):
+        return True
+    if config.args_source is not config.ArgsSource.ARGS:
+        return False
+    whole = [config.rootpath, *(config.rootpath / path for path in config.getini("testpaths"))]
+    given = {(config.invocation_params.dir / arg).resolve() for arg in config.args}
+    return config.rootpath.resolve() not in given and not {p.resolve() for p in whole[1:]} <= given
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Notes which tests may ask for goldens."""
+    config.stash[_KEY].asking |= {i.nodeid for i in items if _FIXTURE in getattr(i, "fixturenames", ())}
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Notes that tests were left out, by whatever plug-in."""
+    if items:
+        items[0].config.stash[_KEY].partial = True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Notes the tests that passed."""
+    report = yield
+    if report.when == "call" and report.passed:
+        item.config.stash[_KEY].passed.add(item.nodeid)
     return report
 
 
-def failure_text(report: Report, replay: str) -> str:
-    """Why an assertion failed: the verdict, the causes, what failed or was not run, and how to see it again."""
-    from onnxeq.report import next_steps
-    from onnxeq.report.facts import compared
-
-    against = f" and {report.target['ref']}" if report.target.get("ref") else ""
-    meaning = {Verdict.DIVERGENT: "they are not equivalent", Verdict.INCONCLUSIVE: "it could not be decided"}
-    lines = [f"{report.source.get('ref')}{against}: {report.verdict.value}, {meaning.get(report.verdict, '')}"]
-    lines += [f"  {c.cause.value} at rung {c.rung}: {c.evidence}" for c in report.causes[:_MOST_CAUSES]]
-    if len(report.causes) > _MOST_CAUSES:
-        lines.append(f"  and {len(report.causes) - _MOST_CAUSES} more causes")
-    told = {Status.FAIL} if report.verdict is Verdict.DIVERGENT else {Status.FAIL, Status.NOT_RUN}
-    lines += [f"  {compared(rung)}, max abs {rung.max_abs:.2g}" for rung in report.rungs if rung.status is Status.FAIL]
-    lines += [f"  {compared(rung)}" for rung in report.rungs if rung.status in told - {Status.FAIL}]
-    if report.verdict is Verdict.INCONCLUSIVE:
-        lines += [f"  note: {note}" for note in report.notes]
-    lines += [f"next: {step}" for step in next_steps(report)]
-    return "\n".join([*lines, f"again: {replay}"])
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Takes over what a process of pytest-xdist has counted."""
+    session, told = node.config.stash[_KEY], getattr(node, "workeroutput", {}).get(_OUTPUT)
+    if told is None:
+        session.lost = True
+        return
+    for name in ("used", "asking", "passed"):
+        getattr(session, name).update(told[name])
+    session.partial |= told["partial"]
 
 
-_FLAGS = {
-    "seed": "--seed",
-    "runner": "--runner",
-    "opset": "--opset",
-    "exporter": "--exporter",
-    "rtol": "--rtol",
-    "atol": "--atol",
-    "timeout_s": "--timeout",
-    "env": "--env",
-    "against_env": "--against-env",
-}
-_LISTS = {"providers": "--providers", "accept": "--accept", "batches": "--batch"}
-_SWITCHES = {"trust": "--trust", "weights_only": "--weights-only"}
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Tells the controlling process what was counted; there, fails a run of the whole suite with unused goldens."""
+    config, counted = session.config, session.config.stash[_KEY]
+    if (output := getattr(config, "workeroutput", None)) is not None:
+        lists = {name: sorted(getattr(counted, name)) for name in ("used", "asking", "passed")}
+        output[_OUTPUT] = {**lists, "partial": counted.partial}
+        return
+    whole = not (counted.partial or counted.lost) and counted.asking <= counted.passed
+    if exitstatus == pytest.ExitCode.OK and whole and counted.used:
+        from onnxeq.golden import store
+
+        counted.unused = tuple(name for name in store.names(_folder(config)) if name not in counted.used)
+        if counted.unused:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def _replay(model: object, onnx: object | None, feeds: Sequence[object], options: Mapping[str, Any]) -> str:
-    """The command that does it again: ``onnxeq check`` where everything has a name, else the test itself."""
-    subjects = [model] if onnx is None else [model, onnx]
-    if not all(isinstance(item, (str, os.PathLike)) for item in (*subjects, *feeds)):
-        test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
-        return f"pytest {shlex.quote(test)}" if test else "run the test"
-    words = ["onnxeq", "check", *(os.fspath(item) for item in subjects)]  # type: ignore[call-overload]
-    for feed in feeds:
-        words += ["--inputs", os.fspath(feed)]  # type: ignore[call-overload]
-    for name, value in options.items():
-        if value is None:
-            continue
-        if name in _FLAGS:
-            words += [_FLAGS[name], str(value)]
-        elif name in _LISTS:
-            words += [_LISTS[name], ",".join(str(v) for v in value)]
-        elif name in _SWITCHES and value:
-            words.append(_SWITCHES[name])
-        elif name == "shapes":
-            for key, shape in value.items():
-                words += ["--shape", f"{key}={'x'.join(str(d) for d in shape)}"]
-    return shlex.join(words)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Lists the goldens that wait for a decision, and those that nobody asked for."""
+    counted, everything = config.stash[_KEY], config.getoption("--golden") == "review"
+    if not (counted.used or everything):
+        return
+    from onnxeq.golden import store
+
+    folder = _folder(config)
+    waiting = [name for name in store.pending_names(folder) if everything or name in counted.used]
+    if waiting or counted.unused:
+        terminalreporter.section("goldens")
+    there = os.path.relpath(folder)
+    option = "" if there == store.DEFAULT_FOLDER else f" --dir {there}"
+    if waiting:
+        terminalreporter.write_line(f"{len(waiting)} wait for a decision: {', '.join(waiting)}")
+        terminalreporter.write_line(f"next: onnxeq golden review{option}")
+    if counted.unused:
+        terminalreporter.write_line(f"{len(counted.unused)} unused, no test asks for them: {', '.join(counted.unused)}")
+        terminalreporter.write_line(f"next: remove them with their arrays, {there}/NAME.*, or ask for them in a test")
+
+
+class Golden:
+    """What the fixture gives: ``golden(model)`` compares a model with its golden.
+
+    Args:
+        config: Of the run.
+        test: The test's name, from which those of its goldens are made.
+    """
+
+    def __init__(self, config: pytest.Config, test: str) -> None:
+        self._config = config
+        self._test = test
+        self._count = 0
+
+    def __call__(
+        self,
+        model: object,
+        name: str | None = None,
+        *,
+        inputs: Sequence[str | os.PathLike[str] | Feed] | Feed = (),
+        **options: Any,
+    ) -> Outcome | None:
+        """Compares what a model gives with its golden; ``--golden`` says what becomes of a missing or changed one.
+
+        Args:
+            model: A reference (``torchvision:resnet18``), a path, a live ``nn.Module`` or ``keras.Model``, or an
+                ``onnx.ModelProto``.
+            name: Of the golden; by default the test's, with a number from the second on.
+            inputs: Feeds: files or mappings from input name to array; one mapping is one feed. Without them they are
+                generated when the golden is recorded, and the same ones are used ever after.
+            options: What else :func:`onnxeq.golden.record` takes: ``shapes``, ``provider``, ``trust``, ...
+
+        Returns:
+            What the comparison found; ``None`` for a golden that was recorded just now.
+
+        Raises:
+            AssertionError: It is missing, or changed: what, by how much, why, and what to type next.
+            onnxeq.errors.OnnxeqError: Wrong usage, or a model that cannot be run.
+        """
+        __tracebackhide__ = True
+        from onnxeq.golden.testing import Asked, Mode, hold
+
+        self._count += 1
+        name = name or (self._test if self._count == 1 else f"{self._test}-{self._count}")
+        self._config.stash[_KEY].used.add(name)
+        feeds = (inputs,) if isinstance(inputs, Mapping) else tuple(inputs)
+        mode = Mode(self._config.getoption("--golden"))
+        try:
+            return hold(Asked(model, name, _folder(self._config), mode, feeds, options))
+        except OnnxeqError as error:
+            if error.hint:
+                error.add_note(error.hint)
+            raise
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[..., Outcome | None]:
+    """Compares models with what they gave when their goldens were recorded; see :class:`Golden`."""
+    module = Path(request.node.nodeid.partition("::")[0]).stem
+    inside = request.node.nodeid.partition("::")[2]
+    name = re.sub(r"[^A-Za-z0-9._+]+", "-", f"{module}-{inside}").strip("-.")[:100]
+    return Golden(request.config, name)
+
+
+def _folder(config: pytest.Config) -> Path:
+    return config.rootpath / str(config.getini("golden_dir"))
