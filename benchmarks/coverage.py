@@ -1,9 +1,11 @@
 """Which models of a zoo are loaded, converted and judged: every architecture family by its smallest member.
 
-Each model is checked with random weights (``@seeded``), as ``onnxeq check ZOO:NAME@seeded`` does. A family counts as
-covered when it reaches a verdict, whichever; each that does not has its reason in the table.
+Each model is checked with random weights (``@seeded``), as ``onnxeq check ZOO:NAME@seeded`` does, those of
+``digits`` with their trained ones. A family counts as covered when it reaches a verdict, whichever; each that does not
+has its reason in the table.
 
-    python benchmarks/coverage.py --zoo torchvision|timm|keras|tfmg|onnx-zoo|hf [--all] [--only WORD] [--json FILE]
+    python benchmarks/coverage.py --zoo torchvision|timm|keras|tfmg|onnx-zoo|hf|digits [--all] [--only WORD]
+        [--json FILE]
 
 The smallest member is the one with the fewest parameters, counted without memory for them (torch's meta device) or, in
 Keras, by building it; where nobody can say, the first of the list. ``--resume`` goes on with what ``--json`` holds.
@@ -27,6 +29,7 @@ from common import print_table, progress
 import onnxeq
 from onnxeq.errors import EXIT_USAGE, ExportFailed, OnnxeqError
 from onnxeq.types import Status, Verdict
+from onnxeq.zoo import BROUGHT_ALONG
 
 ASKED = 0.95
 """Of the families, how many are to reach a verdict."""
@@ -120,8 +123,9 @@ def tried(zoo: str, entry: Mapping[str, str], timeout_s: float) -> Row:
     """Checks one model."""
     began = time.perf_counter()
     name, family = entry["name"], entry["family"]
+    weights = "" if zoo in BROUGHT_ALONG else "@seeded"
     try:
-        report = onnxeq.check(f"{zoo}:{name}@seeded", batches=(1, 2), providers=["cpu"], timeout_s=timeout_s)
+        report = onnxeq.check(f"{zoo}:{name}{weights}", batches=(1, 2), providers=["cpu"], timeout_s=timeout_s)
     except OnnxeqError as error:
         took = time.perf_counter() - began
         loads = isinstance(error, ExportFailed) or (

@@ -64,12 +64,12 @@ def machine() -> dict[str, str]:
 
 @functools.cache
 def of_code() -> str:
-    """A mark that changes whenever a source file of this project does."""
+    """A mark that changes whenever a source file of this project does, or weights that come with it."""
     digest = hashlib.sha256()
     for package in ("onnxeq", "onnxeq_converters"):
         spec = util.find_spec(package)
         for root in spec.submodule_search_locations or () if spec else ():
-            for path in sorted(Path(root).rglob("*.py")):
+            for path in sorted(p for kind in ("*.py", "*.safetensors") for p in Path(root).rglob(kind)):
                 stat = path.stat()
                 digest.update(f"{path.name}:{stat.st_size}:{stat.st_mtime_ns};".encode())
     return digest.hexdigest()

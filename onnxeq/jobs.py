@@ -305,7 +305,8 @@ class Jobs:
 
     def _execute(self, spec: JobSpec, work: Path, lane: Lane) -> None:
         tell = functools.partial(self._listen, spec.label)
-        with lane.worker(self._workers, spec.kind, spec.threads, spec.environment) as worker:
+        converter = str(spec.params.get("load", spec.params).get("converter", ""))
+        with lane.worker(self._workers, spec.kind, spec.threads, spec.environment, converter=converter) as worker:
             try:
                 ended = worker.run(work, tell, self._stop, self._timeout_s)
                 self._judge(spec, work, ended)

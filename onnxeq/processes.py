@@ -76,6 +76,7 @@ class Worker:
         environment: Environment | None = None,
     ) -> None:
         self.kind = kind
+        self.converter = subjects[0] if subjects else ""
         self.threads = threads
         self.environment = environment
         # Until it has a directory, and with it a log, what it prints (an import error, say) goes here.
@@ -203,11 +204,19 @@ class Pool:
         with self._lock:
             self._expected += wanted
 
-    def take(self, kind: str, threads: int, environment: Environment | None = None) -> Worker:
-        """A worker for one job: one that waits if there is one of that kind, threads and environment, or a new one."""
+    def take(self, kind: str, threads: int, environment: Environment | None = None, *, converter: str = "") -> Worker:
+        """A worker for one job: one that waits if there is one of that kind, threads and environment, or a new one.
+
+        One that has imported the framework of a converter waits for that converter's jobs only: with two frameworks
+        in it, a process crashes.
+        """
         wanted = (kind, threads, environment)
         with self._lock:
-            fitting = [w for w in self._waiting if (w.kind, w.threads, w.environment) == wanted and w.alive]
+            fitting = [
+                w
+                for w in self._waiting
+                if (w.kind, w.threads, w.environment) == wanted and w.converter in ("", converter) and w.alive
+            ]
             worker = fitting[0] if fitting else self._start(*wanted)
             self._waiting = [w for w in self._waiting if w is not worker]
             ahead, self._expected = self._expected, []
@@ -240,11 +249,13 @@ class Lane:
         self._worker: Worker | None = None
 
     @contextmanager
-    def worker(self, pool: Pool, kind: str, threads: int, environment: Environment | None = None) -> Iterator[Worker]:
+    def worker(
+        self, pool: Pool, kind: str, threads: int, environment: Environment | None = None, *, converter: str = ""
+    ) -> Iterator[Worker]:
         """The lane's process, for one job at a time."""
         with self._lock:
             if self._worker is None or not self._worker.alive:
-                self._worker = pool.take(kind, threads, environment)
+                self._worker = pool.take(kind, threads, environment, converter=converter)
             yield self._worker
 
     def close(self) -> None:

@@ -295,9 +295,7 @@ def prepare_native(
         reads["model"] = folder
     if ref.module.endswith(".py"):
         reads["module"] = Path(ref.module)
-    if ref.weights not in ("", "seeded", "pretrained"):
-        files = zoo.checkpoint_files(ref.weights) or (Path(ref.weights),)
-        reads |= {f"weights {i}" if i else "weights": path for i, path in enumerate(files)}
+    reads |= {f"weights {i}" if i else "weights": path for i, path in enumerate(zoo.weights_files(ref))}
     load = {
         "ref": ref_to_record(ref),
         "converter": zoo.converter_for(ref),

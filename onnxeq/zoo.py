@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import glob
 import re
@@ -18,21 +19,23 @@ if TYPE_CHECKING:
     from onnxeq.envs.environment import Environment
 
 __all__ = [
+    "BROUGHT_ALONG",
     "BUILT_IN",
     "CONVERTER_GROUP",
     "ENVIRONMENTS",
     "NETWORK",
     "ZOOS",
-    "checkpoint_files",
     "converter_for",
     "installed_converters",
     "installed_zoos",
     "known_zoos",
+    "listing",
     "modules_of",
     "nearest",
     "parse",
     "parse_zoo",
     "require_framework",
+    "weights_files",
 ]
 
 CONVERTER_GROUP = "onnxeq.converters"
@@ -46,15 +49,21 @@ BUILT_IN = {
 """Converters that this package brings: they are there also where its metadata is older than its code."""
 
 ZOOS: dict[str, str] = {
-    "torchvision": "torch",
-    "timm": "torch",
-    "hf": "torch",
-    "keras": "keras",
-    "tfmg": "keras",
+    **dict.fromkeys(("torchvision", "timm", "hf", "digits"), "torch"),
+    **dict.fromkeys(("keras", "tfmg"), "keras"),
     "onnx-zoo": "onnx",
 }
 """Zoo name -> converter; ``onnx`` is the host itself. A converter that is not listed here answers for the zoo of its
 own name."""
+
+_PREFIXES: dict[str, dict[str, str]] = {"digits": {"keras-": "keras"}}
+"""Zoo -> how the names of those models begin that another converter loads, and which."""
+
+BROUGHT_ALONG = ("digits",)
+"""Zoos whose trained weights come with onnxeq."""
+
+_WEIGHTS: dict[str, tuple[str, ...]] = {"digits": ("retrained",)}
+"""Zoo -> the names of its weights besides ``pretrained``."""
 
 _FILES: dict[str, str] = {
     ".onnx": "onnx",
@@ -81,7 +90,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
 """What must be importable before a job is started for a zoo or a converter."""
 
 ENVIRONMENTS: dict[str, str] = {"tfmg": "tfmg"}
-"""Zoo -> the environment (``onnxeq env create``) with its packages, where they cannot be installed beside the others."""
+"""Zoo -> the environment (``onnxeq env create``) of its packages, where they cannot be installed beside the others."""
 
 NETWORK: dict[str, str] = {
     "torchvision": "for pretrained weights that torch's cache does not hold; @seeded needs none",
@@ -90,6 +99,7 @@ NETWORK: dict[str, str] = {
     "keras": "for pretrained weights that Keras' cache does not hold; @seeded needs none",
     "onnx-zoo": "for all but the nine light models, which are inside the onnx package",
     "tfmg": "for pretrained weights; @seeded needs none",
+    "digits": "for nothing: the trained weights come with onnxeq",
 }
 """What of a zoo needs a network."""
 
@@ -146,7 +156,27 @@ def converter_for(ref: ModelRef) -> str:
         return "tensorflow" if Path(ref.name).is_dir() else _FILES[Path(ref.name).suffix.lower()]
     if ref.zoo in ("factory", "live"):
         return "factory"
+    for prefix, converter in _PREFIXES.get(ref.zoo, {}).items():
+        if ref.name.startswith(prefix):
+            return converter
     return ZOOS.get(ref.zoo, ref.zoo)
+
+
+def listing(name: str, environment: Environment | None = None) -> ModelRef:
+    """A reference into a zoo, for its list: of a converter whose framework is installed, where there is one."""
+    refs = [parse(f"{name}:{prefix}x") for prefix in ("", *_PREFIXES.get(name, ()))]
+    for ref in refs:
+        with contextlib.suppress(FrameworkMissing):
+            require_framework(ref, environment=environment)
+            return ref
+    return refs[0]
+
+
+def weights_files(ref: ModelRef) -> tuple[Path, ...]:
+    """The file after ``@``, or those of a TensorFlow checkpoint; none where no file stands there."""
+    if ref.weights in ("", "seeded", "pretrained", *_WEIGHTS.get(ref.zoo, ())):
+        return ()
+    return _checkpoint_files(ref.weights) or (Path(ref.weights),)
 
 
 def installed_converters() -> dict[str, str]:
@@ -208,7 +238,7 @@ def require_framework(ref: ModelRef, subject: str = "", environment: Environment
         return None
     own = ENVIRONMENTS.get(ref.zoo)
     if own is None:
-        extra = _EXTRAS.get(ref.zoo, ZOOS.get(ref.zoo, converter_for(ref)))
+        extra = _EXTRAS.get(ref.zoo, converter_for(ref))
         raise FrameworkMissing(
             _lacks(subject or ref.text, absent, "installed here"), hint=f"pip install 'onnxeq[{extra}]'"
         )
@@ -241,7 +271,7 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     return " or ".join(lowered[c] for c in close)
 
 
-def checkpoint_files(prefix: str) -> tuple[Path, ...]:
+def _checkpoint_files(prefix: str) -> tuple[Path, ...]:
     """The files of a TensorFlow checkpoint, which is named by what their names begin with; empty where it is none."""
     index = Path(f"{prefix}.index")
     if not index.is_file():
@@ -272,13 +302,14 @@ def _split_weights(text: str) -> tuple[str, str, int]:
         if colon and not number.isdigit():
             raise UsageError(f"'{weights}' is not a seed", hint="write @seeded or @seeded:7")
         return body, "seeded", int(number or 0)
-    if weights == "pretrained":
+    named = ("pretrained", *_WEIGHTS.get(body.partition(":")[0], ()))
+    if weights in named:
         return body, weights, 0
-    if Path(weights).exists() or checkpoint_files(weights):
+    if Path(weights).exists() or _checkpoint_files(weights):
         return body, str(Path(weights).resolve()), 0
     raise UsageError(
         f"there are no weights '{weights}'",
-        hint="after @ stands seeded, seeded:N, pretrained, an existing file, or a TensorFlow checkpoint: FOLDER/ckpt-N",
+        hint=f"after @ stands seeded, seeded:N, {', '.join(named)}, an existing file, or a TensorFlow checkpoint",
     )
 
 

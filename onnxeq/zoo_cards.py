@@ -35,7 +35,7 @@ def zoos(where: Environment | None = None) -> list[dict[str, Any]]:
     for name in zoo.known_zoos():
         at, ready = where, True
         try:
-            at = zoo.require_framework(zoo.parse(f"{name}:x"), name, where)
+            at = zoo.require_framework(zoo.listing(name, where), name, where)
             own = f" in the environment '{at.name}'" if at is not None and at is not where else ""
             state = f"installed{own}; list with: onnxeq zoo list {name}{there}"
         except UsageError as missing:
@@ -72,7 +72,8 @@ def models(name: str, where: Environment | None) -> tuple[list[dict[str, Any]], 
         UnknownZoo: There is no such zoo.
         FrameworkMissing: With the command that installs it.
     """
-    ref = zoo.parse_zoo(name)
+    zoo.parse_zoo(name)
+    ref = zoo.listing(name, where)
     with Jobs(environment=zoo.require_framework(ref, name, where)) as jobs:
         converter = zoo.converter_for(ref)
         params = {"converter": converter, "zoo": name}

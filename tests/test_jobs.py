@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import parser
 
-from onnxeq import fingerprint
+from onnxeq import fingerprint, processes
 from onnxeq.errors import CannotRun, JobCrashed, JobKilled, JobTimeout, OnnxeqError, UsageError
 from onnxeq.jobs import Jobs, JobSpec, Lane
 from onnxeq.runners import native
@@ -264,6 +264,20 @@ def test_a_worker_is_told_what_its_jobs_will_be_about(tmp_path: Path, monkeypatc
     native.warm_up("torch", "torchvision")
     native.warm_up()
     assert told == [("torch", "torchvision")]
+
+
+def test_a_worker_with_a_framework_waits_for_that_framework_only(tmp_path: Path) -> None:
+    """One started ahead for Keras is not given to torch, whose libraries would crash beside it; one for no one is."""
+    processes.start_early(tmp_path, "native", "keras", "keras")
+    processes.start_early(tmp_path, "native")
+    pool = processes.Pool(tmp_path)
+    try:
+        keras, plain = pool._waiting
+        assert pool.take("native", 0, converter="torch") is plain
+        assert pool.take("native", 0, converter="torch") not in (plain, keras)
+        assert pool.take("native", 0, converter="keras") is keras
+    finally:
+        pool.close()
 
 
 def test_pruning_removes_what_was_not_used_for_longest(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

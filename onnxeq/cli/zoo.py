@@ -63,6 +63,7 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     """A card in words."""
     from onnxeq.preprocessing.recipe import recipe_from_record, words
     from onnxeq.records import spec_from_record
+    from onnxeq.zoo import BROUGHT_ALONG
 
     entry = told["entry"]
     yield f"{told['zoo']}:{entry['name']}"
@@ -90,7 +91,8 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
             yield f"    {number}. {words(step)}"
         if recipe.note:
             yield f"    note: {recipe.note}"
-    yield f"  without a network: onnxeq check {told['zoo']}:{entry['name']}@seeded"
+    weights = "" if told["zoo"] in BROUGHT_ALONG else "@seeded"
+    yield f"  without a network: onnxeq check {told['zoo']}:{entry['name']}{weights}"
 
 
 def _print_json(document: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from onnxeq.golden.building import build
 from onnxeq.golden.identity import describe
 from onnxeq.golden.measured import measure
 from onnxeq.golden.today import Subject, Today, run_all
-from onnxeq.golden.values import Golden, How
+from onnxeq.golden.values import Golden, How, Pending, Verdict
 from onnxeq.inputs import DEFAULT_BATCHES
 from onnxeq.jobs import Jobs, Listener
 from onnxeq.sides import Request
@@ -42,6 +42,8 @@ def record(
     env: str = "",
     timeout_s: float | None = None,
     anyway: bool = False,
+    pending: bool = False,
+    wait: bool = False,
     listener: Listener | None = None,
 ) -> Golden:
     """Runs a model and keeps what it gives as a new golden.
@@ -62,6 +64,8 @@ def record(
         env: The environment in which the framework and the runtime run.
         timeout_s: Limit for each job in seconds.
         anyway: Whether executions that disagree, or a single one, may become a golden.
+        pending: Whether it is written beside, where it waits for a decision, whether or not there is one already.
+        wait: Whether to wait for another process that writes a golden of that name.
         listener: Told each job's label and step.
 
     Raises:
@@ -78,8 +82,8 @@ def record(
     files = tuple(Path(p) for p in inputs if isinstance(p, (str, os.PathLike)))
     subject = Subject(name, source, how, request, root, files if len(files) == len(inputs) else ())
     root.mkdir(parents=True, exist_ok=True)
-    with store.locked(root, name, wait=False):
-        if store.exists(root, name):
+    with store.locked(root, name, wait=wait or pending):
+        if store.exists(root, name) and not pending:
             hint = f"onnxeq golden check {name} compares with it; accept what it finds, or give another --name"
             raise UsageError(f"the golden '{name}' is there already, and record overwrites nothing", hint=hint)
         environment = find(env) if env else None
@@ -95,12 +99,19 @@ def record(
         disputes = _disputes(golden, today)
         if disputes and not anyway:
             raise disputes[0]
-        notes = (*golden.notes, *(error.message for error in disputes))
-        return store.commit(root, _noted(golden, notes), arrays, fresh=True)
+        golden = replace(golden, notes=(*golden.notes, *(error.message for error in disputes)))
+        if pending:
+            return store.commit(root, _waiting(root, golden), arrays, pending=True)
+        return store.commit(root, golden, arrays, fresh=True)
 
 
-def _noted(golden: Golden, notes: Sequence[str]) -> Golden:
-    return replace(golden, notes=tuple(notes))
+def _waiting(root: Path, golden: Golden) -> Golden:
+    """The golden as one that waits, for what is there or as the first of its name."""
+    if not store.exists(root, golden.name):
+        return replace(golden, pending=(Pending("", Verdict.NEW, 0.0),))
+    accepted = store.read(root, golden.name)
+    said = Pending(accepted.sha256, Verdict.CHANGED, 0.0, ("a test asked for it to be recorded anew",))
+    return replace(golden, history=accepted.golden.history, pending=(said,))
 
 
 def _disputes(golden: Golden, today: Today) -> list[OnnxeqError]:

@@ -86,6 +86,8 @@ def compared(folder: str | os.PathLike[str], name: str) -> Difference:
     said = waiting.golden.pending[0] if waiting.golden.pending else None
     if said is None:
         raise UsageError(f"the record that waits for '{name}' says nothing of why", hint=f"onnxeq golden check {name}")
+    if not store.exists(root, name):
+        return Difference(name, said, (), "nothing of that name is accepted yet")
     try:
         accepted = store.read(root, name)
     except OnnxeqError as error:

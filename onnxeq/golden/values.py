@@ -76,6 +76,8 @@ class Verdict(StrEnum):
     """Further away than rounding explains."""
     SUSPECT = "golden suspect"
     """Independent executions agree with each other, and not with the golden, though nothing of the model changed."""
+    NEW = "new"
+    """There is none of that name yet: this one waits to become it."""
     STALE = "stale"
     """The model that it names is not there any more."""
     UNUSABLE = "unusable"

@@ -21,7 +21,7 @@ from onnxeq.weights.near import match_near
 from onnxeq.weights.pieces import match_pieces
 from onnxeq.weights.place import places
 from onnxeq.weights.quantized import match_quantized
-from onnxeq.weights.recurrent import match_recurrent
+from onnxeq.weights.recurrent import match_recurrent, match_reordered
 from onnxeq.weights.shifts import match_shifts
 from onnxeq.weights.types import Basis, Entry, EntryStatus, Ledger, Relation
 
@@ -72,6 +72,7 @@ def match(
         turns = turns_of(Book(native, beside, facts), owner)
     book = Book(native, constants, facts, placed, turns=turns)
     match_recurrent(book)  # first: by its values alone a reshaped weight would pass with its gates in any order
+    match_reordered(book)
     match_exact(book)
     match_folded(book)
     match_shifts(book)

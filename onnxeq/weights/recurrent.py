@@ -3,6 +3,9 @@
 A cell's native tensors are known by their names; which cell a direction of a node runs is told by all three constants
 together, so that one that is damaged beyond recognition is still known by the other two. ONNX wants the gates in its
 own order: ``i, o, f, c`` where torch and Keras have ``i, f, g, o``, and ``z, r, h`` where torch has ``r, z, n``.
+
+Another framework's cell may stand in a loop, or be written out, with its gates in that framework's order. The same
+order in all constants of the cell is no fault of theirs; whether the graph reads them so is the graph's matter.
 """
 
 from __future__ import annotations
@@ -20,9 +23,9 @@ from onnxeq.weights.digest import ulps
 from onnxeq.weights.exact import rounded
 from onnxeq.weights.facts import leaf, prefix
 from onnxeq.weights.inventory import Stored
-from onnxeq.weights.types import Relation
+from onnxeq.weights.types import EntryStatus, Relation
 
-__all__ = ["Cell", "cells", "match_recurrent"]
+__all__ = ["Cell", "cells", "match_recurrent", "match_reordered"]
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _NEAR = 0.5
@@ -94,6 +97,56 @@ def match_recurrent(book: Book) -> None:
         if node.op_type in _GATES:
             held = [book.artifact.stored.get(name) for name in [*node.input, "", "", ""][1:4]]
             _match(book, node, held, known)
+
+
+def match_reordered(book: Book) -> None:
+    """Settles the constants outside of such nodes that hold a cell with its gates in another order, one for all."""
+    for cell in cells(book.native):
+        first, second = (book.native[n].T if cell.keras else book.native[n] for n in cell.natives[:2])
+        units = second.shape[1]
+        gates = second.shape[0] // units
+        if gates not in (3, 4) or not second.shape[0] == first.shape[0] == gates * units:
+            continue
+        biases = [book.native[n].reshape(-1, gates, units, 1) for n in cell.natives[2:]]
+        blocks = [m.reshape(1, gates, units, -1) for m in (first, second)] + biases
+        parts: list[tuple[tuple[str, ...], Array]] = [((n,), b) for n, b in zip(cell.natives, blocks, strict=True)]
+        if len(biases) > 1:
+            parts.append((cell.natives[2:], np.concatenate(biases)))
+        for order in itertools.permutations(range(gates)):
+            if order != tuple(range(gates)):
+                _settle_reordered(book, cell, parts, order)
+
+
+def _settle_reordered(
+    book: Book, cell: Cell, parts: Sequence[tuple[tuple[str, ...], Array]], order: tuple[int, ...]
+) -> None:
+    """Settles a cell whose tensors are all there in that order.
+
+    Args:
+        book: The ledger.
+        cell: The cell.
+        parts: Native names, and what they hold as ``[copies, gates, units, inputs]``.
+        order: Of the gates.
+    """
+    found: list[tuple[Stored, tuple[str, ...]]] = []
+    unmoved: set[str] = set()
+    for natives, block in parts:
+        turned = block[:, list(order)]
+        if np.array_equal(turned, block):  # a bias of zeros
+            unmoved.update(natives)
+        rows = turned.reshape(-1, turned.shape[-1])
+        for stored in book.open():
+            if stored.size == rows.size and any(
+                np.array_equal(rounded(form, stored.array.dtype).reshape(-1), stored.array.reshape(-1))
+                for form in (rows, rows.T)
+            ):
+                found.append((stored, natives))
+    there = {n for _, natives in found for n in natives}
+    # torch's exporter packs part of what a node takes and leaves the rest to the graph, in torch's order.
+    right = {n for e in book.entries.values() if e.status is EntryStatus.OK for n in e.natives} if cell.keras else set()
+    if set(cell.natives[:2]) <= there | right and set(cell.natives) <= there | right | unmoved:
+        for stored, natives in found:
+            book.settle(stored, natives, Relation.CONCATENATED, f"gates {order}")
 
 
 def _match(book: Book, node: onnx.NodeProto, held: Sequence[Stored | None], known: Sequence[Cell]) -> None:

@@ -18,7 +18,7 @@ _PACKAGES = ("keras", "tf_keras")
 
 
 def load(request: LoadRequest, progress: Progress) -> Native:
-    """Loads ``keras:NAME[@weights]``, ``tfmg:NAME@weights`` or a ``.keras``, ``.h5`` or ``.hdf5`` file.
+    """Loads ``keras:NAME``, ``digits:keras-NAME``, ``tfmg:NAME``, or a ``.keras``, ``.h5`` or ``.hdf5`` file.
 
     Raises:
         onnxeq.errors.UnknownModel: With the nearest names in the hint.
@@ -79,7 +79,11 @@ def owns(model: object) -> bool:
 
 
 def catalogue(zoo: str) -> tuple[ZooEntry, ...]:
-    """The models that ``zoo`` offers: Keras Applications, TensorFlow Model Garden's classifiers; nothing for others."""
+    """The models that ``zoo`` offers: Keras Applications, the Model Garden's classifiers, all of ``digits``."""
+    if zoo == "digits":
+        from onnxeq_converters import digits
+
+        return digits.entries()
     if zoo == "keras":
         from onnxeq_converters.from_keras.zoo import entries
 

@@ -59,6 +59,8 @@ def load_model(request: LoadRequest, progress: Progress) -> Loaded:
         model = zoo.build(request, progress)
         limits = zoo.value_range(zoo.constructors()[ref.name])
         return _with_weights(model, request, limits, {"zoo": "keras"})
+    if ref.zoo == "digits":
+        return _digits(request, progress)
     if ref.zoo != "file":
         raise UsageError(f"the Keras converter does not load {ref.zoo}: references", hint="use keras:NAME or a file")
     path = Path(ref.name)
@@ -73,6 +75,27 @@ def adopt(model: object, request: LoadRequest) -> Loaded:
     if request.ref.zoo == "live":
         return Loaded(model, facts={"weights": "live"})
     return _with_weights(model, request, None, {})
+
+
+def _digits(request: LoadRequest, progress: Progress) -> Loaded:
+    """One of this project's own models; weights of its torch twin fit it, too."""
+    from onnxeq_converters import digits
+    from onnxeq_converters.digits import keras_models
+
+    ref = request.ref
+    name = digits.architecture_of(ref.name, digits.KERAS)
+    progress(f"build {ref.name}")
+    facts = {"zoo": "digits", "model": ref.name}
+    if (kind := ref.weights or "pretrained") in digits.SEEDS:
+        return Loaded(keras_models.trained(name, kind), None, digits.INPUT.range, facts | {"weights": kind})
+    model = keras_models.BUILDERS[name]()
+    path = Path(ref.weights)
+    if path.suffix != ".safetensors" or ref.weights == "seeded":
+        return _with_weights(model, request, digits.INPUT.range, facts)
+    keras_models.put_in(model, digits.read(path), ref.weights)
+    return Loaded(
+        model, None, digits.INPUT.range, facts | {"weights": ref.weights, "weights_file_sha256": _sha256(path)}
+    )
 
 
 def _with_weights(model: Any, request: LoadRequest, limits: ValueRange | None, facts: dict[str, str]) -> Loaded:

@@ -49,7 +49,8 @@ def input_specs(
         spec = TensorSpec(tensor.name.partition(":")[0], dtype, dims(tensor.shape))
         if declared:
             spec = settle(spec, declaration_of(spec, i, declared, len(own)))
-        is_image = spec.shape is not None and len(spec.shape) in (4, 5)
+        # Pictures of one channel may have no axis for it; video has one more.
+        is_image = spec.shape is not None and len(spec.shape) in (3, 4, 5)
         known = tokens if dtype.startswith("int") else limits if is_image else None
         said = declaration_of(spec, i, declared, len(own)).range if declared else None
         specs.append(replace(spec, range=known or said))

@@ -4,7 +4,7 @@ This module is light: torch is imported inside the functions, so that :func:`own
 any object and a missing torch is a typed error.
 
 ================  ==========================================================================
-:mod:`.zoos`      torchvision, timm, transformers: builders, weights, what each model takes
+:mod:`.zoos`      torchvision, timm, transformers, digits: builders, weights, what each model takes
 :mod:`.files`     ``.pt2`` programs
 :mod:`.inputs`    which tensor goes where in ``forward``
 :mod:`.outputs`   names for whatever ``forward`` returns

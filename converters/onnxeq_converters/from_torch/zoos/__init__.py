@@ -4,6 +4,7 @@
 :mod:`.torchvision`  builders and weights of torchvision
 :mod:`.timm`         PyTorch image models, by name and tag
 :mod:`.hf`           Hugging Face transformers: a folder, a hub name, a model type
+:mod:`.digits`       this project's own small trained models
 :mod:`.pictures`     their transforms of pictures, as steps
 :mod:`.facts`        what is told of a model in the same way in all of them
 ===================  ===========================================================
@@ -28,6 +29,7 @@ ZOOS: dict[str, tuple[str, ...]] = {
     "torchvision": ("torchvision",),
     "timm": ("torchvision", "timm"),
     "hf": ("transformers",),
+    "digits": (),
 }
 """Zoo -> the packages that it needs besides torch. The module of the same name, beside this file, is the zoo."""
 
