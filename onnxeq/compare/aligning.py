@@ -1,9 +1,9 @@
 """Which layer of one graph stands where which layer of the other stands.
 
-Both graphs are brought into one order (:mod:`onnxeq.compare.ordering`) and aligned like two texts: a layer is paired with
-one of its family at a cost that says how unlike they are, or left alone at a cost that says how much is missing, a run of
-layers at less than each by itself (Gotoh 1982, affine gaps). The costs only choose between alignments; what is reported
-is what is different in the chosen one.
+Both graphs are brought into one order (:mod:`onnxeq.compare.ordering`) and aligned like two texts: a layer is paired
+with one of its family at a cost that says how unlike they are, or left alone at a cost that says how much is missing, a
+run of layers at less than each by itself (Gotoh 1982, affine gaps). The costs only choose between alignments; what is
+reported is what is different in the chosen one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def align(left: Graph, right: Graph) -> Pairing:
     ours, theirs = in_order(left), in_order(right)
     a, b = [left.layers[i] for i in ours], [right.layers[i] for i in theirs]
     return [
-        (None if i is None else ours[i], None if j is None else theirs[j]) for i, j in _sequences(a, b, _signatures(a), _signatures(b))
+        (None if i is None else ours[i], None if j is None else theirs[j])
+        for i, j in _sequences(a, b, _signatures(a), _signatures(b))
     ]
 
 
@@ -154,7 +155,8 @@ def _numbered(signatures: Sequence[tuple[object, ...]]) -> tuple[list[int], list
 
 
 def _traced(came: list[list[tuple[int, int, int]]], rows: range, columns: range, state: int) -> Pairing:
-    i, j, found = len(rows), len(columns), []
+    i, j = len(rows), len(columns)
+    found: Pairing = []
     while i or j:
         before = came[i][j][state]
         if i == 0:

@@ -60,7 +60,9 @@ def collect(left: Graph, right: Graph, pairing: Pairing) -> list[Found]:
     return found
 
 
-def _moved_strides(left: Graph, right: Graph, both: Sequence[tuple[int, int]]) -> tuple[list[Found], set[tuple[int, int]]]:
+def _moved_strides(
+    left: Graph, right: Graph, both: Sequence[tuple[int, int]]
+) -> tuple[list[Found], set[tuple[int, int]]]:
     """Strides that one side has in one convolution and the other in the next but few: the map shrinks all the same."""
     found: list[Found] = []
     settled: set[tuple[int, int]] = set()
@@ -74,7 +76,10 @@ def _moved_strides(left: Graph, right: Graph, both: Sequence[tuple[int, int]]) -
         if waiting is not None and position - waiting[0] <= _NEAR:
             p, q = waiting[1]
             first, second = left.layers[p], right.layers[q]
-            if (first.attributes["strides"], second.attributes["strides"]) == (b.attributes["strides"], a.attributes["strides"]):
+            if (first.attributes["strides"], second.attributes["strides"]) == (
+                b.attributes["strides"],
+                a.attributes["strides"],
+            ):
                 early = max(_numbers(first, "strides")) > max(_numbers(second, "strides"))
                 values = (noun(first), noun(b)) if early else (noun(a), noun(second))
                 stride = max(_numbers(first if early else a, "strides"))

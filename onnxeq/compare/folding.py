@@ -1,8 +1,8 @@
 """Graphs without the BatchNorms that folding would take away: for a file that comes without them.
 
-A file that holds convolutions with biases and no BatchNorm behind them may have had those folded, or never had any. That
-cannot be told from it, so the other graph is looked at as folding would leave it, and neither biases nor epsilons are
-compared.
+A file that holds convolutions with biases and no BatchNorm behind them may have had those folded, or never had any.
+That cannot be told from it, so the other graph is looked at as folding would leave it, and neither biases nor epsilons
+are compared.
 """
 
 from __future__ import annotations

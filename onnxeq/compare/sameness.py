@@ -2,8 +2,8 @@
 
 A layer's *signature* is all that decides its result but its weights and inputs. Each layer gets a digest of its
 signature and its inputs' digests; that two graphs have the same ones is not yet proof, since a layer that is there
-twice and one that is read twice look alike from behind. So the layers are paired one by one from the outputs on, and the
-graphs are the same only if that is one to one, and every pair has one signature and paired inputs.
+twice and one that is read twice look alike from behind. So the layers are paired one by one from the outputs on, and
+the graphs are the same only if that is one to one, and every pair has one signature and paired inputs.
 """
 
 from __future__ import annotations

@@ -259,7 +259,7 @@ class Comparison:
 
     Attributes:
         sides: The models, in the order in which they were named.
-        pairs: Each two of them, the most alike first.
+        pairs: Each two of them, those that differ most first.
         failures: Those that could not be had.
         environment: Versions and machine.
     """

@@ -38,9 +38,7 @@ def compare_pair(a: Side, b: Side) -> Pair:
                 f"{a.architecture.parameters:,} parameters against {b.architecture.parameters:,}: stored tensors that"
                 " layers share, or constants that only one file stores"
             )
-        return Pair(
-            a.ref, b.ref, same, (), _normalised(a, b, left, right, pairing), tuple(notes), counts[0], counts
-        )
+        return Pair(a.ref, b.ref, same, (), _normalised(a, b, left, right, pairing), tuple(notes), counts[0], counts)
     pairing = align(left, right)
     found = collect(left, right, pairing)
     aligned = sum(i is not None and j is not None and left.layers[i].kind != "input" for i, j in pairing)
@@ -62,18 +60,16 @@ def _unexplained() -> Difference:
 
 def _alike_folded(a: Side, b: Side) -> tuple[Graph, Graph, list[str]]:
     """Rule 4: both graphs as they are compared, and what to say of that."""
-    behind = [norms_behind(side.graph) for side in (a, b)]
-    for side, other, own, theirs in ((a, b, *behind), (b, a, *behind[::-1])):
-        convolutions = [layer for layer in side.graph.layers if layer.kind in WEIGHTED]
-        biased = sum(layer.attributes["bias"] is True for layer in convolutions)
-        if side.may_be_folded and theirs and not own and biased >= len(theirs):
+    for side, other in ((a, b), (b, a)):
+        behind = norms_behind(other.graph)
+        biased = sum(layer.attributes["bias"] is True for layer in side.graph.layers if layer.kind in WEIGHTED)
+        if side.may_be_folded and behind and not norms_behind(side.graph) and biased >= len(behind):
             note = (
-                f"{side.ref} is a file without BatchNorms behind its convolutions: folded into them, or never there; it is"
-                f" compared with {other.ref} folded alike, and biases and epsilons are not compared"
+                f"{side.ref} is a file without BatchNorms behind its convolutions: folded into them, or never there;"
+                f" it is compared with {other.ref} folded alike, and biases and epsilons are not compared"
             )
-            graphs = {id(side): side.graph, id(other): _all_biased(folded(other.graph))}
-            graphs[id(side)] = _all_biased(side.graph)
-            return graphs[id(a)], graphs[id(b)], [note]
+            own, theirs = _all_biased(side.graph), _all_biased(folded(other.graph))
+            return (own, theirs, [note]) if side is a else (theirs, own, [note])
     return a.graph, b.graph, []
 
 
@@ -105,8 +101,8 @@ def _normalised(a: Side, b: Side, left: Graph, right: Graph, pairing: Pairing) -
     for (mine, theirs), count in unread.items():
         if isinstance(mine, tuple) and isinstance(theirs, tuple):
             said.append(
-                f"padding that no window reads at this size ({count} layers: {sizes(mine)} in {a.ref}, {sizes(theirs)} in"
-                f" {b.ref})"
+                f"padding that no window reads at this size ({count} layers: {sizes(mine)} in {a.ref},"
+                f" {sizes(theirs)} in {b.ref})"
             )
     return tuple(said)
 

@@ -56,12 +56,12 @@ def _hard_sigmoid(draft: Draft) -> Found | None:
     """Rule 2."""
     if (sixth := _by(draft, "scale")) is not None and _near(sixth, 1 / 6) and draft.inputs[0].kind == "relu6":
         inner = draft.inputs[0].inputs[0]
-        if _by(inner, "shift") == 3:
-            return inner.inputs[0], "hard_sigmoid", {"alpha": 0.166667, "beta": 0.5}
-    if _bounds(draft) == (0.0, 1.0) and (beta := _by(draft.inputs[0], "shift")) is not None:
-        if (alpha := _by(draft.inputs[0].inputs[0], "scale")) is not None:
-            return draft.inputs[0].inputs[0].inputs[0], "hard_sigmoid", {"alpha": alpha, "beta": beta}
-    return None
+        return (inner.inputs[0], "hard_sigmoid", {"alpha": 0.166667, "beta": 0.5}) if _by(inner, "shift") == 3 else None
+    beta = _by(draft.inputs[0], "shift") if _bounds(draft) == (0.0, 1.0) else None
+    alpha = None if beta is None else _by(draft.inputs[0].inputs[0], "scale")
+    if alpha is None or beta is None:
+        return None
+    return draft.inputs[0].inputs[0].inputs[0], "hard_sigmoid", {"alpha": alpha, "beta": beta}
 
 
 def _gated(draft: Draft) -> Found | None:
@@ -71,9 +71,8 @@ def _gated(draft: Draft) -> Found | None:
     for source, gate in (draft.inputs, draft.inputs[::-1]):
         if gate.kind == "sigmoid" and gate.inputs[0] is source:
             return source, "silu", {}
-        if gate.kind == "hard_sigmoid" and gate.inputs[0] is source:
-            if _near(gate.attributes["alpha"], 1 / 6) and gate.attributes["beta"] == 0.5:
-                return source, "hard_swish", {}
+        if gate.kind == "hard_sigmoid" and gate.inputs[0] is source and _sixth(gate):
+            return source, "hard_swish", {}
         if gate.kind == "tanh" and gate.inputs[0].kind == "softplus" and gate.inputs[0].inputs[0] is source:
             return source, "mish", {}
         if _by(gate, "scale") == 0.5 and _one_and_erf(gate.inputs[0]) is source:
@@ -81,6 +80,11 @@ def _gated(draft: Draft) -> Found | None:
         if _by(source, "scale") == 0.5 and _one_and_erf(gate) is source.inputs[0]:
             return source.inputs[0], "gelu", {"approximate": "none"}
     return None
+
+
+def _sixth(gate: Draft) -> bool:
+    """Whether a hard sigmoid is that of the hard swish."""
+    return _near(gate.attributes["alpha"], 1 / 6) and gate.attributes["beta"] == 0.5
 
 
 def _one_and_erf(draft: Draft) -> Draft | None:
@@ -100,9 +104,9 @@ def _scaled_product(draft: Draft) -> Found | None:
     for source, gate in (product, product[::-1]):
         if factor == 0.5 and _one_and_erf(gate) is source:
             return source, "gelu", {"approximate": "none"}
-        if _near(factor, 1 / 6) and gate.kind == "relu6" and _by(gate.inputs[0], "shift") == 3:
-            if gate.inputs[0].inputs[0] is source:
-                return source, "hard_swish", {}
+        shifted = gate.inputs[0] if _near(factor, 1 / 6) and gate.kind == "relu6" else None
+        if shifted is not None and _by(shifted, "shift") == 3 and shifted.inputs[0] is source:
+            return source, "hard_swish", {}
     return None
 
 

@@ -56,7 +56,7 @@ def unary(walk: Walker, node: ir.Node) -> bool:
     if node.op_type == "Swish" and attributes.pop("alpha") != 1.0:
         return False
     view = walk.view(source)
-    draft = walk.made(node, UNARY[node.op_type], [view.draft], view.draft.shape, **attributes)
+    draft = walk.made(node, UNARY[node.op_type], [view.draft], view.draft.shape, (), **attributes)
     walk.put(node.outputs[0], View(draft, view.axes))
     return True
 
@@ -92,7 +92,7 @@ _LARGE = 3e38
 
 def _put_clip(walk: Walker, node: ir.Node, view: View, low: float, high: float) -> bool:
     kind, attributes = bounded(low, high)
-    draft = walk.made(node, kind, [view.draft], view.draft.shape, **attributes)
+    draft = walk.made(node, kind, [view.draft], view.draft.shape, (), **attributes)
     if kind == "relu6":
         draft.say("Clip from 0 to 6 for ReLU6")
     walk.put(node.outputs[0], View(draft, view.axes))
@@ -105,7 +105,10 @@ def bounded(low: float, high: float) -> tuple[str, dict[str, Attribute]]:
         return "relu", {}
     if low == 0 and high == 6:
         return "relu6", {}
-    return "clip", {"min": rounded(low) if low > -_LARGE else -math.inf, "max": rounded(high) if high < _LARGE else math.inf}
+    return "clip", {
+        "min": rounded(low) if low > -_LARGE else -math.inf,
+        "max": rounded(high) if high < _LARGE else math.inf,
+    }
 
 
 def prelu(walk: Walker, node: ir.Node) -> bool:
@@ -161,7 +164,7 @@ def binary(walk: Walker, node: ir.Node) -> bool:
 
 def _with_constant(walk: Walker, node: ir.Node, source: ir.Value, other: ir.Value, held: Array) -> bool:
     view, first = walk.view(source), node.inputs[0] is other
-    if held.dtype.kind != "f" or held.ndim > len(view.axes) and held.size > 1:
+    if held.dtype.kind != "f" or (held.ndim > len(view.axes) and held.size > 1):
         return False
     if node.op_type in ("Max", "Min") and held.size == 1:
         number = float(held.reshape(()).item())

@@ -23,7 +23,7 @@ from onnxeq.graph.frame import graphs
 __all__ = ["conv", "conv_transpose", "gemm", "matmul", "window_of", "zero_biases"]
 
 
-def window_of(walk: Walker, node: ir.Node, sizes: tuple[int, ...], kernel: tuple[int, ...]) -> Window | None:
+def window_of(node: ir.Node, sizes: tuple[int, ...], kernel: tuple[int, ...]) -> Window | None:
     """The window of a Conv or pooling node; ``None`` where a size is unknown or does not fit."""
     rank = len(kernel)
     pads, strides, dilations = (attribute(node, name) for name in ("pads", "strides", "dilations"))
@@ -43,7 +43,7 @@ def conv(walk: Walker, node: ir.Node) -> bool:
     view = _channels_first(walk, source)
     shape = tuple(int(n) for n in held.shape)
     out, kernel, groups = shape[0], shape[2:], int(attribute(node, "group", 1))
-    slide = window_of(walk, node, view.shape[2:], kernel)
+    slide = window_of(node, view.shape[2:], kernel)
     result = walk.shape(node.outputs[0])
     if slide is None or len(result) != len(shape) or any(n < 0 for n in result):
         return False
@@ -81,8 +81,8 @@ def _weights(walk: Walker, node: ir.Node) -> list[Weight] | None:
 
 
 def zero_biases(model: ir.Model) -> frozenset[ir.Node]:
-    """Nodes whose bias is made of one zero, repeated. To be asked before constants are folded: who has stored them has a
-    bias.
+    """Nodes whose bias is made of one zero, repeated. To be asked before constants are folded: a bias that is stored
+    is one, whatever it holds.
     """
     return frozenset(
         node

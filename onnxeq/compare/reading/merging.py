@@ -91,7 +91,11 @@ def _merges(draft: Draft, pad: Draft, amounts: tuple[int, ...]) -> bool:
         return pad.attributes["value"] == 0 and (not any(own) or draft.attributes.get("counts padding") is True)
     if draft.kind == "max_pool":
         lowest = pad.attributes["value"]
-        return lowest == -math.inf or (isinstance(lowest, float) and lowest < -3e38) or (lowest == 0 and _never_negative(pad.inputs[0]))
+        return (
+            lowest == -math.inf
+            or (isinstance(lowest, float) and lowest < -3e38)
+            or (lowest == 0 and _never_negative(pad.inputs[0]))
+        )
     return False
 
 
@@ -127,6 +131,8 @@ def settle_flattening(sketch: Sketch) -> None:
             continue
         if list(order) == sorted(order):
             del draft.attributes["order"]
-        elif all(d.kind == "linear" for d in readers.get(id(draft), [])) and not any(o is draft for o in sketch.outputs):
+        elif all(d.kind == "linear" for d in readers.get(id(draft), [])) and not any(
+            o is draft for o in sketch.outputs
+        ):
             del draft.attributes["order"]
             draft.say(FLATTENED_LAST)

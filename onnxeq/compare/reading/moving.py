@@ -52,7 +52,9 @@ def reshape(walk: Walker, node: ir.Node) -> bool:
         order = tuple(a for a in view.axes if a is not None and view.draft.shape[a] != 1)
         draft = walk.made(node, "flatten", [view.draft], (1, whole), order=order)
         at = result.index(whole)
-        walk.put(node.outputs[0], View(draft, tuple(1 if i == at else (0 if i == 0 else None) for i in range(len(result)))))
+        walk.put(
+            node.outputs[0], View(draft, tuple(1 if i == at else (0 if i == 0 else None) for i in range(len(result))))
+        )
         return True
     laid = walk.moved(view)
     draft = walk.made(node, "reshape", [laid], result, before=squeezed(own), after=squeezed(result))
@@ -85,15 +87,18 @@ def concat(walk: Walker, node: ir.Node) -> bool:
     at = int(attribute(node, "axis", 0)) % rank
     main = next(view for view, v in zip(views, values, strict=True) if walk.has(v))
     lies = [_alike(view, main, at) for view in views]
-    if all(lies) and main.axes[at] is not None:
-        axis, drafts, axes = main.axes[at], [v.draft for v in views], main.axes
+    axis = main.axes[at]
+    if all(lies) and axis is not None:
+        drafts, axes = [v.draft for v in views], main.axes
         shape = list(main.draft.shape)
         shape[axis] = sum(v.shape[at] for v in views)
         draft = walk.made(node, "concat", drafts, shape, axis=axis)
         walk.put(node.outputs[0], View(draft, axes))
         return True
     laid = [walk.moved(v) for v in views]
-    draft = walk.made(node, "concat", laid, walk.shape(node.outputs[0]), axis=at, operands=str([list(v.shape) for v in views]))
+    draft = walk.made(
+        node, "concat", laid, walk.shape(node.outputs[0]), axis=at, operands=str([list(v.shape) for v in views])
+    )
     walk.put(node.outputs[0], plain(draft))
     return True
 
@@ -131,7 +136,7 @@ def _cut(walk: Walker, node: ir.Node, view: View, along: int, begin: int, end: i
     attributes: dict[str, Attribute] = {"axis": along, "begin": begin, "end": end}
     if step != 1:
         attributes["step"] = step
-    return walk.made(node, "slice", [view.draft], shape, **attributes)
+    return walk.made(node, "slice", [view.draft], shape, (), **attributes)
 
 
 def slices(walk: Walker, node: ir.Node) -> bool:
@@ -202,7 +207,11 @@ def pad(walk: Walker, node: ir.Node) -> bool:
     value, axes = float(attribute(node, "value", 0.0)), None
     if flat is None:
         held = [None if v is None else array(v) for v in node.inputs[1:]]
-        if not held or held[0] is None or any(h is None and v is not None for h, v in zip(held, node.inputs[1:], strict=True)):
+        if (
+            not held
+            or held[0] is None
+            or any(h is None and v is not None for h, v in zip(held, node.inputs[1:], strict=True))
+        ):
             return False
         flat = held[0].reshape(-1).tolist()
         value = float(held[1].reshape(()).item()) if len(held) > 1 and held[1] is not None and held[1].size else 0.0

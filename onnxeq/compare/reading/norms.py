@@ -19,7 +19,16 @@ from onnxeq.compare.values import Weight
 from onnxeq.graph.edit import array, attribute, constant, is_standard
 from onnxeq.graph.frame import graphs
 
-__all__ = ["Spelled", "batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response", "put_spelled", "spelled_out"]
+__all__ = [
+    "Spelled",
+    "batch_norm",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "local_response",
+    "put_spelled",
+    "spelled_out",
+]
 
 
 @dataclass(frozen=True)
@@ -71,9 +80,7 @@ def _inverse_root(value: ir.Value | None) -> tuple[ir.Value, float] | None:
     summed = _operands(under[0], "Add") if under else []
     for variance, epsilon in (summed, summed[::-1]) if len(summed) == 2 else ():
         held, stored = array(_stored(epsilon)), _stored(variance)
-        if held is not None and held.size == 1 and stored is not None and constant(stored) is not None:
-            if int(constant(stored).size) == 1 and array(stored) is not None and variance is summed[1]:
-                continue
+        if held is not None and held.size == 1 and stored is not None:
             return stored, float(held.reshape(()).item())
     return None
 
@@ -133,9 +140,10 @@ def _spelled(scaled: ir.Value | None, offset: ir.Value | None) -> Spelled | None
         if rooted is None or moved is None:
             continue
         held = {"scale": rooted[2], "shift": moved[1], "mean": moved[0], "variance": rooted[0]}
-        sizes = {v.name: int(constant(v).size) for v in held.values() if v is not None}
         weights = tuple(
-            Weight(role, str(v.name), sizes[v.name]) for role, v in held.items() if v is not None
+            Weight(role, str(v.name), int(tensor.size))
+            for role, v in held.items()
+            if v is not None and (tensor := constant(v)) is not None
         )
         return Spelled(source, inner, rooted[1], weights)
     return None

@@ -125,7 +125,7 @@ def _fixed(model: ir.Model, shapes: dict[str, Sequence[int]]) -> list[str]:
 
 
 def _plain_casts(model: ir.Model) -> None:
-    """CastLike reads another tensor for its type alone, which would hide constants: a Cast to that type in its place."""
+    """CastLike reads another tensor for its type alone, which would hide constants: a Cast takes its place."""
     for graph in graphs(model):
         for node in graph:
             like = node.inputs[1].dtype if is_standard(node, "CastLike") and node.inputs[1] is not None else None
@@ -149,8 +149,8 @@ def _behind_outputs(model: ir.Model) -> None:
 def _best(model: ir.Model, written: _Written) -> Sketch:
     """The sketch in that order of each input's axes in which least has to be moved.
 
-    Networks that compute channels first out of an input with channels last begin with a Transpose: the same input, lying
-    otherwise.
+    Networks that compute channels first out of an input with channels last begin with a Transpose: the same input,
+    lying otherwise.
     """
     last: set[str] = set()
     best = _walked(model, written, last)

@@ -25,7 +25,9 @@ def _cast(walk: Walker, node: ir.Node) -> bool:
 
 def _inference(walk: Walker, node: ir.Node) -> bool:
     """Dropout, whose mask nobody reads, in inference."""
-    if any(v.uses() or v.is_graph_output() for v in node.outputs[1:]) or (walk.opset < 7 and not attribute(node, "is_test", 0)):
+    if any(v.uses() or v.is_graph_output() for v in node.outputs[1:]) or (
+        walk.opset < 7 and not attribute(node, "is_test", 0)
+    ):
         return False
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         return False

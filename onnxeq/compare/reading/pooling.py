@@ -33,7 +33,7 @@ def pool(walk: Walker, node: ir.Node) -> bool:
         return False
     view = walk.as_lies(source)
     sizes, result = view.shape[2:], walk.shape(node.outputs[0])
-    slide = window_of(walk, node, sizes, tuple(int(n) for n in kernel))
+    slide = window_of(node, sizes, tuple(int(n) for n in kernel))
     if slide is None or len(result) != len(view.shape) or any(n < 0 for n in result):
         return False
     if slide.kernel == sizes and math.prod(result[2:]) == 1 and not any(slide.read) and max(slide.dilations) == 1:
@@ -54,7 +54,7 @@ def pool(walk: Walker, node: ir.Node) -> bool:
             attributes["ceil"] = str(slide.pads)
     if bool(attribute(node, "ceil_mode", 0)) and slide.read != slide.pads:
         attributes["rounded up"] = True
-    draft = walk.made(node, _KINDS[node.op_type], [view.draft], result, **attributes)
+    draft = walk.made(node, _KINDS[node.op_type], [view.draft], result, (), **attributes)
     walk.put(node.outputs[0], plain(draft))
     return True
 
@@ -101,7 +101,7 @@ def reduce(walk: Walker, node: ir.Node) -> bool:
     gone = over or [a for i in own if (a := view.axes[i]) is not None and a != 0]
     kept = [a for a in range(len(shape)) if a not in gone and (kind not in _REDUCED.values() or a < 2)]
     place = {a: index for index, a in enumerate(kept)}
-    draft = walk.made(node, kind, [view.draft], tuple(shape[a] for a in kept), **attributes)
+    draft = walk.made(node, kind, [view.draft], tuple(shape[a] for a in kept), (), **attributes)
     left = [(i, a) for i, a in enumerate(view.axes) if keep or i not in own]
     axes = tuple(None if i in own or a is None else place.get(a) for i, a in left)
     walk.put(node.outputs[0], View(draft, axes))
