@@ -76,12 +76,20 @@ def compare(
     failures = tuple(f for f in found if isinstance(f, _Failed))
     if len(failures) == len(found):
         raise failures[0].error
-    kept = tuple(f for f in found if isinstance(f, Side))
+    kept = _named([f for f in found if isinstance(f, Side)])
     pairs = sorted((compare_pair(a, b) for a, b in itertools.combinations(kept, 2)), key=_rank)
     return Comparison(
         kept, tuple(pairs), tuple(Failure(f.ref, f.error.line()) for f in failures),
         {"versions": fingerprint.versions(), "machine": fingerprint.machine(), **for_report(here)},
     )  # fmt: skip
+
+
+def _named(found: Sequence[Side]) -> tuple[Side, ...]:
+    """The same with names that tell them apart: without weights, else the references, else with a number."""
+    bare = [side.ref.partition("@")[0] if ":" in side.ref else side.ref for side in found]
+    names = [b if bare.count(b) == 1 else side.ref for b, side in zip(bare, found, strict=True)]
+    numbered = [f"{n} ({names[: i + 1].count(n)})" if names.count(n) > 1 else n for i, n in enumerate(names)]
+    return tuple(replace(side, name=name) for side, name in zip(found, numbered, strict=True))
 
 
 _TOPICS = {topic: rank for rank, topic in enumerate(Topic)}
@@ -170,4 +178,4 @@ def _read(
     graph = graph_from_record(json.loads((done.out / str(done.data["path"])).read_text()))
     info = artifact.info
     file = {"producer": info.producer, "opset": info.opsets.get("ai.onnx"), "sha256": info.sha256}
-    return Side(text, graph, figures(graph), may_be_folded, {**about, **file}, (*notes, *graph.notes))
+    return Side(text, text, graph, figures(graph), may_be_folded, {**about, **file}, (*notes, *graph.notes))

@@ -42,6 +42,7 @@ def _side(side: Side) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "ref": side.ref,
+        "name": side.name,
         "architecture": dataclasses.asdict(side.architecture),
         "about": dict(side.about),
         "notes": side.notes,

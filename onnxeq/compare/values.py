@@ -204,6 +204,7 @@ class Side:
 
     Attributes:
         ref: As the user wrote it.
+        name: What it is called in sentences: the reference without its weights, where that tells it from the others.
         graph: Its layers.
         architecture: Its figures.
         may_be_folded: Whether it is a file as somebody else wrote it, who may have folded BatchNorms into convolutions;
@@ -213,6 +214,7 @@ class Side:
     """
 
     ref: str
+    name: str
     graph: Graph = field(repr=False)
     architecture: Architecture
     may_be_folded: bool = False
@@ -233,7 +235,7 @@ class Pair:
     """Two models held against each other.
 
     Attributes:
-        left: One's reference.
+        left: One's name.
         right: The other's.
         same: The verdict.
         differences: The most consequential first; empty unless the verdict is ``different``.

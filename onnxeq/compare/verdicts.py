@@ -38,16 +38,16 @@ def compare_pair(a: Side, b: Side) -> Pair:
                 f"{a.architecture.parameters:,} parameters against {b.architecture.parameters:,}: stored tensors that"
                 " layers share, or constants that only one file stores"
             )
-        return Pair(a.ref, b.ref, same, (), _normalised(a, b, left, right, pairing), tuple(notes), counts[0], counts)
+        return Pair(a.name, b.name, same, (), _normalised(a, b, left, right, pairing), tuple(notes), counts[0], counts)
     pairing = align(left, right)
     found = collect(left, right, pairing)
     aligned = sum(i is not None and j is not None and left.layers[i].kind != "input" for i, j in pairing)
     if unlike(left, right, pairing):
         found = by_stage(found, left, right)
         notes.append("the graphs are built too differently to be told layer by layer: they are told stage by stage")
-    differences = told(found, a.ref, b.ref, left, right) or (_unexplained(),)
+    differences = told(found, a.name, b.name, left, right) or (_unexplained(),)
     written = _normalised(a, b, left, right, pairing)
-    return Pair(a.ref, b.ref, Same.DIFFERENT, differences, written, tuple(notes), aligned, counts)
+    return Pair(a.name, b.name, Same.DIFFERENT, differences, written, tuple(notes), aligned, counts)
 
 
 def _counted(graph: Graph) -> int:
@@ -65,8 +65,8 @@ def _alike_folded(a: Side, b: Side) -> tuple[Graph, Graph, list[str]]:
         biased = sum(layer.attributes["bias"] is True for layer in side.graph.layers if layer.kind in WEIGHTED)
         if side.may_be_folded and behind and not norms_behind(side.graph) and biased >= len(behind):
             note = (
-                f"{side.ref} is a file without BatchNorms behind its convolutions: folded into them, or never there;"
-                f" it is compared with {other.ref} folded alike, and biases and epsilons are not compared"
+                f"{side.name} is a file without BatchNorms behind its convolutions: folded into them, or never there;"
+                f" it is compared with {other.name} folded alike, and biases and epsilons are not compared"
             )
             own, theirs = _all_biased(side.graph), _all_biased(folded(other.graph))
             return (own, theirs, [note]) if side is a else (theirs, own, [note])
@@ -91,7 +91,7 @@ def _normalised(a: Side, b: Side, left: Graph, right: Graph, pairing: Pairing) -
     for text in sorted({*spelled[0], *spelled[1]}):
         counts = spelled[0][text], spelled[1][text]
         if counts[0] != counts[1]:
-            held = [f"{n} in {side.ref}" for n, side in zip(counts, (a, b), strict=True) if n]
+            held = [f"{n} in {side.name}" for n, side in zip(counts, (a, b), strict=True) if n]
             said.append(f"{text} ({', '.join(held)})")
     unread = Counter(
         (left.layers[i].attributes["pads"], right.layers[j].attributes["pads"])
@@ -101,8 +101,8 @@ def _normalised(a: Side, b: Side, left: Graph, right: Graph, pairing: Pairing) -
     for (mine, theirs), count in unread.items():
         if isinstance(mine, tuple) and isinstance(theirs, tuple):
             said.append(
-                f"padding that no window reads at this size ({count} layers: {sizes(mine)} in {a.ref},"
-                f" {sizes(theirs)} in {b.ref})"
+                f"padding that no window reads at this size ({count} layers: {sizes(mine)} in {a.name},"
+                f" {sizes(theirs)} in {b.name})"
             )
     return tuple(said)
 

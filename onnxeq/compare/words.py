@@ -153,6 +153,17 @@ def _value(g: _Group) -> str:
     return f"{name} of {named} is {_text(g.first.left)} in {g.a} and {_text(g.first.right)} in {g.b}{where}"
 
 
+def _stride(g: _Group) -> str:
+    return (
+        f"the stride of {g.named()} is {_once(g.first.left)} in {g.a} and {_once(g.first.right)} in {g.b}"
+        f"{_behind(g.where)}"
+    )
+
+
+def _once(values: tuple[int, ...]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else sizes(values)
+
+
 def _moved(g: _Group) -> str:
     stride = g.first.what.split()[1]
     blocks = f"in {len(g.found)} blocks" if len(g.found) > 1 else "in one block"
@@ -212,6 +223,8 @@ def _only(g: _Group) -> str:
     listed = g.first.left or g.first.right
     if g.first.topic is Topic.SOFTMAX and at[-1] in graph.outputs:
         return f"{has} ends in a {listed}, {lacks} gives what goes into it"
+    if g.first.topic is Topic.CONSTANT and any(graph.layers[k].kind == "input" for k in graph.layers[at[0]].inputs):
+        return f"{has} begins with {listed} of its input (preprocessing in the graph), {lacks} does not"
     if len(at) == 1:
         return f"{has} has {counted(len(g.found), listed)} that {lacks} has not{_behind(g.where)}"
     times = f", {len(g.found)} times" if len(g.found) > 1 else ""
@@ -242,6 +255,7 @@ _SENTENCES: dict[str, Callable[[_Group], str]] = {
     "instead": _instead,
     "stage": _stage,
     "kind": _kind,
+    "strides": _stride,
     Topic.BIAS.value: _bias,
     Topic.CLASSES.value: _classes,
     Topic.INPUT.value: _input,

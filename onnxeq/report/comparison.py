@@ -33,7 +33,7 @@ def render(comparison: Comparison, *, every: bool = False) -> RenderableType:
     for failure in comparison.failures:
         parts.append(Text.assemble(("could not be had: ", "bold red"), f"{failure.ref}: {failure.reason}"))
     for side in comparison.sides:
-        parts += [Text(f"note: {side.ref}: {note}", style="yellow") for note in side.notes]
+        parts += [Text(f"note: {side.name}: {note}", style="yellow") for note in side.notes]
     if every:
         parts += [Text(), _kinds(comparison.sides)]
     if len(comparison.pairs) > 1:
@@ -77,7 +77,7 @@ def figure_row(side: Side) -> tuple[str, ...]:
     a = side.architecture
     inputs = ", ".join("x".join(str(n) for n in shape[1:]) or "scalar" for shape in a.inputs)
     return (
-        side.ref, f"{a.parameters:,}", _short(a.macs), _short(a.activations), str(a.depth), str(a.layers), _sees(a),
+        side.name, f"{a.parameters:,}", _short(a.macs), _short(a.activations), str(a.depth), str(a.layers), _sees(a),
         inputs,
     )  # fmt: skip
 
@@ -103,7 +103,7 @@ def _kinds(sides: tuple[Side, ...]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("layers", no_wrap=True)
     for side in sides:
-        table.add_column(side.ref, justify="right", overflow="fold")
+        table.add_column(side.name, justify="right", overflow="fold")
     names = dict.fromkeys(name for side in sides for name in side.architecture.kinds)
     for name in names:
         table.add_row(name, *(str(side.architecture.kinds.get(name, 0)) for side in sides))
@@ -131,21 +131,25 @@ def _pair(pair: Pair, every: bool) -> RenderableType:
     head = Text.assemble(f"{pair.left} and {pair.right}: ", (pair.same.value, _STYLE[pair.same]))
     head.append(f"  {pair.aligned} of {pair.layers[0]} and {pair.layers[1]} layers aligned", style="dim")
     parts: list[RenderableType] = [head]
-    parts += [Padding(_difference(d, every), (0, 0, 0, 2)) for d in pair.differences]
-    written = [f"the same, written otherwise: {text}" for text in pair.normalised]
-    parts += [Padding(Text(text, style="dim"), (0, 0, 0, 2)) for text in written]
+    for difference in pair.differences:
+        parts += _difference(difference, every)
+    if pair.normalised:
+        written = f"written otherwise, and the same: {'; '.join(pair.normalised)}"
+        parts.append(Padding(Text(written, style="dim"), (0, 0, 0, 2)))
     parts += [Padding(Text(f"note: {text}", style="yellow"), (0, 0, 0, 2)) for text in pair.notes]
     return Group(*parts)
 
 
-def _difference(difference: Difference, every: bool) -> Text:
+def _difference(difference: Difference, every: bool) -> list[RenderableType]:
     text = Text.assemble((difference.topic.value, "bold"), f": {difference.sentence}")
+    parts: list[RenderableType] = [Padding(text, (0, 0, 0, 2))]
     shown = difference.places if every else difference.places[:_MOST_PLACES]
     if shown:
         left = len(difference.places) - len(shown)
-        more = f" and {left} more (--all)" if left else ""
-        text.append(f"\n  {'; '.join(place_text(p) for p in shown)}{more}", style="dim")
-    return text
+        more = f"; {left} more (--all)" if left else ""
+        named = Text(f"{'; '.join(place_text(p) for p in shown)}{more}", style="dim")
+        parts.append(Padding(named, (0, 0, 0, 4)))
+    return parts
 
 
 def place_text(place: Place) -> str:

@@ -36,17 +36,17 @@ def _lines(pair: Pair) -> list[str]:
     for difference in pair.differences:
         named = "; ".join(place_text(place) for place in difference.places)
         lines.append(f"{difference.topic.value}: {difference.sentence}{f' ({named})' if named else ''}")
-    lines += [f"the same, written otherwise: {text}" for text in pair.normalised]
+    lines += [f"written otherwise, and the same: {text}" for text in pair.normalised]
     return lines + [f"note: {text}" for text in pair.notes]
 
 
 def _notes(comparison: Comparison) -> list[str]:
     lines = [f"could not be had: {failure.ref}: {failure.reason}" for failure in comparison.failures]
-    return lines + [f"note: {side.ref}: {note}" for side in comparison.sides for note in side.notes]
+    return lines + [f"note: {side.name}: {note}" for side in comparison.sides for note in side.notes]
 
 
 def _title(comparison: Comparison) -> str:
-    return f"{headline(comparison)}: {', '.join(side.ref for side in comparison.sides)}"
+    return f"{headline(comparison)}: {', '.join(side.name for side in comparison.sides)}"
 
 
 def _markdown(comparison: Comparison) -> str:
@@ -96,7 +96,7 @@ _COUNTS = ("parameters", "macs", "activations", "depth", "layers")
 
 def _csv(comparison: Comparison) -> str:
     """The verdict table: a line for each pair, with both models' figures and all sentences in one cell."""
-    sides = {side.ref: side for side in comparison.sides}
+    sides = {side.name: side for side in comparison.sides}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     figures = [f"{which} {name}" for name in _COUNTS for which in ("left", "right")]

@@ -1,5 +1,6 @@
 """What is written as two layers and is one.
 
+0. Times 1 and plus 0 are nothing.
 1. A constant per channel added to a convolution or dense layer without a bias is its bias.
 2. ``pad`` with zeros before a convolution is its padding. Before an average it is padding that counts. Before a maximum
    it is padding where it pads with -inf, or with 0 what is never negative, and each window holds an element of the
@@ -15,17 +16,36 @@ import math
 from onnxeq.compare.reading.sketch import Draft, Sketch
 from onnxeq.compare.values import Weight
 
-__all__ = ["EXPLICIT_PAD", "FLATTENED_LAST", "merge_biases", "merge_concats", "merge_pads", "settle_flattening"]
+__all__ = [
+    "EXPLICIT_PAD",
+    "FLATTENED_LAST",
+    "drop_no_ops",
+    "merge_biases",
+    "merge_concats",
+    "merge_pads",
+    "settle_flattening",
+]
 
 EXPLICIT_PAD = "padding as a Pad node of its own"
 ZERO_PAD = "zeros around what is never negative before a maximum"
 FLATTENED_LAST = "flattened channels last, so that the weights behind it are ordered otherwise"
+NOTHING = "times one, or plus zero"
 NESTED_CONCAT = "concatenation of what is concatenated already"
 SEPARATE_BIAS = "bias added by a node of its own"
 
 _BIASED = ("conv", "depthwise", "conv_transpose", "linear")
 _NEVER_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softmax", "abs", "exp", "softplus")
 _KEEPS_SIGN = ("max_pool", "avg_pool", "global_avg_pool", "global_max_pool", "slice", "concat", "flatten", "add", "mul")
+
+
+def drop_no_ops(sketch: Sketch) -> None:
+    """Rule 0."""
+    readers = sketch.readers()
+    for draft in sketch.drafts():
+        if (draft.kind, draft.attributes.get("by")) in (("scale", 1.0), ("shift", 0.0)):
+            source = draft.inputs[0]
+            source.say(NOTHING)
+            sketch.replace(draft, source, readers)
 
 
 def merge_biases(sketch: Sketch) -> None:

@@ -52,8 +52,11 @@ def _scopes(node: ir.Node) -> str:
     return modules[-1] if modules else ""
 
 
+_NEARLY_ALL = 0.9
+
+
 def without_common_parts(drafts: Sequence[Draft]) -> None:
-    """Takes off what all names have in common: the model's own name before, the number of a copy behind."""
+    """Takes off what names have in common: the model's own name before, the number of a copy behind."""
     weighted = [d for d in drafts if d.weights and "/" in d.name]
     if not weighted:
         return
@@ -62,7 +65,7 @@ def without_common_parts(drafts: Sequence[Draft]) -> None:
         for draft in drafts:
             draft.name = draft.name.removeprefix(f"{first}/")
     ends = Counter(m.group() for d in weighted if (m := re.search(r"_\d+$", d.name)))
-    if ends and ends.most_common(1)[0][1] == len(weighted):
+    if ends and ends.most_common(1)[0][1] >= _NEARLY_ALL * len(weighted):
         end = ends.most_common(1)[0][0]
         for draft in drafts:
             draft.name = draft.name.removesuffix(end)

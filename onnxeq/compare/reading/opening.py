@@ -17,7 +17,7 @@ import onnx_ir as ir
 from onnxeq.compare.reading.activations import merge_activations
 from onnxeq.compare.reading.linear import zero_biases
 from onnxeq.compare.reading.literal import literal_nodes
-from onnxeq.compare.reading.merging import merge_biases, merge_concats, merge_pads, settle_flattening
+from onnxeq.compare.reading.merging import drop_no_ops, merge_biases, merge_concats, merge_pads, settle_flattening
 from onnxeq.compare.reading.names import without_common_parts
 from onnxeq.compare.reading.norms import Spelled, put_spelled, spelled_out
 from onnxeq.compare.reading.operators import OPERATORS
@@ -38,6 +38,7 @@ from onnxeq.types import TensorSpec, example_size
 __all__ = ["CHANNELS_LAST", "read_graph"]
 
 CHANNELS_LAST = "channels last"
+GIVEN_LAST = "a result with channels last"
 _ROUNDS = 8
 
 
@@ -77,6 +78,7 @@ def read_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) ->
             break
     model, _ = apply(REMOVE_DEAD, model, Options())
     sketch = _best(model, written)
+    drop_no_ops(sketch)
     merge_biases(sketch)
     merge_pads(sketch)
     merge_concats(sketch)
@@ -181,8 +183,17 @@ def _walked(model: ir.Model, written: _Written, last: set[str]) -> Sketch:
         walk.sketch.inputs.append(draft)
     for node in model.graph:
         _read(walk, node, written.norms)
-    walk.sketch.outputs = [walk.view(v).draft for v in model.graph.outputs]
+    walk.sketch.outputs = [_given(walk, walk.view(v)) for v in model.graph.outputs]
     return walk.sketch
+
+
+def _given(walk: Walker, view: View) -> Draft:
+    """An output as a layer: a map may be given channels last, as an input may be taken; another order is transposed."""
+    kept = [a for a in view.axes if a is not None and view.draft.shape[a] != 1]
+    if not view.ordered and kept == [*(a for a in sorted(kept) if a != 1), 1] and len(kept) > 2:
+        view.draft.say(GIVEN_LAST)
+        return view.draft
+    return walk.moved(view)
 
 
 def _read(walk: Walker, node: ir.Node, spelled: Mapping[ir.Value, Spelled]) -> None:
