@@ -65,7 +65,7 @@ def compare(
         onnxeq.errors.OnnxeqError: No model could be had; if some could, the others are told as failures.
     """
     if len(models) < 2:
-        raise UsageError(f"{len(models)} models cannot be compared", hint="name two or more")
+        raise UsageError(f"{len(models)} model is given, and two or more are compared", hint="name another one")
     for model in models:
         if isinstance(model, (str, os.PathLike)):
             zoo.parse(os.fspath(model))  # a misspelt reference is told before the first export, not after it

@@ -27,7 +27,8 @@ class Weight:
     """A stored tensor that a layer reads.
 
     Attributes:
-        role: ``weight``, ``bias``, ``scale``, ``shift``, ``mean``, ``variance`` or ``constant``.
+        role: ``weight``, ``bias``, ``scale``, ``shift``, ``mean``, ``variance``, ``constant``, or ``preprocessing`` for
+            a constant that the input is scaled or shifted by before anything else.
         name: Its initializer.
         elements: How many numbers it holds.
     """
@@ -38,8 +39,8 @@ class Weight:
 
     @property
     def learned(self) -> bool:
-        """Whether it counts as a parameter: what training counts as it goes (mean, variance) does not."""
-        return self.role not in ("mean", "variance")
+        """Whether it counts as a parameter: what is counted in training (mean, variance) or beforehand does not."""
+        return self.role not in ("mean", "variance", "preprocessing")
 
 
 @dataclass(frozen=True)

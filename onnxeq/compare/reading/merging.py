@@ -20,6 +20,7 @@ __all__ = [
     "EXPLICIT_PAD",
     "FLATTENED_LAST",
     "drop_no_ops",
+    "mark_preprocessing",
     "merge_biases",
     "merge_concats",
     "merge_pads",
@@ -46,6 +47,15 @@ def drop_no_ops(sketch: Sketch) -> None:
             source = draft.inputs[0]
             source.say(NOTHING)
             sketch.replace(draft, source, readers)
+
+
+def mark_preprocessing(sketch: Sketch) -> None:
+    """Constants that the input is scaled or shifted by before anything else are no parameters."""
+    first = {id(draft) for draft in sketch.inputs}
+    for draft in sketch.drafts():
+        if draft.kind in ("scale", "shift") and id(draft.inputs[0]) in first:
+            first.add(id(draft))
+            draft.weights = [Weight("preprocessing", w.name, w.elements) for w in draft.weights]
 
 
 def merge_biases(sketch: Sketch) -> None:

@@ -7,7 +7,7 @@ folded by others before stays folded, and is told as that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,14 @@ import onnx_ir as ir
 from onnxeq.compare.reading.activations import merge_activations
 from onnxeq.compare.reading.linear import zero_biases
 from onnxeq.compare.reading.literal import literal_nodes
-from onnxeq.compare.reading.merging import drop_no_ops, merge_biases, merge_concats, merge_pads, settle_flattening
+from onnxeq.compare.reading.merging import (
+    drop_no_ops,
+    mark_preprocessing,
+    merge_biases,
+    merge_concats,
+    merge_pads,
+    settle_flattening,
+)
 from onnxeq.compare.reading.names import without_common_parts
 from onnxeq.compare.reading.norms import Spelled, put_spelled, spelled_out
 from onnxeq.compare.reading.operators import OPERATORS
@@ -40,6 +47,11 @@ __all__ = ["CHANNELS_LAST", "read_graph"]
 CHANNELS_LAST = "channels last"
 GIVEN_LAST = "a result with channels last"
 _ROUNDS = 8
+
+
+_MERGES: tuple[Callable[[Sketch], None], ...] = (
+    drop_no_ops, mark_preprocessing, merge_biases, merge_pads, merge_concats, merge_activations, settle_flattening,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,12 +90,8 @@ def read_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) ->
             break
     model, _ = apply(REMOVE_DEAD, model, Options())
     sketch = _best(model, written)
-    drop_no_ops(sketch)
-    merge_biases(sketch)
-    merge_pads(sketch)
-    merge_concats(sketch)
-    merge_activations(sketch)
-    settle_flattening(sketch)
+    for merge in _MERGES:
+        merge(sketch)
     without_common_parts(sketch.drafts())
     return sketch.finished(nodes, literal, notes)
 
