@@ -18,8 +18,8 @@ def _graph(rows: list[tuple[str, tuple[int, ...]]], *outputs: int) -> Graph:
 
 
 def test_digests_alone_are_no_proof() -> None:
-    """Two equal layers of which one is read twice and the other once, against the other way round: each layer's digest has
-    its like, and no pairing of the layers fits.
+    """Two equal layers of which one is read twice and the other once, against the other way round: each layer's digest
+    has its like, and no pairing of the layers fits.
     """
     rows = [("input", ()), ("relu", (0,)), ("relu", (0,))]
     left = _graph([*rows, ("tanh", (1,)), ("abs", (2,)), ("exp", (2,)), ("concat", (3, 4, 5))], 6)
