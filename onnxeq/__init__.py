@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onnxeq.check import check
+    from onnxeq.compare.comparing import compare
     from onnxeq.convert import convert, normalize
     from onnxeq.ledger import ledger
 
-__all__ = ["check", "convert", "ledger", "normalize"]
+__all__ = ["check", "compare", "convert", "ledger", "normalize"]
 
 _HOMES = {
     "check": "onnxeq.check",
+    "compare": "onnxeq.compare.comparing",
     "convert": "onnxeq.convert",
     "diff": "onnxeq.diff",
     "ledger": "onnxeq.ledger",

@@ -30,6 +30,7 @@ __all__ = ["KINDS", "Job", "execute", "main"]
 
 KINDS = {
     "anchor": "onnxeq.runners.anchor:run",
+    "architecture": "onnxeq.runners.architecture:run",
     "attribute": "onnxeq.runners.attribute:run",
     "blame": "onnxeq.runners.blame:run",
     "catalogue": "onnxeq.runners.native:catalogue",

@@ -12,7 +12,7 @@ import traceback
 import typer
 
 from onnxeq import errors
-from onnxeq.cli import check, convert, diff, doctor, env, golden, ledger, zoo
+from onnxeq.cli import check, compare, convert, diff, doctor, env, golden, ledger, zoo
 
 __all__ = ["app", "main"]
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.command("check")(check.check)
 app.command("diff")(diff.diff)
+app.command("compare")(compare.compare)
 app.command("convert")(convert.convert)
 app.command("normalize")(convert.normalize)
 app.command("ledger")(ledger.ledger)

@@ -1,0 +1,61 @@
+"""``onnxeq compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxeq import errors
+from onnxeq.cli import options as o
+
+__all__ = ["compare"]
+
+
+def compare(
+    models: Annotated[
+        list[str], typer.Argument(metavar="REF REF...", help="Two or more models, each as check takes a SOURCE.")
+    ],
+    inputs: o.Inputs = [],  # noqa: B006 - typer copies defaults
+    shape: o.Shape = [],  # noqa: B006
+    seed: o.Seed = 0,
+    opset: o.Opset = None,
+    exporter: o.Exporter = "",
+    every: Annotated[bool, typer.Option("--all", help="Name all places of a difference; count all layers.")] = False,
+    timeout: o.Timeout = None,
+    trust: o.Trust = False,
+    env: o.Env = "",
+    no_cache: o.NoCache = False,
+    json: o.Json = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Also write the comparison: FILE.json, .md, .csv or .html.")
+    ] = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Say how the architectures of several models differ, layer by layer and in words."""
+    from rich.console import Console
+
+    from onnxeq import inputs as inputs_
+    from onnxeq.compare.comparing import compare as run
+    from onnxeq.compare.document import to_json
+    from onnxeq.report.comparison import show
+    from onnxeq.report.comparison_files import check_name, write
+    from onnxeq.report.progress import JobProgress
+
+    if report is not None:
+        check_name(report)
+    with JobProgress(Console(stderr=True), quiet=quiet) as progress:
+        found = run(
+            *models, inputs=inputs, shapes=inputs_.parse_shape(shape), seed=seed, opset=opset, exporter=exporter,
+            timeout_s=timeout, trust=trust, use_cache=not no_cache, env=env, listener=progress,
+        )  # fmt: skip
+    if json:
+        typer.echo(to_json(found))
+    else:
+        show(found, Console(highlight=False), every=every)
+    if report is not None:
+        write(found, report)
+    if found.failures:
+        raise typer.Exit(errors.EXIT_UNDECIDED)
+    raise typer.Exit(errors.EXIT_EQUIVALENT if found.alike else errors.EXIT_DIVERGENT)

@@ -1,0 +1,75 @@
+"""A comparison as one JSON document, ``onnxeq.comparison/1``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+from onnxeq.compare.values import Comparison, Pair, Side
+
+__all__ = ["SCHEMA", "to_document", "to_json"]
+
+SCHEMA = "onnxeq.comparison/1"
+
+
+def to_document(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as JSON values."""
+    document = {
+        "schema": SCHEMA,
+        "models": [_side(side) for side in comparison.sides],
+        "pairs": [_pair(pair) for pair in comparison.pairs],
+        "failures": [dataclasses.asdict(failure) for failure in comparison.failures],
+        "environment": dict(comparison.environment),
+    }
+    plain: dict[str, Any] = _plain(document)
+    return plain
+
+
+def to_json(comparison: Comparison) -> str:
+    """The document as text, without NaN or Infinity tokens."""
+    return json.dumps(to_document(comparison), indent=1, allow_nan=False, ensure_ascii=False)
+
+
+def _side(side: Side) -> dict[str, Any]:
+    layers = [
+        {
+            "kind": layer.kind, "name": layer.name, "inputs": layer.inputs, "attributes": dict(layer.attributes),
+            "shape": layer.shape, "nodes": layer.nodes, "parameters": layer.parameters, "macs": layer.macs,
+        }
+        for layer in side.graph.layers
+    ]  # fmt: skip
+    return {
+        "ref": side.ref,
+        "name": side.name,
+        "architecture": dataclasses.asdict(side.architecture),
+        "about": dict(side.about),
+        "notes": side.notes,
+        "layers": layers,
+    }
+
+
+def _pair(pair: Pair) -> dict[str, Any]:
+    return {
+        "left": pair.left,
+        "right": pair.right,
+        "architecture": {
+            "verdict": pair.same.value,
+            "differences": [dataclasses.asdict(d) for d in pair.differences],
+            "normalised": pair.normalised,
+            "notes": pair.notes,
+            "aligned": pair.aligned,
+            "layers": pair.layers,
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value

@@ -1,0 +1,154 @@
+"""Activations that are spelled out, read as what they are.
+
+1. Bounds one after another: ``min(max(x, 0), 6)`` is ``relu6``.
+2. ``relu6(x + 3) / 6`` and ``clip(a x + b, 0, 1)`` are ``hard_sigmoid``.
+3. ``x * sigmoid(x)`` is ``silu``, ``x * hard_sigmoid(x)`` with 1/6 and 1/2 ``hard_swish``, ``x * tanh(softplus(x))``
+   ``mish``.
+4. ``x (1 + erf(x / sqrt 2)) / 2`` is ``gelu``, wherever its half stands.
+5. ``max(x, a x)`` with ``0 < a < 1`` is ``leaky_relu``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from onnxeq.compare.reading.elementwise import bounded
+from onnxeq.compare.reading.sketch import Draft, Sketch
+
+__all__ = ["merge_activations"]
+
+_SPELLED = "{} spelled out"
+_NEAR = 2e-6
+"""Relative, between numbers that a program writes: exporters store them in float32."""
+
+
+def _near(value: object, wanted: float) -> bool:
+    return isinstance(value, (int, float)) and math.isclose(value, wanted, rel_tol=_NEAR)
+
+
+def _bounds(draft: Draft) -> tuple[float, float] | None:
+    if draft.kind == "clip":
+        low, high = draft.attributes["min"], draft.attributes["max"]
+        return (float(low), float(high)) if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None
+    return {"relu": (0.0, math.inf), "relu6": (0.0, 6.0)}.get(draft.kind)
+
+
+def _by(draft: Draft, kind: str) -> float | None:
+    value = draft.attributes.get("by")
+    return float(value) if draft.kind == kind and isinstance(value, (int, float)) else None
+
+
+Found = tuple[Draft, str, dict[str, float | str]]
+"""What is activated, the kind, and its attributes."""
+
+
+def _clips(draft: Draft) -> Found | None:
+    """Rule 1."""
+    outer, inner = _bounds(draft), _bounds(draft.inputs[0]) if draft.inputs else None
+    if outer is None or inner is None or outer[0] > inner[1] or outer[1] < inner[0]:
+        return None
+    kind, attributes = bounded(max(outer[0], inner[0]), min(outer[1], inner[1]))
+    return draft.inputs[0].inputs[0], kind, {k: float(v) for k, v in attributes.items() if isinstance(v, (int, float))}
+
+
+def _hard_sigmoid(draft: Draft) -> Found | None:
+    """Rule 2."""
+    if (sixth := _by(draft, "scale")) is not None and _near(sixth, 1 / 6) and draft.inputs[0].kind == "relu6":
+        inner = draft.inputs[0].inputs[0]
+        return (inner.inputs[0], "hard_sigmoid", {"alpha": 0.166667, "beta": 0.5}) if _by(inner, "shift") == 3 else None
+    beta = _by(draft.inputs[0], "shift") if _bounds(draft) == (0.0, 1.0) else None
+    alpha = None if beta is None else _by(draft.inputs[0].inputs[0], "scale")
+    if alpha is None or beta is None:
+        return None
+    return draft.inputs[0].inputs[0].inputs[0], "hard_sigmoid", {"alpha": alpha, "beta": beta}
+
+
+def _gated(draft: Draft) -> Found | None:
+    """Rule 3, and rule 4 where the half stands with the gate or with ``x``."""
+    if draft.kind != "mul" or len(draft.inputs) != 2:
+        return None
+    for source, gate in (draft.inputs, draft.inputs[::-1]):
+        if gate.kind == "sigmoid" and gate.inputs[0] is source:
+            return source, "silu", {}
+        if gate.kind == "hard_sigmoid" and gate.inputs[0] is source and _sixth(gate):
+            return source, "hard_swish", {}
+        if gate.kind == "tanh" and gate.inputs[0].kind == "softplus" and gate.inputs[0].inputs[0] is source:
+            return source, "mish", {}
+        if _by(gate, "scale") == 0.5 and _one_and_erf(gate.inputs[0]) is source:
+            return source, "gelu", {"approximate": "none"}
+        if _by(source, "scale") == 0.5 and _one_and_erf(gate) is source.inputs[0]:
+            return source.inputs[0], "gelu", {"approximate": "none"}
+    return None
+
+
+def _sixth(gate: Draft) -> bool:
+    """Whether a hard sigmoid is that of the hard swish."""
+    return _near(gate.attributes["alpha"], 1 / 6) and gate.attributes["beta"] == 0.5
+
+
+def _one_and_erf(draft: Draft) -> Draft | None:
+    """``1 + erf(x / sqrt 2)`` -> ``x``."""
+    if _by(draft, "shift") != 1 or draft.inputs[0].kind != "erf":
+        return None
+    inner = draft.inputs[0].inputs[0]
+    return inner.inputs[0] if _near(_by(inner, "scale"), math.sqrt(0.5)) else None
+
+
+def _scaled_product(draft: Draft) -> Found | None:
+    """Rules 3 and 4 where the factor stands behind the product."""
+    factor = _by(draft, "scale")
+    if factor is None or draft.inputs[0].kind != "mul" or len(draft.inputs[0].inputs) != 2:
+        return None
+    product = draft.inputs[0].inputs
+    for source, gate in (product, product[::-1]):
+        if factor == 0.5 and _one_and_erf(gate) is source:
+            return source, "gelu", {"approximate": "none"}
+        shifted = gate.inputs[0] if _near(factor, 1 / 6) and gate.kind == "relu6" else None
+        if shifted is not None and _by(shifted, "shift") == 3 and shifted.inputs[0] is source:
+            return source, "hard_swish", {}
+    return None
+
+
+def _leaky(draft: Draft) -> Found | None:
+    """Rule 5."""
+    if draft.kind != "max" or len(draft.inputs) != 2:
+        return None
+    for source, scaled in (draft.inputs, draft.inputs[::-1]):
+        slope = _by(scaled, "scale")
+        if slope is not None and 0 < slope < 1 and scaled.inputs[0] is source:
+            return source, "leaky_relu", {"alpha": slope}
+    return None
+
+
+_RULES: tuple[Callable[[Draft], Found | None], ...] = (_clips, _hard_sigmoid, _gated, _scaled_product, _leaky)
+
+
+def merge_activations(sketch: Sketch) -> None:
+    """Applies the rules, inner forms before those that they are part of."""
+    readers = sketch.readers()
+    for draft in sketch.drafts():
+        if not draft.inputs:
+            continue
+        found = next((f for rule in _RULES if (f := rule(draft)) is not None), None)
+        if found is None:
+            continue
+        source, kind, attributes = found
+        nodes = _between(draft, source)
+        merged = Draft(kind, [source], dict(attributes), draft.shape, draft.name, nodes)
+        merged.say(_SPELLED.format(kind))
+        readers.setdefault(id(source), []).append(merged)
+        sketch.replace(draft, merged, readers)
+
+
+def _between(draft: Draft, source: Draft) -> list[str]:
+    """The nodes of all that lies between a draft and what it is computed from."""
+    nodes: list[str] = []
+    pending, seen = [draft], {id(source)}
+    while pending:
+        current = pending.pop()
+        if id(current) not in seen:
+            seen.add(id(current))
+            nodes += current.nodes
+            pending += current.inputs
+    return nodes

@@ -1,0 +1,159 @@
+"""A comparison on a terminal: the models side by side, the verdict on each pair, and its differences in words."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from onnxeq.compare.values import Architecture, Comparison, Difference, Pair, Place, Same, Side
+
+__all__ = ["FIGURES", "PAIRS", "figure_row", "headline", "pair_row", "place_text", "render", "show"]
+
+_STYLE = {Same.IDENTICAL: "bold green", Same.EQUIVALENT: "bold green", Same.DIFFERENT: "bold red"}
+
+FIGURES = ("model", "parameters", "MACs", "activ.", "depth", "layers", "sees", "input")
+"""Columns of the figures: what :class:`onnxeq.compare.values.Architecture` says of one item."""
+
+PAIRS = ("pair", "architecture", "aligned", "about")
+"""Columns of the verdicts."""
+
+_MOST_PLACES = 2
+
+
+def show(comparison: Comparison, console: Console, *, every: bool = False) -> None:
+    """Prints :func:`render`'s screen."""
+    console.print(render(comparison, every=every))
+
+
+def render(comparison: Comparison, *, every: bool = False) -> RenderableType:
+    """The whole screen; ``every`` also names all places of a difference and counts all layers."""
+    parts: list[RenderableType] = [_headline(comparison), Text(), _figures(comparison.sides)]
+    for failure in comparison.failures:
+        parts.append(Text.assemble(("could not be had: ", "bold red"), f"{failure.ref}: {failure.reason}"))
+    for side in comparison.sides:
+        parts += [Text(f"note: {side.name}: {note}", style="yellow") for note in side.notes]
+    if every:
+        parts += [Text(), _kinds(comparison.sides)]
+    if len(comparison.pairs) > 1:
+        parts += [Text(), _verdicts(comparison.pairs)]
+    for pair in comparison.pairs:
+        parts += [Text(), _pair(pair, every)]
+    return Group(*parts)
+
+
+def headline(comparison: Comparison) -> str:
+    """What was found, in a few words."""
+    counts = {same: sum(pair.same is same for pair in comparison.pairs) for same in Same}
+    said = [f"{number} {same.value}" for same, number in counts.items() if number]
+    if len(comparison.pairs) == 1:
+        said = [comparison.pairs[0].same.value]
+    if comparison.failures:
+        said.append(f"{len(comparison.failures)} could not be had")
+    return ", ".join(said) or "nothing to compare"
+
+
+def _headline(comparison: Comparison) -> Text:
+    style = "bold green" if comparison.alike else "bold red"
+    number = len(comparison.sides)
+    return Text.assemble(
+        (headline(comparison), style), f"  {number} {'models' if number != 1 else 'model'}, architecture"
+    )
+
+
+def _figures(sides: tuple[Side, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(FIGURES[0], overflow="fold")
+    for name in FIGURES[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for side in sides:
+        table.add_row(*figure_row(side))
+    return table
+
+
+def figure_row(side: Side) -> tuple[str, ...]:
+    """One model's figures, in the order of :data:`FIGURES`."""
+    a = side.architecture
+    inputs = ", ".join("x".join(str(n) for n in shape[1:]) or "scalar" for shape in a.inputs)
+    return (
+        side.name, f"{a.parameters:,}", _short(a.macs), _short(a.activations), str(a.depth), str(a.layers), _sees(a),
+        inputs,
+    )  # fmt: skip
+
+
+def _short(number: int) -> str:
+    """Four digits and a unit."""
+    for unit, size in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            return f"{number / size:.4g} {unit}"
+    return str(number)
+
+
+def _sees(a: Architecture) -> str:
+    """The receptive field in pixels; ``+`` where every element depends on the whole image besides."""
+    if a.receptive is None:
+        return "-"
+    size = a.receptive.size
+    text = str(size[0]) if len(set(size)) == 1 else "x".join(str(n) for n in size)
+    return f"{text}{'+' if a.receptive.gated else ''} px"
+
+
+def _kinds(sides: tuple[Side, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("layers", no_wrap=True)
+    for side in sides:
+        table.add_column(side.name, justify="right", overflow="fold")
+    names = dict.fromkeys(name for side in sides for name in side.architecture.kinds)
+    for name in names:
+        table.add_row(name, *(str(side.architecture.kinds.get(name, 0)) for side in sides))
+    return table
+
+
+def _verdicts(pairs: tuple[Pair, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(PAIRS[0], overflow="fold")
+    for name in PAIRS[1:]:
+        table.add_column(name, overflow="fold")
+    for pair in pairs:
+        row = pair_row(pair)
+        table.add_row(row[0], Text(row[1], style=_STYLE[pair.same]), *row[2:])
+    return table
+
+
+def pair_row(pair: Pair) -> tuple[str, ...]:
+    """One pair's verdict, in the order of :data:`PAIRS`."""
+    topics = ", ".join(dict.fromkeys(d.topic.value for d in pair.differences))
+    return f"{pair.left} | {pair.right}", pair.same.value, f"{pair.aligned}/{max(pair.layers)}", topics
+
+
+def _pair(pair: Pair, every: bool) -> RenderableType:
+    head = Text.assemble(f"{pair.left} and {pair.right}: ", (pair.same.value, _STYLE[pair.same]))
+    head.append(f"  {pair.aligned} of {pair.layers[0]} and {pair.layers[1]} layers aligned", style="dim")
+    parts: list[RenderableType] = [head]
+    for difference in pair.differences:
+        parts += _difference(difference, every)
+    if pair.normalised:
+        written = f"written otherwise, and the same: {'; '.join(pair.normalised)}"
+        parts.append(Padding(Text(written, style="dim"), (0, 0, 0, 2)))
+    parts += [Padding(Text(f"note: {text}", style="yellow"), (0, 0, 0, 2)) for text in pair.notes]
+    return Group(*parts)
+
+
+def _difference(difference: Difference, every: bool) -> list[RenderableType]:
+    text = Text.assemble((difference.topic.value, "bold"), f": {difference.sentence}")
+    parts: list[RenderableType] = [Padding(text, (0, 0, 0, 2))]
+    shown = difference.places if every else difference.places[:_MOST_PLACES]
+    if shown:
+        left = len(difference.places) - len(shown)
+        more = f"; {left} more (--all)" if left else ""
+        named = Text(f"{'; '.join(place_text(p) for p in shown)}{more}", style="dim")
+        parts.append(Padding(named, (0, 0, 0, 4)))
+    return parts
+
+
+def place_text(place: Place) -> str:
+    """Both names; one where the other side has none, or the same."""
+    if not place.left or not place.right or place.left == place.right:
+        return place.left or place.right
+    return f"{place.left} | {place.right}"

@@ -1,0 +1,123 @@
+"""A comparison as a file: JSON, Markdown, HTML, or CSV with one line for each pair."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from onnxeq.compare.document import to_json
+from onnxeq.compare.values import Comparison, Pair, Side
+from onnxeq.report.comparison import FIGURES, PAIRS, figure_row, headline, pair_row, place_text
+from onnxeq.report.output import check_path, replace
+
+__all__ = ["FORMATS", "check_name", "write"]
+
+
+def check_name(path: Path) -> None:
+    """Checks before the work begins that the comparison can be written.
+
+    Raises:
+        UsageError: An unknown suffix, or no such folder.
+    """
+    check_path(path, FORMATS, "--report")
+
+
+def write(comparison: Comparison, path: Path) -> None:
+    """Writes the comparison in the form that the suffix names."""
+    replace(path, FORMATS[path.suffix](comparison).encode())
+
+
+def _lines(pair: Pair) -> list[str]:
+    """The sentences of a pair."""
+    lines = []
+    for difference in pair.differences:
+        named = "; ".join(place_text(place) for place in difference.places)
+        lines.append(f"{difference.topic.value}: {difference.sentence}{f' ({named})' if named else ''}")
+    lines += [f"written otherwise, and the same: {text}" for text in pair.normalised]
+    return lines + [f"note: {text}" for text in pair.notes]
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    lines = [f"could not be had: {failure.ref}: {failure.reason}" for failure in comparison.failures]
+    return lines + [f"note: {side.name}: {note}" for side in comparison.sides for note in side.notes]
+
+
+def _title(comparison: Comparison) -> str:
+    return f"{headline(comparison)}: {', '.join(side.name for side in comparison.sides)}"
+
+
+def _markdown(comparison: Comparison) -> str:
+    lines = [f"# {_title(comparison)}", "", *_markdown_table(FIGURES, map(figure_row, comparison.sides))]
+    lines += ["", *_markdown_table(PAIRS, map(pair_row, comparison.pairs))]
+    lines += ["", *(f"- {line}" for line in _notes(comparison))]
+    for pair in comparison.pairs:
+        lines += ["", f"## {pair.left} and {pair.right}: {pair.same.value}", ""]
+        lines += [f"- {line}" for line in _lines(pair)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    return lines + [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+
+
+def _html(comparison: Comparison) -> str:
+    style = (
+        "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
+        "table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:left;border-bottom:1px solid #ddd}"
+    )
+    title = html.escape(_title(comparison))
+    tables = _html_table(FIGURES, map(figure_row, comparison.sides))
+    tables += _html_table(PAIRS, map(pair_row, comparison.pairs)) + _html_list(_notes(comparison))
+    for pair in comparison.pairs:
+        head = html.escape(f"{pair.left} and {pair.right}: {pair.same.value}")
+        tables += f"<h2>{head}</h2>{_html_list(_lines(pair))}"
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{style}</style></head><body><h1>{title}</h1>{tables}</body></html>\n"
+    )
+
+
+def _html_list(lines: Iterable[str]) -> str:
+    return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
+
+
+def _html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+_COUNTS = ("parameters", "macs", "activations", "depth", "layers")
+
+
+def _csv(comparison: Comparison) -> str:
+    """The verdict table: a line for each pair, with both models' figures and all sentences in one cell."""
+    sides = {side.name: side for side in comparison.sides}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    figures = [f"{which} {name}" for name in _COUNTS for which in ("left", "right")]
+    writer.writerow(["left", "right", "architecture", "aligned", *figures, "about", "differences"])
+    for pair in comparison.pairs:
+        both = (sides[pair.left], sides[pair.right])
+        row = pair_row(pair)
+        sentences = "; ".join(d.sentence for d in pair.differences)
+        numbers = [_figure(side, name) for name in _COUNTS for side in both]
+        writer.writerow([pair.left, pair.right, row[1], pair.aligned, *numbers, row[3], sentences])
+    return text.getvalue()
+
+
+def _figure(side: Side, name: str) -> int:
+    return int(getattr(side.architecture, name))
+
+
+FORMATS: dict[str, Callable[[Comparison], str]] = {
+    ".csv": _csv,
+    ".html": _html,
+    ".json": lambda comparison: to_json(comparison) + "\n",
+    ".md": _markdown,
+}
+"""Suffix -> rendering."""
