@@ -80,7 +80,7 @@ def compare(
     pairs = sorted((compare_pair(a, b) for a, b in itertools.combinations(kept, 2)), key=_rank)
     return Comparison(
         kept, tuple(pairs), tuple(Failure(f.ref, f.error.line()) for f in failures),
-        {"versions": fingerprint.versions(), "machine": fingerprint.machine(), **for_report(here)},
+        {"versions": fingerprint.versions(), "machine": fingerprint.machine(), **for_report(jobs.environments)},
     )  # fmt: skip
 
 
