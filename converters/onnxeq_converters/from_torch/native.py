@@ -61,9 +61,11 @@ class TorchNative:
         self._described = dict(described)
         self._progress = progress
         self._threads = threads
-        # torch.export refuses TorchScript; the older exporter traces a module that holds some.
+        # torch.export refuses TorchScript, and detectors, whose number of boxes steers what is computed (torch 2.13: "Could
+        # not guard on data-dependent expression"); the older exporter traces a module that holds some, and scripts these.
         self._scripted = scripted.is_scripted(model)
-        self._exporter = exporter or ("torchscript" if self._scripted else exporting.EXPORTERS[0])
+        traced = self._scripted or calling.listed
+        self._exporter = exporter or ("torchscript" if traced else exporting.EXPORTERS[0])
         self._captured: layers.Captured | None = None
         self._held: exporting.Held | None = None
         self._opset: int | None = None

@@ -268,7 +268,7 @@ def test_catalogue_and_ownership():
     assert entries["inception_v3"].inputs[0].shape == ("N", 3, 299, 299)
     assert entries["mvit_v2_s"].inputs[0].shape == ("N", 3, 16, 224, 224)
     assert [spec.name for spec in entries["raft_small"].inputs] == ["image1", "image2"]
-    assert entries["fcn_resnet50"].family == "segmentation"
+    assert entries["fcn_resnet50"].family == "segmentation.fcn"
     assert from_torch.owns(_Net())
     assert not from_torch.owns(np.zeros(1))
 

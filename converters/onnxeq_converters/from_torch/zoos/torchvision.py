@@ -39,9 +39,15 @@ _UNIT_RANGES = {"detection": ValueRange(0.0, 1.0), "optical_flow": ValueRange(-1
 
 
 def family(name: str) -> str:
+    """The module of its builder, which is one for each architecture: ``resnet``, ``detection.fcos``, ``video.s3d``."""
+    module: str = models.get_model_builder(name).__module__
+    return module.removeprefix("torchvision.models.")
+
+
+def _task(name: str) -> str:
     """``classification``, ``segmentation``, ``detection``, ``video``, ``optical_flow`` or ``quantization``."""
-    parts: list[str] = models.get_model_builder(name).__module__.split(".")
-    return parts[2] if len(parts) > 3 else "classification"
+    task, dot, _ = family(name).partition(".")
+    return task if dot else "classification"
 
 
 def catalogue() -> tuple[ZooEntry, ...]:
@@ -50,7 +56,7 @@ def catalogue() -> tuple[ZooEntry, ...]:
 
 
 def _entry(name: str) -> ZooEntry:
-    return ZooEntry(name, family(name), inputs(name), _NOTES.get(family(name), ""))
+    return ZooEntry(name, family(name), inputs(name), _NOTES.get(_task(name), ""))
 
 
 _NOTES = {"quantization": "the float model; @pretrained is quantised", "detection": "one image; boxes vary"}
@@ -58,7 +64,7 @@ _NOTES = {"quantization": "the float model; @pretrained is quantised", "detectio
 
 def inputs(name: str) -> tuple[TensorSpec, ...]:
     """What the model takes: the crop of its default weights' preprocessing, in the normalised range."""
-    task = family(name)
+    task = _task(name)
     weights = models.get_model_weights(name).DEFAULT
     recipe = weights.transforms()
     crop = getattr(recipe, "crop_size", None)
@@ -83,7 +89,7 @@ def build(request: LoadRequest) -> Built:
     _require_known(request.ref.name)
     model, weights = _with_weights(request)
     name = request.ref.name
-    return Built(model, weights, inputs(name), listed=family(name) == "detection")
+    return Built(model, weights, inputs(name), listed=_task(name) == "detection")
 
 
 def preprocessing(request: LoadRequest) -> Transformed:
@@ -94,7 +100,7 @@ def preprocessing(request: LoadRequest) -> Transformed:
     """
     name = request.ref.name
     _require_known(name)
-    task = family(name)
+    task = _task(name)
     if task in ("video", "optical_flow"):
         takes = "clips" if task == "video" else "pairs of frames"
         raise NoRecipe(f"torchvision:{name} takes {takes}, and no single pictures")
