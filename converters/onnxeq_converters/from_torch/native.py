@@ -61,8 +61,8 @@ class TorchNative:
         self._described = dict(described)
         self._progress = progress
         self._threads = threads
-        # torch.export refuses TorchScript, and detectors, whose number of boxes steers what is computed (torch 2.13: "Could
-        # not guard on data-dependent expression"); the older exporter traces a module that holds some, and scripts these.
+        # torch.export refuses TorchScript; the older exporter traces a module that holds some. It refuses detectors as
+        # well, whose number of boxes steers what is computed ("Could not guard on data-dependent expression").
         self._scripted = scripted.is_scripted(model)
         traced = self._scripted or calling.listed
         self._exporter = exporter or ("torchscript" if traced else exporting.EXPORTERS[0])
