@@ -33,15 +33,39 @@ def _overlap(box: Any, others: Any) -> Any:
 
 
 def _suppress(boxes: Any, scores: Any, limit: int, iou: float, threshold: float | None) -> list[int]:
-    """Greedy suppression: best score first, ties by index; overlaps *above* ``iou`` go."""
+    """Greedy suppression: best score first, ties by index; overlaps *above* ``iou`` go.
+
+    Boxes that share no row with any of another group cannot suppress those, so that each group is gone through by
+    itself: detectors move the boxes of each class away from those of the others, and then there are many.
+    """
     order = np.argsort(-scores, kind="stable")
     if threshold is not None:
         order = order[scores[order] > threshold]
+    rank = np.empty(scores.size, np.int64)
+    rank[order] = np.arange(order.size)
+    groups = _groups(boxes, order) if iou >= 0 else [order]
+    kept = [best for group in groups for best in _greedy(boxes, group, limit, iou)]
+    return sorted(kept, key=rank.__getitem__)[:limit]
+
+
+def _groups(boxes: Any, order: Any) -> list[Any]:
+    """``order`` in parts whose rows do not meet, each in its order."""
+    by_row = order[np.argsort(boxes[order, 0], kind="stable")]
+    ends = np.maximum.accumulate(boxes[by_row, 2])  # from a NaN on nothing is parted
+    part = np.zeros(boxes.shape[0], np.int64)
+    part[by_row[1:]] = np.cumsum(boxes[by_row[1:], 0] >= ends[:-1])
+    parts = part[order]
+    by_part = np.argsort(parts, kind="stable")
+    return np.split(order[by_part], np.flatnonzero(np.diff(parts[by_part])) + 1)
+
+
+def _greedy(boxes: Any, order: Any, limit: int, iou: float) -> list[int]:
     kept: list[int] = []
     while order.size and len(kept) < limit:
         best, order = order[0], order[1:]
         kept.append(int(best))
-        order = order[_overlap(boxes[best], boxes[order]) <= iou]
+        if order.size:
+            order = order[_overlap(boxes[best], boxes[order]) <= iou]
     return kept
 
 
