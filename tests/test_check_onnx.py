@@ -297,7 +297,7 @@ def test_json_is_one_document_in_the_documented_shape(files: Path, capfd: pytest
     }  # fmt: skip
     cause = document["causes"][0]
     assert set(cause) == {"cause", "rung", "ratio", "where", "evidence"}
-    assert set(cause["where"]) == {"node", "op_type", "value", "native", "initializer"}
+    assert set(cause["where"]) == {"node", "op_type", "value", "native", "initializer", "step"}
     assert set(document["rungs"][0]) >= {
         "name",
         "from",

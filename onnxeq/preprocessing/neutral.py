@@ -5,7 +5,7 @@ How near it comes to the zoos' own code (``tests/preprocessing/test_zoos.py`` ho
 - Pillow's resize is what torchvision and timm call for a picture, and what Keras' ``load_img`` calls: the pixels are
   the same, and what follows is float32 arithmetic in the same order, so the arrays are the same bits.
 - torch's antialiased resize of 8-bit tensors (transformers' processors) is another implementation of Pillow's rule:
-  single pixels are one level off.
+  single pixels are one level of 255 off, of a bicubic one at times two.
 - Without antialiasing there is no Pillow: half-pixel centres in float64, rounded to 8 bits for ``torch``, to float32
   for ``tensorflow``; bilinear and nearest only.
 """

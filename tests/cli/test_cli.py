@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,15 @@ def test_zoo_show_says_what_is_unknown_and_why(capfd: pytest.CaptureFixture[str]
     assert "nothing in it" in shown
     assert "accuracy: unknown" in shown
     assert run(["zoo", "show", "somewhere.onnx"]) == 2
+
+
+def test_a_recipe_without_pictures_is_wrong_usage(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """One line, status 2, and what to type next."""
+    (tmp_path / "net.onnx").write_bytes(b"")
+    assert run(["check", str(tmp_path / "net.onnx"), "--preprocess-as", "onnx-zoo:light_vgg19"]) == 2
+    shown = capfd.readouterr().err.strip()
+    assert shown.startswith("onnxeq: the recipe of onnx-zoo:light_vgg19 is about pictures, and none are given. give")
+    assert "--inputs FOLDER" in shown
 
 
 def test_zoo_list_says_what_each_needs(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

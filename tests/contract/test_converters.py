@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 import onnxeq
+from onnxeq import zoo_cards
 from onnxeq.errors import BadInputs, CannotRun, UnknownModel
 from onnxeq.noise import AMPLITUDE
 from onnxeq.preprocessing.neutral import prepare
@@ -255,3 +256,13 @@ def test_the_example_is_checked_by_its_zoos_name(example: ModuleType, fresh_cach
     assert report.verdict is Verdict.EQUIVALENT
     assert report.source["ref"] == "affine:double"
     assert report.coverage.weights_accounted == report.coverage.weights_total == 2
+
+
+def test_a_zoo_without_recipes_is_shown_by_its_catalogue(example: ModuleType, fresh_cache: Path) -> None:
+    """``zoo show affine:double``: its row, no facts, and that there is no recipe; a wrong name with others."""
+    told = zoo_cards.card("affine:double", None)
+    assert (told["entry"]["name"], told["facts"], told["recipe"]) == ("double", {}, None)
+    assert "no recipe of its own" in told["no_recipe"]
+    with pytest.raises(UnknownModel) as caught:
+        zoo_cards.card("affine:dubble", None)
+    assert "double" in caught.value.hint

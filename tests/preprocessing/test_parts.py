@@ -73,6 +73,14 @@ def test_one_part_that_differs_is_told_alone_and_by_what_each_says(part: Part) -
     assert [d.part for d in differences(ONE_APART[part], recipe())] == [part]
 
 
+def test_the_nearest_pixel_is_never_averaged() -> None:
+    """So antialiasing is no difference of its own beside it, and comes along with the interpolation, both ways."""
+    smooth, nearest = recipe(), recipe(resize=Resize(19, 19, "shortest", "nearest", antialias=False))
+    for ours, theirs in ((smooth, nearest), (nearest, smooth)):
+        assert [d.part for d in differences(ours, theirs)] == [Part.INTERPOLATION]
+        assert exchanged(ours, theirs, [Part.INTERPOLATION]).steps == theirs.steps
+
+
 def test_numbers_go_with_their_colour_or_stay_at_their_place() -> None:
     """Both are a channel order and nothing else: numbers swapped with the colours, and numbers left where they were."""
     by_place = recipe(BGR, Scale(255.0), Normalize(MEAN, STD))

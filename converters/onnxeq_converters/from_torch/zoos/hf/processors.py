@@ -80,8 +80,11 @@ def _of_type(name: str) -> Any:
     by_backend = image_processing_auto.IMAGE_PROCESSOR_MAPPING_NAMES.get(name)
     if not by_backend:
         raise NoRecipe(f"hf:{name} takes no pictures: transformers has no image processor for it")
-    kind = by_backend.get("torchvision") or by_backend.get("pil")
-    return getattr(transformers, str(kind))()
+    kind = str(by_backend.get("torchvision") or by_backend.get("pil"))
+    try:
+        return getattr(transformers, kind)()
+    except TypeError as error:  # it wraps another library's configuration, which a type does not have
+        raise NoRecipe(f"hf:{name} has no image processor by default: {kind}: {error}") from None
 
 
 def _of_hub(name: str, request: LoadRequest) -> Any:
@@ -104,13 +107,14 @@ def _steps(processor: Any) -> tuple[Step, ...]:
     if base is None or any(getattr(kind, n, None) is not getattr(base, n, None) for n in own):
         return (Decode(), Other(f"what {kind.__name__} does by itself"), Layout("NCHW"), Cast("float32"))
     made: list[Step] = [Decode()]
-    if processor.do_resize:
+    if getattr(processor, "do_resize", None):
         made.append(_resize(processor, "torch" if base is backends.TorchvisionBackend else "pillow"))
-    if processor.do_center_crop:
+    if getattr(processor, "do_center_crop", None):
         size = _sizes(processor.crop_size)
-        made.append(Crop(size.get("height", 0), size.get("width", 0), "floor"))
+        whole = set(size) == {"height", "width"}
+        made.append(Crop(size["height"], size["width"], "floor") if whole else Other(f"crop to {size}"))
     made += _arithmetic(processor, fused=base is backends.TorchvisionBackend)
-    if processor.do_pad:
+    if getattr(processor, "do_pad", None):
         made.append(Other("padding to the largest picture"))
     return (*made, Layout("NCHW"), Cast("float32"))
 
