@@ -105,8 +105,9 @@ def check(
     asked = Asked(pictures_in(inputs), recipe, preprocess_as, trust)
     given = () if asked.pictures else inputs
     request = Request.of(given, shapes, batches=batches, seed=seed, opset=opset, trust=trust, exporter=exporter)
-    if weights_only and against_env:
-        raise UsageError("--against-env runs the model, --weights-only runs nothing", hint="leave one of them out")
+    for option, given_too in (("--against-env", against_env), ("--preprocess-as", preprocess_as)):
+        if weights_only and given_too:
+            raise UsageError(f"{option} runs the model, --weights-only runs nothing", hint="leave one of them out")
     here, there = (find(name) if name else None for name in (env, against_env))
     if weights_only:
         return ledger_of_weights(

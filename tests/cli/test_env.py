@@ -60,6 +60,7 @@ def test_create_takes_what_is_there(capfd: pytest.CaptureFixture[str], tiny_env:
         (["check", "MODEL", "--env", "tiny"], "'tiny' holds nothing that runs"),
         (["check", "MODEL", "--against-env", "tiny"], "'tiny' holds nothing that runs"),
         (["check", "MODEL", "MODEL", "--weights-only", "--against-env", "tiny"], "--weights-only runs nothing"),
+        (["check", "MODEL", "MODEL", "--weights-only", "--preprocess-as", "MODEL"], "--weights-only runs nothing"),
     ],
 )
 def test_wrong_usage_is_one_line_with_what_to_type(
