@@ -50,6 +50,10 @@ def wrap(model: object, request: LoadRequest, progress: Progress) -> Native:
 
 def preprocessing(request: LoadRequest) -> Preprocessor:
     """How Keras makes inputs of pictures for an application; see :class:`onnxeq.protocols.Converter`."""
+    if request.ref.zoo == "digits":
+        from onnxeq_converters.digits import cards
+
+        raise cards.no_recipe(request.ref.name)
     from onnxeq_converters.from_keras import pictures
 
     return pictures.preprocessing(request)
@@ -57,6 +61,10 @@ def preprocessing(request: LoadRequest) -> Preprocessor:
 
 def card(request: LoadRequest) -> ModelCard:
     """What Keras says of an application; see :class:`onnxeq.protocols.Converter`."""
+    if request.ref.zoo == "digits":
+        from onnxeq_converters.digits import KERAS, cards
+
+        return cards.card(request.ref.name, KERAS)
     from onnxeq_converters.from_keras import pictures
 
     return pictures.card(request)

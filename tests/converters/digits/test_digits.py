@@ -13,7 +13,7 @@ from onnxeq import zoo
 from onnxeq.errors import UnknownModel, UsageError, WeightsUnavailable
 from onnxeq.types import Array
 from onnxeq_converters import digits
-from onnxeq_converters.digits import data, mapping
+from onnxeq_converters.digits import cards, data, mapping
 
 FILES = [(architecture, kind) for architecture in digits.ARCHITECTURES for kind in digits.SEEDS]
 
@@ -166,3 +166,14 @@ def test_weights_that_do_not_fit_are_said(state: dict[str, Array], says: str) ->
     """A missing name, another shape, and a name left over are each an error that says which."""
     with pytest.raises(UsageError, match=says):
         _mapped(state, "Dense", (3, 2), (2,))
+
+
+def test_a_card_tells_what_was_measured() -> None:
+    """Accuracy from the count of right test pictures, parameters without the normalisations' statistics."""
+    told = cards.card("keras-cnn", digits.KERAS)
+    assert told.entry.name == "keras-cnn"
+    assert told.facts["accuracy"].value == {"@pretrained top-1": 98.89, "@retrained top-1": 98.05}
+    stored = digits.shipped("cnn", "pretrained")
+    learned = sum(v.size for n, v in stored.items() if not n.endswith(("running_mean", "running_var", "tracked")))
+    assert told.facts["parameters"].value == learned
+    assert "8x8" in cards.no_recipe("cnn").message

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 
-from onnxeq.protocols import LoadRequest
+from onnxeq.protocols import LoadRequest, ModelCard, Preprocessor
 from onnxeq.types import TensorSpec, ZooEntry
 from onnxeq_converters import digits
-from onnxeq_converters.digits import torch_models
+from onnxeq_converters.digits import cards, torch_models
 
 from ..weights import load_file, put_in
 from . import Built
 
-__all__ = ["build", "catalogue", "family", "inputs", "versions"]
+__all__ = ["build", "card", "catalogue", "family", "inputs", "preprocessing", "versions"]
 
 
 def build(request: LoadRequest) -> Built:
@@ -47,6 +47,20 @@ def inputs(name: str) -> tuple[TensorSpec, ...]:
 def family(name: str) -> str:
     """The architecture's own name."""
     return digits.architecture_of(name)
+
+
+def preprocessing(request: LoadRequest) -> Preprocessor:
+    """None.
+
+    Raises:
+        NoRecipe: Always.
+    """
+    raise cards.no_recipe(request.ref.name)
+
+
+def card(request: LoadRequest) -> ModelCard:
+    """What this project measured."""
+    return cards.card(request.ref.name)
 
 
 def catalogue() -> tuple[ZooEntry, ...]:
