@@ -32,9 +32,8 @@ def test_the_package_itself_is_light() -> None:
 
 def test_the_host_loads_no_framework_and_no_runtime() -> None:
     """Everything that the host runs itself is free of frameworks and of onnxruntime."""
-    loaded = modules_after(
-        "import onnxeq, onnxeq.golden; onnxeq.check; onnxeq.convert; onnxeq.golden.check\nimport onnxeq.referee, onnxeq.graph.normalize"
-    )
+    code = "import onnxeq, onnxeq.golden; onnxeq.check; onnxeq.convert; onnxeq.golden.check"
+    loaded = modules_after(f"{code}\nimport onnxeq.referee, onnxeq.graph.normalize")
     assert not loaded & {"onnxruntime", "onnx.reference", *FRAMEWORKS}
 
 
