@@ -19,22 +19,22 @@ from onnxeq.golden.findings import Cause, CauseKind, Change, Distance
 from onnxeq.golden.identity import Marks, compare_graphs, compare_weights
 from onnxeq.golden.judging import agrees, golden_trace, referee_distance
 from onnxeq.golden.measured import Measured
-from onnxeq.golden.today import Ran, Today
+from onnxeq.golden.today import RUNTIME_PACKAGES, Ran, Today
 from onnxeq.golden.values import Golden, Identity, Origin, Role, Verdict
 from onnxeq.types import Array
 
 __all__ = ["Finding", "explain", "suggested"]
 
-_KEYS: Mapping[CauseKind, tuple[str, ...]] = {
-    CauseKind.FRAMEWORK: (
-        "framework", "torch", "torchvision", "timm", "transformers", "tensorflow", "keras", "tf_keras", "tf-keras",
-        "model_class", "threads",
+_KEYS: Mapping[CauseKind, frozenset[str]] = {
+    CauseKind.EXPORTER: frozenset(
+        {"exporter", "exporter_version", "tf2onnx", "onnxscript", "onnx-ir", "onnx", "producer", "opset"}
     ),
-    CauseKind.EXPORTER: ("exporter", "exporter_version", "tf2onnx", "onnxscript", "producer", "opset", "onnx"),
-    CauseKind.PROVIDER: ("provider", "device"),
-    CauseKind.MACHINE: ("cpu", "platform"),
-}  # fmt: skip
-_NO_RUNTIME = frozenset({*(k for keys in _KEYS.values() for k in keys), "numpy", "python", "onnxeq"})
+    CauseKind.PROVIDER: frozenset({"provider", "device"}),
+    CauseKind.MACHINE: frozenset({"cpu", "platform"}),
+    CauseKind.RUNTIME: frozenset({"runtime", *RUNTIME_PACKAGES}),
+}
+_NOBODY = frozenset({"numpy", "python", "onnxeq"})
+"""Versions of what makes inputs and judges; the outputs are none of theirs."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,13 @@ class _Case:
 
 
 def _kind_of(key: str) -> CauseKind | None:
-    """What a line of the provenance is about; any other package's version is a runtime's."""
+    """What a line of the provenance is about; what nobody else claims was said by the framework."""
     for kind, keys in _KEYS.items():
         if key in keys:
             return kind
-    return None if key in _NO_RUNTIME or key.endswith("_sha256") else CauseKind.RUNTIME
+    if key in _NOBODY or key.endswith("_sha256"):
+        return None
+    return CauseKind.RUNTIME if key.startswith("runtime ") else CauseKind.FRAMEWORK
 
 
 def suggested(changes: Sequence[Change], before: Marks | None = None, now: Marks | None = None) -> tuple[Cause, ...]:
