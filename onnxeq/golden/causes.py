@@ -86,13 +86,16 @@ def _kind_of(key: str) -> CauseKind | None:
     return CauseKind.RUNTIME if key.startswith("runtime ") else CauseKind.FRAMEWORK
 
 
-def suggested(changes: Sequence[Change], before: Marks | None = None, now: Marks | None = None) -> tuple[Cause, ...]:
+def suggested(
+    changes: Sequence[Change], before: Marks | None = None, now: Marks | None = None, *, native: bool = False
+) -> tuple[Cause, ...]:
     """What the provenance alone suggests, where nothing needs to be proven.
 
     Args:
         changes: Of the provenance.
         before: The golden's weights and nodes, to say which changed.
         now: Today's.
+        native: Whether a framework's own weights are known: an exporter may store the same ones otherwise.
     """
     told: dict[CauseKind, list[str]] = {}
     for change in changes:
@@ -105,6 +108,8 @@ def suggested(changes: Sequence[Change], before: Marks | None = None, now: Marks
             told.setdefault(kind, []).append(change.text())
     if CauseKind.EXPORTER in told:
         told.pop(CauseKind.GRAPH, None)  # another exporter writes another graph
+        if native and all(c.key != "native_weights_sha256" for c in changes):
+            told.pop(CauseKind.WEIGHTS, None)
     where = dict[CauseKind, str]()
     if before is not None and now is not None:
         where = {CauseKind.WEIGHTS: compare_weights(before, now), CauseKind.GRAPH: compare_graphs(before, now)}
