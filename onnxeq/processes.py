@@ -292,7 +292,7 @@ class _Steps:
                 self._tell(self.last)
 
 
-_ARRAYS = frozenset({"anchor", "blame", "diff", "isolate", "referee", "trace-referee"})
+_ARRAYS = frozenset({"anchor", "blame", "diff", "golden-layers", "isolate", "referee", "trace-referee"})
 """Kinds of job that run the referee."""
 
 _ALONE = frozenset({"diff", "trace-referee"})

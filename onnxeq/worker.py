@@ -34,7 +34,7 @@ KINDS = {
     "blame": "onnxeq.runners.blame:run",
     "catalogue": "onnxeq.runners.native:catalogue",
     "golden": "onnxeq.runners.golden:run",
-    "golden-layers": "onnxeq.runners.golden:layers",
+    "golden-layers": "onnxeq.runners.golden_layers:run",
     "isolate": "onnxeq.runners.isolate:run",
     "ledger": "onnxeq.runners.ledger:run",
     "native": "onnxeq.runners.native:prepare",

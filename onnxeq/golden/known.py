@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnxeq.errors import UnusableGolden
+from onnxeq.golden.codec import value_from
 from onnxeq.golden.findings import CauseKind, Outcome
-from onnxeq.golden.record_file import value_from
 from onnxeq.golden.values import Verdict
 
 __all__ = ["FILE", "Known", "applied", "load"]

@@ -18,7 +18,7 @@ from onnxeq.arrays import load_feeds
 from onnxeq.errors import CannotRun, JobCrashed, JobKilled, JobTimeout, OnnxeqError
 from onnxeq.golden import condense
 from onnxeq.golden import feeds as feeds_
-from onnxeq.golden.record_file import table_of
+from onnxeq.golden.codec import table_of
 from onnxeq.golden.values import How, Inputs, InputsKind, Role
 from onnxeq.inputs import index_ranges, with_shapes
 from onnxeq.interface import pair_outputs

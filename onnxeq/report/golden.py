@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from onnxeq.errors import UnusableGolden, shown
+from onnxeq.golden.codec import table_of
 from onnxeq.golden.findings import Checked, Outcome
-from onnxeq.golden.record_file import table_of
 from onnxeq.golden.reviewing import Difference, OutputDifference
 from onnxeq.golden.values import Golden, OutputRecord, Verdict
 
