@@ -20,13 +20,14 @@ def modules_after(code: str) -> set[str]:
 
 def test_help_loads_nothing_heavy() -> None:
     """``onnxeq --help`` loads neither numpy, onnx, onnxruntime, rich nor a framework."""
-    loaded = modules_after("from onnxeq.cli.main import run\nrun(['--help'])")
+    loaded = modules_after("from onnxeq.cli.main import run\nrun(['--help'])\nrun(['golden', '--help'])")
     assert not loaded & {"numpy", "onnx", "onnxruntime", "rich", *FRAMEWORKS}
 
 
 def test_the_package_itself_is_light() -> None:
     """``import onnxeq`` loads neither numpy nor onnx; they come with the first call."""
     assert not modules_after("import onnxeq") & {"numpy", "onnx", "onnxruntime", *FRAMEWORKS}
+    assert not modules_after("import onnxeq.golden") & {"numpy", "onnx", "onnxruntime", *FRAMEWORKS}
 
 
 def test_the_pytest_plug_in_is_light() -> None:
@@ -37,7 +38,8 @@ def test_the_pytest_plug_in_is_light() -> None:
 
 def test_the_host_loads_no_framework_and_no_runtime() -> None:
     """Everything that the host runs itself is free of frameworks and of onnxruntime."""
-    loaded = modules_after("import onnxeq; onnxeq.check; onnxeq.convert\nimport onnxeq.referee, onnxeq.graph.normalize")
+    code = "import onnxeq, onnxeq.golden; onnxeq.check; onnxeq.convert; onnxeq.golden.check"
+    loaded = modules_after(f"{code}\nimport onnxeq.referee, onnxeq.graph.normalize")
     assert not loaded & {"onnxruntime", "onnx.reference", *FRAMEWORKS}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from onnxeq import ladder, zoo
 from onnxeq.envs.environment import find
-from onnxeq.errors import OnnxeqError, UnusableGolden, UsageError
+from onnxeq.errors import FrameworkMissing, OnnxeqError, UnusableGolden, UsageError
 from onnxeq.golden import feeds as feeds_
 from onnxeq.golden import known, store
 from onnxeq.golden.building import build, marks_of
@@ -194,7 +194,8 @@ class _Asking:
 def _judged(one: _Opened, today: Today | OnnxeqError, asking: _Asking) -> Outcome:
     golden, arrays = one.stored.golden, one.stored.arrays
     if isinstance(today, OnnxeqError):
-        verdict = Verdict.UNUSABLE if isinstance(today, UsageError) else Verdict.NOT_RUN
+        input_ = isinstance(today, UsageError) and not isinstance(today, FrameworkMissing)
+        verdict = Verdict.UNUSABLE if input_ else Verdict.NOT_RUN
         return Outcome(golden.name, verdict, notes=(today.line(),))
     try:
         identity, marks = _identity(golden, one.stored, today)

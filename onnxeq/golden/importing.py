@@ -20,7 +20,7 @@ from onnxeq.golden import store
 from onnxeq.golden.building import BAR, build, condensed_trace, distance, imported_outputs, unit_trace
 from onnxeq.golden.condense import digest
 from onnxeq.golden.identity import describe
-from onnxeq.golden.measured import measure
+from onnxeq.golden.measured import Measured, measure
 from onnxeq.golden.recording import check_provider, default_name, in_folder
 from onnxeq.golden.today import Subject, Today, run_all
 from onnxeq.golden.values import Agreement, Born, Golden, How, Origin, Role
@@ -93,26 +93,30 @@ def import_golden(
             trace = _matched([outputs for outputs, _ in read], today)
             identity, marks = describe(today.path, today.native_sha256)
             measured = measure(jobs, today)
-        golden, arrays = build(today, measured, identity, marks, model=in_folder(model, root))
-        gone = tuple(f"{role.value}/" for role in today.executions)
-        kept = {k: v for k, v in arrays.items() if not k.startswith(gone)}
-        kept |= {f"imported/{i}/{n}": v for i, f in enumerate(condensed_trace(trace)) for n, v in f.items()}
-        unit = unit_trace(measured.rounding, measured.trace) if measured.trace else []
-        executions = {"referee/f64": measured.trace, **{r.name: r.trace for r in today.executions.values()}}
-        born = Born(Role.IMPORTED, _said(files), tuple(digest(trace[o.feed][o.name]) for o in golden.outputs))
-        return store.commit(
-            root,
-            replace(
-                golden,
-                origin=Origin.IMPORTED,
-                executions=(born, *(b for b in golden.executions if b.role is Role.REFEREE)),
-                outputs=imported_outputs(golden.outputs, trace),
-                agreement=tuple(_held(trace, n, t, unit) for n, t in executions.items() if t),
-                bar=replace(BAR, missing=measured.missing),
-            ),
-            kept,
-            fresh=True,
-        )
+        made, arrays = build(today, measured, identity, marks, model=in_folder(model, root))
+        golden, kept = _imported(made, arrays, trace, today, measured, _said(files))
+        return store.commit(root, golden, kept, fresh=True)
+
+
+def _imported(
+    golden: Golden, arrays: Mapping[str, Array], trace: Sequence[Feed], today: Today, measured: Measured, said: str
+) -> tuple[Golden, dict[str, Array]]:
+    """The golden of a model as it runs today, with the imported arrays in the place of today's own."""
+    gone = tuple(f"{role.value}/" for role in today.executions)
+    kept = {k: v for k, v in arrays.items() if not k.startswith(gone)}
+    kept |= {f"imported/{i}/{n}": v for i, f in enumerate(condensed_trace(trace)) for n, v in f.items()}
+    unit = unit_trace(measured.rounding, measured.trace) if measured.trace else []
+    executions = {"referee/f64": measured.trace, **{r.name: r.trace for r in today.executions.values()}}
+    born = Born(Role.IMPORTED, said, tuple(digest(trace[o.feed][o.name]) for o in golden.outputs))
+    made = replace(
+        golden,
+        origin=Origin.IMPORTED,
+        executions=(born, *(b for b in golden.executions if b.role is Role.REFEREE)),
+        outputs=imported_outputs(golden.outputs, trace),
+        agreement=tuple(_held(trace, n, t, unit) for n, t in executions.items() if t),
+        bar=replace(BAR, missing=measured.missing),
+    )
+    return made, kept
 
 
 def _said(files: Sequence[str | os.PathLike[str]]) -> str:

@@ -28,6 +28,7 @@ from onnxeq.envs import locks
 from onnxeq.errors import UnusableGolden, UsageError
 from onnxeq.golden import arrays_file, record_file
 from onnxeq.golden.values import Golden
+from onnxeq.golden.whole import hold
 from onnxeq.types import Array
 
 __all__ = [
@@ -153,7 +154,9 @@ def _arrays(folder: Path, name: str, golden: Golden) -> dict[str, Array]:
     if found != golden.arrays_sha256:
         said = f"{golden.arrays} has the SHA-256 {found[:12]}, its record says {golden.arrays_sha256[:12]}"
         raise UnusableGolden(f"{said} ({len(data)} bytes)", hint=hint)
-    return arrays_file.unpack(data, golden.arrays)
+    arrays = arrays_file.unpack(data, golden.arrays)
+    hold(golden, arrays)
+    return arrays
 
 
 def _is_arrays_of(name: str, file: str) -> bool:

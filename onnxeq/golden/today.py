@@ -7,11 +7,13 @@ dies with its process is taken apart: each of its models is then run by itself, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from onnxeq import errors, fingerprint, sides
 from onnxeq.arrays import load_feeds
@@ -139,13 +141,14 @@ def run_all(jobs: Jobs, subjects: Sequence[Subject]) -> dict[str, Today | Onnxeq
     """
     found: dict[str, Today | OnnxeqError] = {}
     lanes: dict[str, Lane] = {}
+    choose = functools.cache(choose_runner)  # it looks at everything that is installed
     native: list[tuple[Subject, ModelRef, object | None]] = []
     first: list[_Prepared] = []
     for subject in subjects:
         try:
             ref, live = sides.resolve(subject.source, jobs)
             if live is None and converter_for(ref) == "onnx":
-                first.append(_prepare_onnx(jobs, subject, ref))
+                first.append(_prepare_onnx(jobs, subject, ref, choose))
             else:
                 native.append((subject, ref, live))
         except OnnxeqError as error:
@@ -157,7 +160,7 @@ def run_all(jobs: Jobs, subjects: Sequence[Subject]) -> dict[str, Today | Onnxeq
         converter = "live" if live is not None else converter_for(ref)
         try:
             lane = lanes.setdefault(converter, jobs.lane())
-            second.append(_prepare_native(jobs, subject, ref, live, lane))
+            second.append(_prepare_native(jobs, subject, ref, live, lane, choose))
         except OnnxeqError as error:
             found[subject.name] = error
     found |= _gathered(jobs, first, started)
@@ -165,9 +168,12 @@ def run_all(jobs: Jobs, subjects: Sequence[Subject]) -> dict[str, Today | Onnxeq
     return found
 
 
-def _prepare_onnx(jobs: Jobs, subject: Subject, ref: ModelRef) -> _Prepared:
+_Choose: TypeAlias = Callable[[str], Runtime]
+
+
+def _prepare_onnx(jobs: Jobs, subject: Subject, ref: ModelRef, choose: _Choose) -> _Prepared:
     path = Path(ref.name)
-    runtime = choose_runner(subject.how.runner)
+    runtime = choose(subject.how.runner)
     if subject.inputs is not None and subject.known_onnx[0] == fingerprint.of_path(path):
         _, opset, producer = subject.known_onnx  # it was examined when it was recorded
         return _Prepared(
@@ -205,7 +211,9 @@ def _stored(jobs: Jobs, subject: Subject, inputs: Inputs, kept: Mapping[str, Arr
     return store_feeds(feeds_.of_golden(inputs, kept or subject.arrays, subject.folder), jobs.root)
 
 
-def _prepare_native(jobs: Jobs, subject: Subject, ref: ModelRef, live: object | None, lane: Lane) -> _Prepared:
+def _prepare_native(
+    jobs: Jobs, subject: Subject, ref: ModelRef, live: object | None, lane: Lane, choose: _Choose
+) -> _Prepared:
     """Loads, exports and runs a framework's model."""
     request = subject.request
     native = sides.prepare_native(
@@ -229,7 +237,7 @@ def _prepare_native(jobs: Jobs, subject: Subject, ref: ModelRef, live: object | 
     info = sides.open_artifact(export.path, jobs.root).info
     names = dict(zip((s.name for s in native.inputs), export.input_names, strict=False))
     return _Prepared(
-        subject, export.path, names, inputs, kept, choose_runner(subject.how.runner), native,
+        subject, export.path, names, inputs, kept, choose(subject.how.runner), native,
         tuple(load_feeds(ran.out / "f32")), folder, str(info.opsets.get("ai.onnx", "")), info.producer, export.notes,
     )  # fmt: skip
 
@@ -311,9 +319,12 @@ def _native_ran(trace: tuple[Feed, ...]) -> Ran:
 _LEFT_OUT = frozenset({"weights_sha256", "note"})
 
 
-def _provenance(jobs: Jobs, each: _Prepared, versions: Mapping[str, str]) -> dict[str, str]:
-    from importlib import metadata
+@functools.cache
+def _own_version() -> str:
+    return metadata.version("onnxeq")
 
+
+def _provenance(jobs: Jobs, each: _Prepared, versions: Mapping[str, str]) -> dict[str, str]:
     from onnxeq.providers import choose_providers
 
     said = {} if each.native is None else each.native.job.data["provenance"]
@@ -324,7 +335,7 @@ def _provenance(jobs: Jobs, each: _Prepared, versions: Mapping[str, str]) -> dic
     packages = ("onnx", "numpy", "python", *(("onnxscript",) if said.get("framework") == "torch" else ()))
     found |= {key: installed[key] for key in packages if key in installed}
     found |= {"opset": each.opset, "producer": each.producer, "runtime": each.runtime.name, **versions}
-    found |= {"provider": each.subject.how.provider, **machine, "onnxeq": metadata.version("onnxeq")}
+    found |= {"provider": each.subject.how.provider, **machine, "onnxeq": _own_version()}
     if each.subject.how.provider == "cuda":
         found["device"] = next(p.device for p in choose_providers(None) if p.name == "cuda")
     return {key: value for key, value in found.items() if value}

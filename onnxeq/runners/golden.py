@@ -7,7 +7,7 @@ from typing import Any
 
 from onnxeq import errors
 from onnxeq.arrays import load_feeds, save_feeds
-from onnxeq.errors import OnnxeqError
+from onnxeq.errors import CannotRun, OnnxeqError
 from onnxeq.golden.codec import value_from
 from onnxeq.golden.condense import digest
 from onnxeq.golden.feeds import regenerated
@@ -46,6 +46,9 @@ def run(job: Job) -> dict[str, Any]:
             rows.append(_item(job, item))
         except OnnxeqError as error:
             rows.append({"error": errors.to_record(error)})
+        except Exception as error:  # whatever one model makes of its inputs is told as its own
+            text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            rows.append({"error": errors.to_record(CannotRun(f"{item['key']} cannot be run: {text}"))})
     return {"items": rows}
 
 
@@ -58,7 +61,10 @@ def _item(job: Job, item: Mapping[str, Any]) -> dict[str, Any]:
     settings = dict(item["runner"].get("settings", {}))
     options = SessionOptions(optimize=True, provider=str(item["provider"]), tf32=bool(item["tf32"]), settings=settings)
     given = load_feeds(job.inputs[f"feeds {key}"]) if f"feeds {key}" in job.inputs else _generated(item["inputs"])
-    feeds = fitted(model, given, item["names"])
+    try:
+        feeds = fitted(model, given, item["names"])
+    except KeyError as error:
+        raise CannotRun(f"the model takes an input {error}, which the golden was not made with") from None
     session = runner.open(model, options)
     trace: list[dict[str, Array]] = []
     for feed in feeds:

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
-from onnxeq.errors import GoldenDisputed, UsageError
+from onnxeq.errors import CannotRun, GoldenDisputed, UsageError
 from onnxeq.golden import check, pending, prune, record, store
 from onnxeq.golden.condense import digest
 from onnxeq.golden.findings import CauseKind, Outcome
@@ -313,3 +314,55 @@ def test_executions_that_disagree_make_no_golden(recorded: Path) -> None:
     assert any("rounding noise apart" in note for note in golden.notes)
     with pytest.raises(UsageError, match="overwrites nothing"):
         record("net.onnx", "net", folder=recorded / "golden")
+
+
+def scaled_graph(weight: float, *, hashed: bool = False) -> onnx.ModelProto:
+    """``y = x * w`` of 307,200 elements and its ``ArgMax``; or a small one beside an operator that no referee has."""
+    nodes = [helper.make_node("Mul", ["x", "w"], ["y"], name="mul")]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 320, 320] if not hashed else [1, 3, 4, 4])]
+    if hashed:
+        nodes.append(helper.make_node("MurmurHash3", ["z"], ["h"], name="hash", domain="com.microsoft"))
+        inputs.append(helper.make_tensor_value_info("z", TensorProto.INT32, [4]))
+        outputs.append(helper.make_tensor_value_info("h", TensorProto.UINT32, None))
+    else:
+        nodes.append(helper.make_node("ArgMax", ["y"], ["k"], name="arg", axis=1, keepdims=0))
+        outputs.append(helper.make_tensor_value_info("k", TensorProto.INT64, None))
+    stored = numpy_helper.from_array(np.array([1.1, weight, 1.7], np.float32).reshape(1, 3, 1, 1), "w")
+    graph = helper.make_graph(nodes, "net", inputs, outputs, [stored])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
+def test_a_large_output_is_kept_small_and_judged_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 307,200 floats 5,120 numbers are kept; labels beside them are kept whole, and their flips are told."""
+    monkeypatch.chdir(tmp_path)
+    onnx.save(scaled_graph(2.3), "net.onnx")
+    golden = record("net.onnx", batches=(1,))
+    assert [(o.name, o.sampled) for o in golden.outputs] == [("y", True), ("k", False)]
+    assert store.read(Path("golden"), "net").arrays["runtime/0/y"].shape == (5120,)
+    assert check().outcomes[0].verdict is Verdict.UNCHANGED
+    onnx.save(scaled_graph(2.301), "net.onnx")
+    (found,) = check(keep_pending=False).outcomes
+    assert found.verdict is Verdict.CHANGED
+    assert CauseKind.WEIGHTS in [c.kind for c in found.causes]
+    assert "output 'k' (int64) differs at" in found.distances[0].problem
+    assert found.layer.startswith("'y' (Mul)")
+
+
+def test_a_single_execution_is_no_golden_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator without float64 semantics: status 3. Recorded anyway it has no error bar but float32's own spacing,
+    and what changed is suggested by the provenance alone.
+    """
+    monkeypatch.chdir(tmp_path)
+    onnx.save(scaled_graph(2.3, hashed=True), "net.onnx")
+    with pytest.raises(CannotRun, match="only ort/cpu could be run") as caught:
+        record("net.onnx")
+    assert caught.value.exit_status == 3
+    golden = record("net.onnx", anyway=True)
+    assert "MurmurHash3" in golden.bar.missing
+    assert check().outcomes[0].verdict is Verdict.UNCHANGED
+    for weight, verdict in ((2.3 * (1 + 2e-6), Verdict.WITHIN), (2.3 * (1 + 2e-3), Verdict.CHANGED)):
+        onnx.save(scaled_graph(weight, hashed=True), "net.onnx")
+        (found,) = check().outcomes
+        assert (found.verdict, [(c.kind, c.proven) for c in found.causes]) == (verdict, [(CauseKind.WEIGHTS, False)])

@@ -168,6 +168,27 @@ def test_arrays_of_the_right_digest_that_are_none_are_refused(tmp_path: Path) ->
         store.read(tmp_path, "net")
 
 
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        ({"referee/0/y": None}, "lacks referee/0/y"),
+        ({"runtime/0/y": np.zeros((1, 3), np.float32)}, "has the shape [1, 3]"),
+        ({"runtime/0/y": np.zeros((1, 2), np.float16)}, "is float16, its record says float32"),
+        ({"unit/0/y": None}, "unit/0/y is missing"),
+        ({"marks": np.frombuffer(b"{}", np.uint8)}, "marks or its digests"),
+        ({"marks": np.frombuffer(b'{"weights":{"w":[]},"nodes":[]}', np.uint8)}, "marks are damaged"),
+    ],
+)
+def test_arrays_that_the_record_does_not_speak_of(tmp_path: Path, edit: dict[str, np.ndarray], says: str) -> None:
+    """Another golden's arrays, packed well and with the right digest, are still none of this one."""
+    held = {k: v for k, v in {**arrays(), **edit}.items() if v is not None}
+    with store.locked(tmp_path, "net", wait=False):
+        store.commit(tmp_path, golden(), held, fresh=True)
+    with pytest.raises(UnusableGolden) as caught:
+        store.read(tmp_path, "net")
+    assert says in caught.value.message
+
+
 @pytest.mark.parametrize("arrays_name", ["../net.toml", "other.0123456789ab.safetensors", "/etc/passwd"])
 def test_a_record_names_no_file_but_its_own(tmp_path: Path, arrays_name: str) -> None:
     """Neither outside of the folder nor another golden's."""
