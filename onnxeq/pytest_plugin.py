@@ -90,9 +90,9 @@ def _is_selection(config: pytest.Config) -> bool:
         return True
     if config.args_source is not config.ArgsSource.ARGS:
         return False
-    whole = [config.rootpath, *(config.rootpath / path for path in config.getini("testpaths"))]
     given = {(config.invocation_params.dir / arg).resolve() for arg in config.args}
-    return config.rootpath.resolve() not in given and not {p.resolve() for p in whole[1:]} <= given
+    usual = {(config.rootpath / path).resolve() for path in config.getini("testpaths")}
+    return config.rootpath.resolve() not in given and not (usual and usual <= given)
 
 
 @pytest.hookimpl(trylast=True)

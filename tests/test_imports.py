@@ -30,6 +30,12 @@ def test_the_package_itself_is_light() -> None:
     assert not modules_after("import onnxeq.golden") & {"numpy", "onnx", "onnxruntime", *FRAMEWORKS}
 
 
+def test_the_pytest_plug_in_is_light() -> None:
+    """Every start of pytest imports it: neither numpy nor onnx comes with it, nor the command line's packages."""
+    loaded = modules_after("import onnxeq.pytest_plugin")
+    assert not loaded & {"numpy", "onnx", "onnxruntime", "rich", "typer", *FRAMEWORKS}
+
+
 def test_the_host_loads_no_framework_and_no_runtime() -> None:
     """Everything that the host runs itself is free of frameworks and of onnxruntime."""
     code = "import onnxeq, onnxeq.golden; onnxeq.check; onnxeq.convert; onnxeq.golden.check"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from onnxeq import zoo
-from onnxeq.errors import UnknownModel, UsageError, WeightsUnavailable
+from onnxeq.errors import FrameworkMissing, UnknownModel, UsageError, WeightsUnavailable
 from onnxeq.types import Array
 from onnxeq_converters import digits
 from onnxeq_converters.digits import cards, data, mapping
@@ -32,6 +32,19 @@ def test_a_name_says_its_framework(text: str, converter: str, weights: str) -> N
     ref = zoo.parse(text)
     assert (ref.zoo, zoo.converter_for(ref), ref.weights) == ("digits", converter, weights)
     assert zoo.weights_files(ref) == ()
+
+
+@pytest.mark.parametrize(("absent", "listed_by"), [("torch", "keras"), ("tensorflow", "torch")])
+def test_one_framework_is_enough(absent: str, listed_by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a framework its models name the extra that installs it, and the other one lists the zoo."""
+    monkeypatch.setattr(zoo.util, "find_spec", lambda name: None if name == absent else object())
+    texts = {"torch": "digits:cnn", "keras": "digits:keras-cnn"}
+    extra = "torch" if absent == "torch" else "keras"
+    with pytest.raises(FrameworkMissing) as caught:
+        zoo.require_framework(zoo.parse(texts.pop(extra)))
+    assert f"'onnxeq[{extra}]'" in caught.value.hint
+    zoo.require_framework(zoo.parse(texts.popitem()[1]))
+    assert zoo.converter_for(zoo.listing("digits")) == listed_by
 
 
 def test_retrained_weights_are_of_this_zoo_only() -> None:
