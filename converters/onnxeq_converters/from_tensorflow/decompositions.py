@@ -90,8 +90,21 @@ def _pool_3d(op: Any, inputs: Sequence[Any]) -> Sequence[Any]:
     return [tf.reshape(deep, [n, tf.shape(deep)[1], height, width, channels])]
 
 
+def _conv_3d(op: Any, inputs: Sequence[Any]) -> Sequence[Any]:
+    """A convolution for each group of channels: a kernel for fewer than come in means groups, which only XLA runs."""
+    tf = tensorflow()
+    x, kernel = inputs
+    strides, padding = list(op.get_attr("strides")), op.get_attr("padding").decode()
+    dilations = list(op.get_attr("dilations"))
+    groups = (op.inputs[0].shape[-1] or kernel.shape[3]) // kernel.shape[3]
+    parts = zip(tf.split(x, groups, axis=4), tf.split(kernel, groups, axis=4), strict=True)
+    made = [tf.nn.conv3d(a, b, strides, padding, dilations=dilations) for a, b in parts]
+    return [tf.concat(made, axis=4)]
+
+
 DECOMPOSITIONS: Mapping[str, Decomposition] = {
     "AvgPool3D": _pool_3d,
+    "Conv3D": _conv_3d,
     "FusedBatchNorm": _fused_batch_norm,
     "FusedBatchNormV2": _fused_batch_norm,
     "FusedBatchNormV3": _fused_batch_norm,

@@ -252,6 +252,33 @@ def test_a_pool_over_volumes_is_the_formula(
     np.testing.assert_allclose(narrow, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_a_grouped_convolution_over_volumes_is_the_formula(
+    groups: int, keras: Any, request_for: Callable[..., Any], quiet: Callable[[str], None]
+) -> None:
+    """``y[d, h, w, c] = sum x[d + i, h + j, w + k, g(c) + q] K[i, j, k, q, c]``; TensorFlow runs one group only."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(4)
+    each, out, size = 4 // groups, 8, (2, 3, 2)
+    kernel = rng.standard_normal((*size, each, out)).astype(np.float32)
+    x = rng.standard_normal((2, 4, 5, 4, 4)).astype(np.float32)
+    native = _native(
+        keras,
+        lambda v: tf.raw_ops.Conv3D(input=v, filter=kernel, strides=[1] * 5, padding="VALID"),
+        x.shape[1:],
+        request_for,
+        quiet,
+    )
+    (wide,) = native.run({"x": x}, Precision.F64).values()
+    views = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), size, (1, 2, 3))  # n d h w channel i j k
+    expected = np.empty(wide.shape)
+    for c in range(out):
+        first = (c * groups // out) * each
+        expected[..., c] = np.einsum("ndhwqijk,ijkq->ndhw", views[..., first : first + each, :, :, :], kernel[..., c])
+    np.testing.assert_allclose(wide, expected, rtol=0, atol=1e-13)
+
+
 @pytest.mark.parametrize("op", ["ResizeBicubic", "FakeQuantWithMinMaxArgs", "Bitcast"])
 def test_operator_without_float64_form_is_refused_by_name(
     op: str, keras: Any, request_for: Callable[..., Any], quiet: Callable[[str], None]
