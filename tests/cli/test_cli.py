@@ -91,7 +91,8 @@ def test_doctor_says_what_is_here(capfd: pytest.CaptureFixture[str]) -> None:
     assert findings["onnxruntime"]["state"] == "ok"
     assert "CPUExecutionProvider" in findings["onnxruntime"]["text"]
     assert findings["cache"]["state"] == "ok"
-    assert all("pip install" in f["text"] for n, f in findings.items() if f["state"] == "absent" and n != "cuda")
+    absent = {n: f["text"] for n, f in findings.items() if f["state"] == "absent" and n != "cuda"}
+    assert all("pip install" in text or "onnxeq env create" in text for text in absent.values())
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["check"], ["check", "a", "b", "c"], ["zoo", "nonsense"]])

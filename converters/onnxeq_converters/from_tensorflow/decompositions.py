@@ -71,11 +71,45 @@ def _lrn(op: Any, inputs: Sequence[Any]) -> Sequence[Any]:
     return [x * tf.pow(op.get_attr("bias") + op.get_attr("alpha") * total, -op.get_attr("beta"))]
 
 
+def _pool_3d(op: Any, inputs: Sequence[Any]) -> Sequence[Any]:
+    """A pool over depth, height and width: one over height and width, then one over depth.
+
+    Both maxima and means are separable so: what is padded counts for nothing, and every slice of a window has as many
+    values as the next.
+    """
+    tf = tensorflow()
+    pool = tf.nn.max_pool2d if op.type == "MaxPool3D" else tf.nn.avg_pool2d
+    sizes, strides = list(op.get_attr("ksize")), list(op.get_attr("strides"))
+    padding = op.get_attr("padding").decode()
+    (x,) = inputs
+    n, depth, height, width, channels = (tf.shape(x)[axis] for axis in range(5))
+    flat = tf.reshape(x, [n * depth, height, width, channels])
+    flat = pool(flat, sizes[2:4], strides[2:4], padding)
+    height, width = tf.shape(flat)[1], tf.shape(flat)[2]
+    deep = pool(tf.reshape(flat, [n, depth, height * width, channels]), [sizes[1], 1], [strides[1], 1], padding)
+    return [tf.reshape(deep, [n, tf.shape(deep)[1], height, width, channels])]
+
+
+def _conv_3d(op: Any, inputs: Sequence[Any]) -> Sequence[Any]:
+    """A convolution for each group of channels: a kernel for fewer than come in means groups, which only XLA runs."""
+    tf = tensorflow()
+    x, kernel = inputs
+    strides, padding = list(op.get_attr("strides")), op.get_attr("padding").decode()
+    dilations = list(op.get_attr("dilations"))
+    groups = (op.inputs[0].shape[-1] or kernel.shape[3]) // kernel.shape[3]
+    parts = zip(tf.split(x, groups, axis=4), tf.split(kernel, groups, axis=4), strict=True)
+    made = [tf.nn.conv3d(a, b, strides, padding, dilations=dilations) for a, b in parts]
+    return [tf.concat(made, axis=4)]
+
+
 DECOMPOSITIONS: Mapping[str, Decomposition] = {
+    "AvgPool3D": _pool_3d,
+    "Conv3D": _conv_3d,
     "FusedBatchNorm": _fused_batch_norm,
     "FusedBatchNormV2": _fused_batch_norm,
     "FusedBatchNormV3": _fused_batch_norm,
     "LRN": _lrn,
+    "MaxPool3D": _pool_3d,
     "ResizeBilinear": _resize_bilinear,
 }
 """TensorFlow operator -> its float64 form."""

@@ -174,3 +174,21 @@ def test_cells_and_heads_are_seeded(
     assert np.all(np.isfinite(y))
     assert 0.05 < float(np.std(y, axis=0).mean()) < 20
     assert all(np.any(value != 0) for value in native.weights().values())
+
+
+def test_a_normalisation_that_a_package_derives_is_calibrated(
+    keras: Any, request_for: Callable[..., Any], quiet: Callable[[str], None]
+) -> None:
+    """A class of another name under BatchNormalization gets the statistics that the original gets, bit for bit."""
+
+    class Renamed(keras.layers.BatchNormalization):  # type: ignore[misc]
+        pass
+
+    def weights(kind: Any) -> list[Any]:
+        image = keras.Input((8, 8, 3), name="image")
+        x = kind()(keras.layers.Conv2D(4, 3, use_bias=False)(image))
+        model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+        return list(_seeded(model, request_for, quiet).weights().values())
+
+    for ours, original in zip(weights(Renamed), weights(keras.layers.BatchNormalization), strict=True):
+        np.testing.assert_array_equal(ours, original)

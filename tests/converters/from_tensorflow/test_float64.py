@@ -210,6 +210,75 @@ def test_local_response_normalization_is_its_formula(
     np.testing.assert_allclose(wide.ravel(), x.ravel() / (2 + 0.5 * sums) ** 0.75, rtol=1e-14)
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("kind", ["MaxPool3D", "AvgPool3D"])
+def test_a_pool_over_volumes_is_the_formula(
+    kind: str,
+    padding: str,
+    keras: Any,
+    request_for: Callable[..., Any],
+    quiet: Callable[[str], None],
+) -> None:
+    """float64 pools over depth, height and width take the window's values that exist, as TensorFlow's kernel does."""
+    import tensorflow as tf
+
+    size, stride, shape = (2, 3, 3), (2, 1, 2), (5, 6, 7)
+    native = _native(
+        keras,
+        lambda x: getattr(tf.raw_ops, kind)(input=x, ksize=[1, *size, 1], strides=[1, *stride, 1], padding=padding),
+        (*shape, 2),
+        request_for,
+        quiet,
+    )
+    x = np.random.default_rng(3).standard_normal((2, *shape, 2)).astype(np.float32)
+    (wide,) = native.run({"x": x}, Precision.F64).values()
+    (narrow,) = native.run({"x": x}, Precision.F32).values()
+
+    def windows(n: int, k: int, s: int) -> list[slice]:
+        if padding == "VALID":
+            return [slice(i, i + k) for i in range(0, n - k + 1, s)]
+        before = max((-(-n // s) - 1) * s + k - n, 0) // 2
+        return [slice(max(i * s - before, 0), i * s - before + k) for i in range(-(-n // s))]
+
+    places = [windows(n, k, s) for n, k, s in zip(shape, size, stride, strict=True)]
+    reduce = np.max if kind == "MaxPool3D" else np.mean
+    expected = np.array(
+        [
+            [[reduce(x[:, d, h, w].astype(np.float64), (1, 2, 3)) for w in places[2]] for h in places[1]]
+            for d in places[0]
+        ]
+    ).transpose(3, 0, 1, 2, 4)
+    np.testing.assert_allclose(wide, expected, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(narrow, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_a_grouped_convolution_over_volumes_is_the_formula(
+    groups: int, keras: Any, request_for: Callable[..., Any], quiet: Callable[[str], None]
+) -> None:
+    """``y[d, h, w, c] = sum x[d + i, h + j, w + k, g(c) + q] K[i, j, k, q, c]``; TensorFlow runs one group only."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(4)
+    each, out, size = 4 // groups, 8, (2, 3, 2)
+    kernel = rng.standard_normal((*size, each, out)).astype(np.float32)
+    x = rng.standard_normal((2, 4, 5, 4, 4)).astype(np.float32)
+    native = _native(
+        keras,
+        lambda v: tf.raw_ops.Conv3D(input=v, filter=kernel, strides=[1] * 5, padding="VALID"),
+        x.shape[1:],
+        request_for,
+        quiet,
+    )
+    (wide,) = native.run({"x": x}, Precision.F64).values()
+    views = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), size, (1, 2, 3))  # n d h w channel i j k
+    expected = np.empty(wide.shape)
+    for c in range(out):
+        first = (c * groups // out) * each
+        expected[..., c] = np.einsum("ndhwqijk,ijkq->ndhw", views[..., first : first + each, :, :, :], kernel[..., c])
+    np.testing.assert_allclose(wide, expected, rtol=0, atol=1e-13)
+
+
 @pytest.mark.parametrize("op", ["ResizeBicubic", "FakeQuantWithMinMaxArgs", "Bitcast"])
 def test_operator_without_float64_form_is_refused_by_name(
     op: str, keras: Any, request_for: Callable[..., Any], quiet: Callable[[str], None]
