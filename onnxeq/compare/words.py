@@ -180,6 +180,9 @@ def _bias(g: _Group) -> str:
 
 
 def _padding(g: _Group) -> str:
+    if g.first.what == "counts padding":
+        does, not_ = (g.a, g.b) if g.first.left else (g.b, g.a)
+        return f"{g.named()} count{'s' if len(g.found) == 1 else ''} the padding in {does} and not in {not_}"
     if g.first.what != "pads":
         return _value(g)
     one = "s" if len(g.found) == 1 else ""

@@ -7,13 +7,14 @@
    input: then 0 is never more than the largest.
 3. A concatenation of a concatenation along the same axis is one of all parts.
 4. ``flatten`` whose elements only dense layers read may take them in any order: their weights are ordered alike.
+5. A reshape of a reshape is one, and none where it brings the shape back.
 """
 
 from __future__ import annotations
 
 import math
 
-from onnxeq.compare.reading.sketch import Draft, Sketch
+from onnxeq.compare.reading.sketch import Draft, Sketch, squeezed
 from onnxeq.compare.values import Weight
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "merge_biases",
     "merge_concats",
     "merge_pads",
+    "merge_reshapes",
     "settle_flattening",
 ]
 
@@ -166,3 +168,23 @@ def settle_flattening(sketch: Sketch) -> None:
         ):
             del draft.attributes["order"]
             draft.say(FLATTENED_LAST)
+
+
+def merge_reshapes(sketch: Sketch) -> None:
+    """Rule 5."""
+    readers = sketch.readers()
+    for draft in sketch.drafts():
+        if not _plain_reshape(draft) or not _plain_reshape(draft.inputs[0]):
+            continue
+        source = draft.inputs[0].inputs[0]
+        if draft.kind == "reshape" and draft.attributes["after"] == squeezed(source.shape):
+            sketch.replace(draft, source, readers)
+            continue
+        draft.inputs = [source]
+        readers.setdefault(id(source), []).append(draft)
+        if draft.kind == "reshape":
+            draft.attributes["before"] = squeezed(source.shape)
+
+
+def _plain_reshape(draft: Draft) -> bool:
+    return draft.kind in ("flatten", "reshape") and "order" not in draft.attributes
