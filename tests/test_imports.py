@@ -31,7 +31,9 @@ def test_the_package_itself_is_light() -> None:
 
 def test_the_host_loads_no_framework_and_no_runtime() -> None:
     """Everything that the host runs itself is free of frameworks and of onnxruntime."""
-    loaded = modules_after("import onnxeq; onnxeq.check; onnxeq.convert\nimport onnxeq.referee, onnxeq.graph.normalize")
+    loaded = modules_after(
+        "import onnxeq; onnxeq.check; onnxeq.compare; onnxeq.convert\nimport onnxeq.referee, onnxeq.graph.normalize"
+    )
     assert not loaded & {"onnxruntime", "onnx.reference", *FRAMEWORKS}
 
 
@@ -45,4 +47,5 @@ def test_a_converter_is_asked_without_its_framework(converter: str) -> None:
 def test_functions_win_over_modules_of_the_same_name() -> None:
     """``onnxeq.check`` is the function, whichever way its module was imported first."""
     code = "import onnxeq.check, onnxeq.convert, onnxeq\nassert callable(onnxeq.check) and callable(onnxeq.convert)"
+    code += "\nimport onnxeq.compare.values; assert callable(onnxeq.compare)"
     subprocess.run([sys.executable, "-c", code], check=True)
