@@ -131,13 +131,17 @@ def _merges(draft: Draft, pad: Draft, amounts: tuple[int, ...]) -> bool:
     return False
 
 
-def _never_negative(draft: Draft, depth: int = 8) -> bool:
+def _never_negative(draft: Draft, depth: int = 4) -> bool:
     if draft.kind in _NEVER_NEGATIVE:
         return True
     lowest = draft.attributes.get("min", -1) if draft.kind == "clip" else -1
     if isinstance(lowest, (int, float)) and lowest >= 0:
         return True
     return depth > 0 and draft.kind in _KEEPS_SIGN and all(_never_negative(d, depth - 1) for d in draft.inputs)
+
+
+_MOST_PARTS = 1024
+"""Of a concatenation that is written as one of several: more is no network, but a file that doubles and doubles."""
 
 
 def merge_concats(sketch: Sketch) -> None:
@@ -147,7 +151,7 @@ def merge_concats(sketch: Sketch) -> None:
             continue
         parts: list[Draft] = []
         for read in draft.inputs:
-            inner = read.kind == "concat" and read.attributes == draft.attributes
+            inner = read.kind == "concat" and read.attributes == draft.attributes and len(parts) < _MOST_PARTS
             parts += read.inputs if inner else [read]
             if inner:
                 draft.say(NESTED_CONCAT)

@@ -46,7 +46,7 @@ def _scopes(node: ir.Node) -> str:
     text = node.metadata_props.get(_SCOPES, "")
     try:
         held = ast.literal_eval(text) if text else []
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # whatever a file says there
         return ""
     modules = [str(part) for part in held[:-1] if part] if isinstance(held, Sequence) else []
     return modules[-1] if modules else ""
