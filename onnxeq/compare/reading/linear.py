@@ -170,6 +170,8 @@ def gemm(walk: Walker, node: ir.Node) -> bool:
     held = constant(node.inputs[1])
     if held is None or not walk.has(node.inputs[0]) or attribute(node, "transA", 0):
         return False
+    if 0 in (attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)):
+        return False
     inner, out = (int(n) for n in (reversed(held.shape) if attribute(node, "transB", 0) else held.shape))
     bias, weights = _bias(walk, node), _weights(walk, node)
     if weights is None or (bias is not None and squeezed(walk.shape(bias)) not in ((out,), ())):
@@ -192,6 +194,8 @@ def matmul(walk: Walker, node: ir.Node) -> bool:
     shape = walk.shape(node.outputs[0])
     terms = views[0].shape[-1] if views[0].shape else 0
     draft = walk.made(node, "matmul", [v.draft for v in views], shape, terms=terms)
+    if any(v.shape != v.draft.shape for v in views):  # axes of size 1 tell what is multiplied with what
+        draft.attributes["operands"] = str([list(v.shape) for v in views])
     walk.put(node.outputs[0], plain(draft))
     return True
 
