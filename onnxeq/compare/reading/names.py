@@ -53,7 +53,7 @@ def _scopes(node: ir.Node) -> str:
     return modules[-1] if modules else ""
 
 
-_NEARLY_ALL = 0.9
+_NEARLY_ALL = 0.75
 
 
 def without_common_parts(drafts: Sequence[Draft]) -> None:
