@@ -38,7 +38,7 @@ def test_the_pytest_plug_in_is_light() -> None:
 
 def test_the_host_loads_no_framework_and_no_runtime() -> None:
     """Everything that the host runs itself is free of frameworks and of onnxruntime."""
-    code = "import onnxeq, onnxeq.golden; onnxeq.check; onnxeq.convert; onnxeq.golden.check"
+    code = "import onnxeq, onnxeq.golden; onnxeq.check; onnxeq.compare; onnxeq.convert; onnxeq.golden.check"
     loaded = modules_after(f"{code}\nimport onnxeq.referee, onnxeq.graph.normalize")
     assert not loaded & {"onnxruntime", "onnx.reference", *FRAMEWORKS}
 
@@ -53,4 +53,5 @@ def test_a_converter_is_asked_without_its_framework(converter: str) -> None:
 def test_functions_win_over_modules_of_the_same_name() -> None:
     """``onnxeq.check`` is the function, whichever way its module was imported first."""
     code = "import onnxeq.check, onnxeq.convert, onnxeq\nassert callable(onnxeq.check) and callable(onnxeq.convert)"
+    code += "\nimport onnxeq.compare.values; assert callable(onnxeq.compare)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -114,11 +114,11 @@ def _best(
     paired, left, right = [0.0, *[math.inf] * (width - 1)], [math.inf] * width, [math.inf] * width
     for j in range(1, width):
         right[j] = alone[j - 1] + (right[j - 1] if j > 1 else _OPENING)
-    came: list[list[tuple[int, int, int]]] = [[(_RIGHT, _RIGHT, _RIGHT)] * width]
+    came = [bytes([_code(_RIGHT, _RIGHT, _RIGHT)] * width)]
     for i, number in zip(rows, ours, strict=True):
         single, row = _ALONE.get(family(a[i].kind), 1.0), costs[number]
         now_p, now_l, now_r = [math.inf], [min(paired[0] + _OPENING, left[0]) + single], [math.inf]
-        from_ = [(_LEFT, _LEFT if left[0] <= paired[0] + _OPENING else _PAIRED, _LEFT)]
+        from_ = bytearray([_code(_LEFT, _LEFT if left[0] <= paired[0] + _OPENING else _PAIRED, _LEFT)])
         last_p, last_l, last_r = paired[0], left[0], right[0]  # of the row above, one column before
         for j, other_number in enumerate(theirs, 1):
             p, opened = _least(last_p, last_l, last_r)
@@ -128,8 +128,8 @@ def _best(
             now_p.append(p + row[other_number])
             now_l.append(down + single)
             now_r.append(along + alone[j - 1])
-            from_.append((opened, ended, went))
-        came.append(from_)
+            from_.append(_code(opened, ended, went))
+        came.append(bytes(from_))
         paired, left, right = now_p, now_l, now_r
     return _traced(came, rows, columns, _least(paired[-1], left[-1], right[-1])[1])
 
@@ -154,11 +154,16 @@ def _numbered(signatures: Sequence[tuple[object, ...]]) -> tuple[list[int], list
     return found, first
 
 
-def _traced(came: list[list[tuple[int, int, int]]], rows: range, columns: range, state: int) -> Pairing:
+def _code(paired: int, left: int, right: int) -> int:
+    """Where each of the three states of a cell came from, in one byte."""
+    return paired + 3 * left + 9 * right
+
+
+def _traced(came: list[bytes], rows: range, columns: range, state: int) -> Pairing:
     i, j = len(rows), len(columns)
     found: Pairing = []
     while i or j:
-        before = came[i][j][state]
+        before = came[i][j] // 3**state % 3
         if i == 0:
             state = _RIGHT
         elif j == 0:

@@ -85,11 +85,20 @@ def compare(
 
 
 def _named(found: Sequence[Side]) -> tuple[Side, ...]:
-    """The same with names that tell them apart: without weights, else the references, else with a number."""
-    bare = [side.ref.partition("@")[0] if ":" in side.ref else side.ref for side in found]
+    """The same with names that tell them apart: a file without its folder, a zoo's model without its weights; else the
+    references, else with a number.
+    """
+    bare = [_bare(side.ref) for side in found]
     names = [b if bare.count(b) == 1 else side.ref for b, side in zip(bare, found, strict=True)]
     numbered = [f"{n} ({names[: i + 1].count(n)})" if names.count(n) > 1 else n for i, n in enumerate(names)]
     return tuple(replace(side, name=name) for side, name in zip(found, numbered, strict=True))
+
+
+def _bare(ref: str) -> str:
+    path = Path(ref)
+    if path.exists() and path.name:
+        return path.name
+    return ref.partition("@")[0] if ":" in ref else ref
 
 
 _TOPICS = {topic: rank for rank, topic in enumerate(Topic)}
@@ -135,7 +144,9 @@ def _opened(jobs: Jobs, model: object, request: Request) -> Side:
         return _read(jobs, ref.text, artifact, request, {}, (), may_be_folded=True)
     path, about, notes = _exported(jobs, ref, live, request)
     artifact = sides.open_artifact(path, jobs.root)
-    return _read(jobs, ref.text, artifact, replace(request, shapes=None), about, notes, may_be_folded=False)
+    # What others saved may be folded already; what is built by its framework, or saved by Keras, is not.
+    saved = ref.zoo == "file" and converter_for(ref) != "keras"
+    return _read(jobs, ref.text, artifact, replace(request, shapes=None), about, notes, may_be_folded=saved)
 
 
 def _exported(

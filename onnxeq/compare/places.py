@@ -48,7 +48,13 @@ def scale(graph: Graph, index: int) -> int:
     whole = next((i.shape for i in graph.layers if i.kind == "input" and len(i.shape) == len(layer.shape)), None)
     if whole is None or len(layer.shape) < 3 or math.prod(layer.shape[2:]) <= 1 or min(whole[2:]) < 1:
         return 0
-    return max(1, round(whole[-1] / layer.shape[-1]))
+    ratio = whole[-1] / layer.shape[-1]
+    halved = 2 ** max(0, round(math.log2(ratio)))
+    return halved if abs(ratio / halved - 1) < _ODD else max(1, round(ratio))
+
+
+_ODD = 0.2
+"""How far the maps of an input of odd size may be from halving at each step: 299 pixels become 8 in five steps."""
 
 
 def scales(found: list[int]) -> str:

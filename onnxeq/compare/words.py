@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from onnxeq.compare.collecting import Found
@@ -15,6 +15,7 @@ __all__ = ["told"]
 
 _RANK = {topic: rank for rank, topic in enumerate(Topic)}
 _MOST_VALUES = 3
+_LONGEST = 60
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,28 @@ def told(found: Sequence[Found], a: str, b: str, left: Graph, right: Graph) -> t
     for item in found:
         groups.setdefault(_key(item, left, right), []).append(item)
     made = [_Group(tuple(items), a, b, left, right) for items in groups.values()]
-    told_ = [_difference(group) for group in made]
+    told_ = [_difference(group) for group in _elsewhere(made)]
     return tuple(sorted(told_, key=lambda d: (_RANK[d.topic], -len(d.places))))
+
+
+def _elsewhere(groups: list[_Group]) -> list[_Group]:
+    """Where either side has as many of one layer that the other has not, they stand at other places: one difference."""
+    kept: list[_Group] = []
+    waiting: dict[tuple[Any, ...], int] = {}
+    for group in groups:
+        first = group.first
+        if first.what not in ("only left", "only right") or len(first.at[0] or first.at[1]) != 1:
+            kept.append(group)
+            continue
+        other = "only left" if first.what == "only right" else "only right"
+        key = (first.topic, first.left or first.right, len(group.found))
+        if (at := waiting.pop((other, *key), None)) is None:
+            waiting[(first.what, *key)] = len(kept)
+            kept.append(group)
+            continue
+        found = sorted((*kept[at].found, *group.found), key=lambda f: f.what)
+        kept[at] = replace(group, found=tuple(replace(f, what="elsewhere") for f in found))
+    return kept
 
 
 _APART = (Topic.WIDTH, Topic.WIRING)
@@ -138,7 +159,10 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return sizes(value) if value else "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return "nothing"
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _behind(text: str) -> str:
@@ -180,6 +204,9 @@ def _bias(g: _Group) -> str:
 
 
 def _padding(g: _Group) -> str:
+    if g.first.what == "counts padding":
+        does, not_ = (g.a, g.b) if g.first.left else (g.b, g.a)
+        return f"{g.named()} count{'s' if len(g.found) == 1 else ''} the padding in {does} and not in {not_}"
     if g.first.what != "pads":
         return _value(g)
     one = "s" if len(g.found) == 1 else ""
@@ -237,6 +264,12 @@ def _stage(g: _Group) -> str:
     return f"{where}: {g.first.left} in {g.a}; {g.first.right} in {g.b}"
 
 
+def _moved_layers(g: _Group) -> str:
+    listed, number = g.first.left or g.first.right, len(g.found) // 2
+    verb = "is at another place" if number == 1 else "are at other places"
+    return f"{counted(number, listed)} {verb} in {g.a} than in {g.b}"
+
+
 def _instead(g: _Group) -> str:
     times = f" ({g.count()}{_behind(g.where)})"
     return f"{g.a} has {g.first.left} where {g.b} has {g.first.right}{times}"
@@ -252,6 +285,7 @@ def _wired(g: _Group) -> str:
 _SENTENCES: dict[str, Callable[[_Group], str]] = {
     "moved": _moved,
     "only": _only,
+    "elsewhere": _moved_layers,
     "instead": _instead,
     "stage": _stage,
     "kind": _kind,

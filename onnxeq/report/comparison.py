@@ -20,6 +20,7 @@ PAIRS = ("pair", "architecture", "aligned", "about")
 """Columns of the verdicts."""
 
 _MOST_PLACES = 2
+_MOST_DIFFERENCES = 12
 
 
 def show(comparison: Comparison, console: Console, *, every: bool = False) -> None:
@@ -131,8 +132,11 @@ def _pair(pair: Pair, every: bool) -> RenderableType:
     head = Text.assemble(f"{pair.left} and {pair.right}: ", (pair.same.value, _STYLE[pair.same]))
     head.append(f"  {pair.aligned} of {pair.layers[0]} and {pair.layers[1]} layers aligned", style="dim")
     parts: list[RenderableType] = [head]
-    for difference in pair.differences:
+    shown = pair.differences if every else pair.differences[:_MOST_DIFFERENCES]
+    for difference in shown:
         parts += _difference(difference, every)
+    if left := len(pair.differences) - len(shown):
+        parts.append(Text(f"  and {left} less consequential ones (--all)"))
     if pair.normalised:
         written = f"written otherwise, and the same: {'; '.join(pair.normalised)}"
         parts.append(Padding(Text(written, style="dim"), (0, 0, 0, 2)))

@@ -30,11 +30,17 @@ def write(comparison: Comparison, path: Path) -> None:
     replace(path, FORMATS[path.suffix](comparison).encode())
 
 
+_MOST_PLACES = 6
+"""Places of a difference that Markdown and HTML name; JSON names all."""
+
+
 def _lines(pair: Pair) -> list[str]:
     """The sentences of a pair."""
     lines = []
     for difference in pair.differences:
-        named = "; ".join(place_text(place) for place in difference.places)
+        named = "; ".join(place_text(place) for place in difference.places[:_MOST_PLACES])
+        left = len(difference.places) - _MOST_PLACES
+        named += f"; {left} more" if left > 0 else ""
         lines.append(f"{difference.topic.value}: {difference.sentence}{f' ({named})' if named else ''}")
     lines += [f"written otherwise, and the same: {text}" for text in pair.normalised]
     return lines + [f"note: {text}" for text in pair.notes]

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnxeq.compare.values import Same, Topic
+from onnxeq.compare.places import scale
+from onnxeq.compare.values import Graph, Layer, Same, Topic
 
 from .conftest import Held, Net, network
 
@@ -111,3 +112,33 @@ def test_a_file_that_may_be_folded_is_compared_folded(held: Held) -> None:
     assert {d.topic for d in pair.differences} == {Topic.NORMALISATION, Topic.BIAS}
     pair = held(unfolded, network(norms=False, bias=True, first=True), files=True)
     assert [d.topic for d in pair.differences] == [Topic.STRIDE]
+
+
+def test_what_stands_elsewhere_is_one_difference(held: Held) -> None:
+    """The same poolings behind other convolutions: not some that are missing and some that are too many."""
+
+    def chain(pooled: int) -> Any:
+        net, x = Net(1, 4, 32, 32), "x"
+        for index in range(4):
+            x = net.node("Relu", [net.conv(x, f"c{index}", 4, 4, 3)])
+            if index == pooled:
+                x = net.node("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2])
+        return net.model(x)
+
+    pair = held(chain(0), chain(2))
+    assert [(d.topic, d.sentence) for d in pair.differences] == [
+        (Topic.POOLING, "one 2x2 max pooling is at another place in A than in B")
+    ]
+    assert [(p.left, p.right) for p in pair.differences[0].places] == [("maxpool2", ""), ("", "maxpool6")]
+
+
+@pytest.mark.parametrize(
+    ("whole", "part", "wanted"), [(224, 13, 16), (299, 147, 2), (299, 8, 32), (96, 32, 3), (32, 32, 1), (64, 128, 1)]
+)
+def test_the_size_of_a_map_is_told_by_halving(whole: int, part: int, wanted: int) -> None:
+    """Inputs of odd sizes lose a little at each step; a third is a third."""
+    layers = [
+        Layer("input", (), {}, (1, 3, whole, whole), "x"),
+        Layer("conv", (0,), {"kernel": (3, 3)}, (1, 8, part, part), "c"),
+    ]
+    assert scale(Graph(tuple(layers), (1,)), 1) == wanted

@@ -128,6 +128,52 @@ def _made_up_bias(net: Net) -> str:
     return net.node("Conv", ["x", net.weight("c.weight", 6, 3, 3, 3), zeros], pads=[1] * 4)
 
 
+def _moments(net: Net, x: str, axis: int) -> tuple[str, str, str]:
+    """Mean, what is away from it, and the variance along an axis."""
+    mean = net.node("ReduceMean", [x], axes=[axis])
+    away = net.node("Sub", [x, mean])
+    return mean, away, net.node("ReduceMean", [net.node("Mul", [away, away])], axes=[axis])
+
+
+def _layer_norm(net: Net, form: str) -> str:
+    """Over the channels of a map: as a node, as a quotient, and as TensorFlow's product with Transposes of its own."""
+    conv = _conv(net)
+    x = _turned(net, conv, 0, 2, 3, 1)
+    scale, shift = net.weight("n.weight", 6), net.weight("n.bias", 6)
+    if form == "node":
+        y = net.node("LayerNormalization", [x, scale, shift], epsilon=1e-3)
+        return _turned(net, y, 0, 3, 1, 2)
+    mean, away, variance = _moments(net, x, 3)
+    root = net.node("Sqrt", [net.node("Add", [variance, _number(net, 1e-3)])])
+    if form == "quotient":
+        y = net.node("Add", [net.node("Mul", [net.node("Div", [away, root]), scale]), shift])
+    else:
+        again = _turned(net, conv, 0, 2, 3, 1)
+        factor = net.node("Mul", [net.node("Reciprocal", [root]), scale])
+        offset = net.node("Add", [net.node("Mul", [net.node("Neg", [mean]), factor]), shift])
+        y = net.node("Add", [net.node("Mul", [again, factor]), offset])
+    return _turned(net, y, 0, 3, 1, 2)
+
+
+def _by_rows(net: Net) -> str:
+    """A dense layer along the channels of a map, whose places are rows of a matrix in between."""
+    x = _turned(net, _conv(net), 0, 2, 3, 1)
+    net.weight("d.weight", 5, 6, 1, 1)
+    net.store("d.matrix", np.ascontiguousarray(net.stored.pop("d.weight").reshape(5, 6).T))
+    rows = net.node("MatMul", [net.node("Reshape", [x, _whole(net, -1, 6)]), "d.matrix"])
+    return _turned(net, net.node("Reshape", [rows, _whole(net, 1, 12, 12, 5)]), 0, 3, 1, 2)
+
+
+def _all_in_order(net: Net) -> str:
+    flat = net.node("Reshape", [_conv(net), _whole(net, -1)])
+    return net.node("Gather", [flat, net.store("all", np.arange(864).reshape(1, 6, 12, 12))])
+
+
+def _minus_erf(net: Net, x: str) -> str:
+    inner = net.node("Erf", [net.node("Mul", [net.node("Neg", [x]), _number(net, 0.5**0.5)])])
+    return net.node("Mul", [net.node("Mul", [_number(net, 0.5), x]), net.node("Sub", [_number(net, 1), inner])])
+
+
 SAME: dict[str, tuple[Write, Write]] = {
     "channels last": (_channels_first, _channels_last),
     "a Pad node": (_conv, lambda n: _conv(n, _padded(n, "x", 0, 0, 1, 1, 0, 0, 1, 1), pads=[0] * 4)),
@@ -167,6 +213,12 @@ SAME: dict[str, tuple[Write, Write]] = {
         _act(lambda n, x: n.node("Mul", [n.node("Mul", [x, _number(n, 0.5)]), n.node("Add", [
             n.node("Erf", [n.node("Mul", [x, _number(n, 0.5**0.5)])]), _number(n, 1)])])),
     ),
+    "gelu with one minus": (_act(_half_erf), _act(_minus_erf)),
+    "a layer normalisation as a quotient": (lambda n: _layer_norm(n, "node"), lambda n: _layer_norm(n, "quotient")),
+    "a layer normalisation as a product": (lambda n: _layer_norm(n, "node"), lambda n: _layer_norm(n, "product")),
+    "a dense layer over rows": (lambda n: _conv(n, _conv(n), "d", 6, 5, 1), _by_rows),
+    "all in order": (_conv, _all_in_order),
+    "times one": (_conv, _act(lambda n, x: n.node("Mul", [x, _number(n, 1)]))),
     "leaky relu": (
         _act(lambda n, x: n.node("LeakyRelu", [x], alpha=0.2)),
         _act(lambda n, x: n.node("Max", [x, n.node("Mul", [x, _number(n, 0.2)])])),
@@ -216,7 +268,22 @@ def test_another_spelling_is_the_same_network(name: str, held: Held) -> None:
     assert held(a, a).same is Same.IDENTICAL
 
 
+def _layer_norm_of_another(net: Net) -> str:
+    """The variance of something else."""
+    x = _turned(net, _conv(net), 0, 2, 3, 1)
+    _, away, _ = _moments(net, x, 3)
+    _, _, variance = _moments(net, net.node("Relu", [x]), 3)
+    root = net.node("Sqrt", [net.node("Add", [variance, _number(net, 1e-3)])])
+    scaled = net.node("Mul", [net.node("Div", [away, root]), net.weight("n.weight", 6)])
+    return _turned(net, net.node("Add", [scaled, net.weight("n.bias", 6)]), 0, 3, 1, 2)
+
+
 DIFFERENT: dict[str, tuple[Write, Write]] = {
+    "a normalisation by the variance of something else": (lambda n: _layer_norm(n, "node"), _layer_norm_of_another),
+    "a normalisation along another axis": (
+        lambda n: n.norm(_turned(n, _conv(n, out=12, name="c"), 0, 1, 2, 3), "n", 12),
+        lambda n: _turned(n, n.norm(_turned(n, _conv(n, out=12, name="c"), 0, 3, 1, 2), "n", 12), 0, 2, 3, 1),
+    ),
     "padding at the other end": (
         lambda n: _conv(n, stride=2, auto_pad="SAME_UPPER"),
         lambda n: _conv(n, stride=2, auto_pad="SAME_LOWER"),

@@ -88,11 +88,16 @@ def _sixth(gate: Draft) -> bool:
 
 
 def _one_and_erf(draft: Draft) -> Draft | None:
-    """``1 + erf(x / sqrt 2)`` -> ``x``."""
-    if _by(draft, "shift") != 1 or draft.inputs[0].kind != "erf":
+    """``1 + erf(x / sqrt 2)`` or ``1 - erf(-x / sqrt 2)`` -> ``x``."""
+    if _by(draft, "shift") != 1 and _by(draft, "rsub") != 1:
         return None
-    inner = draft.inputs[0].inputs[0]
-    return inner.inputs[0] if _near(_by(inner, "scale"), math.sqrt(0.5)) else None
+    step, factor = draft.inputs[0], 1.0 if draft.kind == "shift" else -1.0
+    if step.kind != "erf":
+        return None
+    step = step.inputs[0]
+    while step.kind in ("neg", "scale") and (number := -1.0 if step.kind == "neg" else _by(step, "scale")) is not None:
+        step, factor = step.inputs[0], factor * number
+    return step if _near(factor, math.sqrt(0.5)) else None
 
 
 def _scaled_product(draft: Draft) -> Found | None:

@@ -151,7 +151,7 @@ def binary(walk: Walker, node: ir.Node) -> bool:
     """Add, Sub, Mul, Div, Max, Min, Sum by rules 1 to 3."""
     values = [v for v in node.inputs if v is not None]
     computed = [v for v in values if walk.has(v)]
-    if walk.opset < 7 and attribute(node, "axis") is not None and len(computed) != len(values):
+    if walk.opset < 7 and attribute(node, "axis") is not None:  # broadcasting that is told by an attribute
         return False
     if len(values) == 2 and len(computed) == 1:
         constant_first = computed[0] is values[1]

@@ -20,7 +20,7 @@ from onnxeq.compare.windows import Window, window
 from onnxeq.graph.edit import array, attribute, constant, is_standard
 from onnxeq.graph.frame import graphs
 
-__all__ = ["conv", "conv_transpose", "gemm", "matmul", "window_of", "zero_biases"]
+__all__ = ["conv", "conv_transpose", "gemm", "matmul", "put_dense", "window_of", "zero_biases"]
 
 
 def window_of(node: ir.Node, sizes: tuple[int, ...], kernel: tuple[int, ...]) -> Window | None:
@@ -170,6 +170,8 @@ def gemm(walk: Walker, node: ir.Node) -> bool:
     held = constant(node.inputs[1])
     if held is None or not walk.has(node.inputs[0]) or attribute(node, "transA", 0):
         return False
+    if 0 in (attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)):
+        return False
     inner, out = (int(n) for n in (reversed(held.shape) if attribute(node, "transB", 0) else held.shape))
     bias, weights = _bias(walk, node), _weights(walk, node)
     if weights is None or (bias is not None and squeezed(walk.shape(bias)) not in ((out,), ())):
@@ -192,6 +194,8 @@ def matmul(walk: Walker, node: ir.Node) -> bool:
     shape = walk.shape(node.outputs[0])
     terms = views[0].shape[-1] if views[0].shape else 0
     draft = walk.made(node, "matmul", [v.draft for v in views], shape, terms=terms)
+    if any(v.shape != v.draft.shape for v in views):  # axes of size 1 tell what is multiplied with what
+        draft.attributes["operands"] = str([list(v.shape) for v in views])
     walk.put(node.outputs[0], plain(draft))
     return True
 
@@ -199,7 +203,13 @@ def matmul(walk: Walker, node: ir.Node) -> bool:
 def _put_dense(walk: Walker, node: ir.Node, inner: int, out: int, weights: list[Weight]) -> bool:
     """A dense layer along the last axis of a tensor, as rule 2 says."""
     assert node.inputs[0] is not None  # noqa: S101 - for the type checker: whoever asks has looked
-    view = walk.view(node.inputs[0])
+    return put_dense(walk, node, walk.view(node.inputs[0]), node.outputs[0], inner, out, weights)
+
+
+def put_dense(
+    walk: Walker, node: ir.Node, view: View, output: ir.Value, inner: int, out: int, weights: list[Weight]
+) -> bool:
+    """A dense layer along the last axis of a view, whose result is ``output``."""
     source, last = view.draft, view.axes[-1]
     rank = len(source.shape)
     if last is None or any(n < 0 for n in source.shape):
@@ -210,19 +220,19 @@ def _put_dense(walk: Walker, node: ir.Node, inner: int, out: int, weights: list[
         slide = window(source.shape[2:], kernel, None, None, None)
         draft = _convolution(walk, node, source, shape, slide, (inner, out), 1, weights)
         draft.say("a dense layer along the channels for a 1x1 convolution")
-        walk.put(node.outputs[0], View(draft, view.axes))
+        walk.put(output, View(draft, view.axes))
         return True
     if last == rank - 1:
         draft = _dense(walk, node, source, (*source.shape[:-1], out), inner, out, weights)
-        walk.put(node.outputs[0], View(draft, view.axes))
+        walk.put(output, View(draft, view.axes))
         return True
     if math.prod(source.shape) == source.shape[last]:  # one vector, however it lies
         draft = _dense(walk, node, source, (1, out), inner, out, weights)
-        walk.put(node.outputs[0], View(draft, (*[None] * (len(view.axes) - 1), 1)))
+        walk.put(output, View(draft, (*[None] * (len(view.axes) - 1), 1)))
         return True
     moved = plain(walk.moved(view))
     if moved.draft is source:
         return False
     draft = _dense(walk, node, moved.draft, (*moved.draft.shape[:-1], out), inner, out, weights)
-    walk.put(node.outputs[0], plain(draft))
+    walk.put(output, plain(draft))
     return True

@@ -7,13 +7,14 @@
    input: then 0 is never more than the largest.
 3. A concatenation of a concatenation along the same axis is one of all parts.
 4. ``flatten`` whose elements only dense layers read may take them in any order: their weights are ordered alike.
+5. A reshape of a reshape is one, and none where it brings the shape back.
 """
 
 from __future__ import annotations
 
 import math
 
-from onnxeq.compare.reading.sketch import Draft, Sketch
+from onnxeq.compare.reading.sketch import Draft, Sketch, squeezed
 from onnxeq.compare.values import Weight
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "merge_biases",
     "merge_concats",
     "merge_pads",
+    "merge_reshapes",
     "settle_flattening",
 ]
 
@@ -129,13 +131,17 @@ def _merges(draft: Draft, pad: Draft, amounts: tuple[int, ...]) -> bool:
     return False
 
 
-def _never_negative(draft: Draft, depth: int = 8) -> bool:
+def _never_negative(draft: Draft, depth: int = 4) -> bool:
     if draft.kind in _NEVER_NEGATIVE:
         return True
     lowest = draft.attributes.get("min", -1) if draft.kind == "clip" else -1
     if isinstance(lowest, (int, float)) and lowest >= 0:
         return True
     return depth > 0 and draft.kind in _KEEPS_SIGN and all(_never_negative(d, depth - 1) for d in draft.inputs)
+
+
+_MOST_PARTS = 1024
+"""Of a concatenation that is written as one of several: more is no network, but a file that doubles and doubles."""
 
 
 def merge_concats(sketch: Sketch) -> None:
@@ -145,7 +151,7 @@ def merge_concats(sketch: Sketch) -> None:
             continue
         parts: list[Draft] = []
         for read in draft.inputs:
-            inner = read.kind == "concat" and read.attributes == draft.attributes
+            inner = read.kind == "concat" and read.attributes == draft.attributes and len(parts) < _MOST_PARTS
             parts += read.inputs if inner else [read]
             if inner:
                 draft.say(NESTED_CONCAT)
@@ -166,3 +172,23 @@ def settle_flattening(sketch: Sketch) -> None:
         ):
             del draft.attributes["order"]
             draft.say(FLATTENED_LAST)
+
+
+def merge_reshapes(sketch: Sketch) -> None:
+    """Rule 5."""
+    readers = sketch.readers()
+    for draft in sketch.drafts():
+        if not _plain_reshape(draft) or not _plain_reshape(draft.inputs[0]):
+            continue
+        source = draft.inputs[0].inputs[0]
+        if draft.kind == "reshape" and draft.attributes["after"] == squeezed(source.shape):
+            sketch.replace(draft, source, readers)
+            continue
+        draft.inputs = [source]
+        readers.setdefault(id(source), []).append(draft)
+        if draft.kind == "reshape":
+            draft.attributes["before"] = squeezed(source.shape)
+
+
+def _plain_reshape(draft: Draft) -> bool:
+    return draft.kind in ("flatten", "reshape") and "order" not in draft.attributes

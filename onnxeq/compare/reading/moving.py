@@ -4,8 +4,10 @@
    axes of size 1 only.
 2. Whatever makes one vector of each item is ``flatten``. In which order it takes the elements is kept.
 3. Any other reshape is ``reshape``, with both shapes.
-4. ``Split`` is as many ``slice``; so is ``Gather`` of one constant index.
-5. ``Pad`` is ``pad`` until a later pass merges it into what follows.
+4. ``Gather`` of all indices in order is a reshape.
+5. A dense layer whose operand's leading axes are taken together before it and apart behind it runs along the last.
+6. ``Split`` is as many ``slice``; so is ``Gather`` of one constant index.
+7. ``Pad`` is ``pad`` until a later pass merges it into what follows.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from onnxeq.compare.reading.linear import put_dense
 from onnxeq.compare.reading.sketch import Draft, View, plain, squeezed
 from onnxeq.compare.reading.walker import Walker, rounded
 from onnxeq.compare.values import Attribute
-from onnxeq.graph.edit import array, attribute
+from onnxeq.graph.edit import array, attribute, constant, is_standard, only_reader
 
 __all__ = ["concat", "gather", "pad", "reshape", "slices", "split", "transpose"]
 
@@ -47,6 +50,8 @@ def reshape(walk: Walker, node: ir.Node) -> bool:
     if squeezed(own) == squeezed(result):
         walk.put(node.outputs[0], View(view.draft, _relabelled(view, result)))
         return True
+    if _by_rows(walk, node, view, result):
+        return True
     whole = math.prod(own)
     if len(squeezed(result)) == 1 and math.prod(result) == whole:
         order = tuple(a for a in view.axes if a is not None and view.draft.shape[a] != 1)
@@ -59,6 +64,26 @@ def reshape(walk: Walker, node: ir.Node) -> bool:
     laid = walk.moved(view)
     draft = walk.made(node, "reshape", [laid], result, before=squeezed(own), after=squeezed(result))
     walk.put(node.outputs[0], plain(draft))
+    return True
+
+
+def _by_rows(walk: Walker, node: ir.Node, view: View, rows: tuple[int, ...]) -> bool:
+    """Rule 5: ``Reshape(MatMul(Reshape(x), W))`` that only takes the leading axes together and apart again."""
+    product = only_reader(node.outputs[0])
+    if len(rows) != 2 or not view.shape or rows[1] != view.shape[-1] or product is None:
+        return False
+    if not is_standard(product, "MatMul") or product.inputs[0] is not node.outputs[0]:
+        return False
+    right = product.inputs[1]
+    weight, back = constant(right), only_reader(product.outputs[0])
+    if right is None or weight is None or len(weight.shape) != 2 or back is None or not is_standard(back, "Reshape"):
+        return False
+    inner, out = (int(n) for n in weight.shape)
+    if walk.shape(back.outputs[0]) != (*view.shape[:-1], out):
+        return False
+    if not put_dense(walk, product, view, back.outputs[0], inner, out, [walk.weight("weight", right)]):
+        return False
+    walk.taken |= {product, back}
     return True
 
 
@@ -184,7 +209,14 @@ def gather(walk: Walker, node: ir.Node) -> bool:
         walk.put(node.outputs[0], plain(draft))
         return True
     index = array(chosen)
-    if walk.has(chosen) or index is None or index.size != 1:
+    if walk.has(chosen) or index is None:
+        return False
+    if (
+        index.size == walk.shape(table)[int(attribute(node, "axis", 0))]
+        and not (index.reshape(-1) - np.arange(index.size)).any()
+    ):
+        return reshape(walk, node)  # all of them in order
+    if index.size != 1:
         return False
     view = walk.view(table)
     at = int(attribute(node, "axis", 0)) % len(view.axes)

@@ -32,8 +32,9 @@ def reader_name(weight: str, node: ir.Node | None = None) -> str:
     if node is not None and (scopes := _scopes(node)):
         return scopes
     name = weight if "/" in weight else ((node.name or "") if node is not None else _FOLDED.sub("", weight))
+    name = name.partition(";")[0]  # TensorFlow Lite joins the names of what it fuses
     path = [part for part in _FOLDED.sub("", name).split("/") if part]
-    if len(path) > 1 and name is not weight:
+    if len(path) > 1 and "/" not in weight:
         path.pop()  # the operation itself
     while len(path) > 1 and _INNER.fullmatch(path[-1]):
         path.pop()
@@ -46,13 +47,13 @@ def _scopes(node: ir.Node) -> str:
     text = node.metadata_props.get(_SCOPES, "")
     try:
         held = ast.literal_eval(text) if text else []
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # whatever a file says there
         return ""
     modules = [str(part) for part in held[:-1] if part] if isinstance(held, Sequence) else []
     return modules[-1] if modules else ""
 
 
-_NEARLY_ALL = 0.9
+_NEARLY_ALL = 0.75
 
 
 def without_common_parts(drafts: Sequence[Draft]) -> None:

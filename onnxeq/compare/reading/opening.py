@@ -23,12 +23,13 @@ from onnxeq.compare.reading.merging import (
     merge_biases,
     merge_concats,
     merge_pads,
+    merge_reshapes,
     settle_flattening,
 )
 from onnxeq.compare.reading.names import without_common_parts
-from onnxeq.compare.reading.norms import Spelled, put_spelled, spelled_out
 from onnxeq.compare.reading.operators import OPERATORS
 from onnxeq.compare.reading.sketch import Draft, Sketch, View
+from onnxeq.compare.reading.spelled import Spelled, put_spelled, spelled_out
 from onnxeq.compare.reading.walker import Walker
 from onnxeq.compare.values import Graph
 from onnxeq.errors import UsageError
@@ -51,6 +52,7 @@ _ROUNDS = 8
 
 _MERGES: tuple[Callable[[Sketch], None], ...] = (
     drop_no_ops, mark_preprocessing, merge_biases, merge_pads, merge_concats, merge_activations, settle_flattening,
+    merge_reshapes,
 )  # fmt: skip
 
 
@@ -206,6 +208,8 @@ def _given(walk: Walker, view: View) -> Draft:
 
 def _read(walk: Walker, node: ir.Node, spelled: Mapping[ir.Value, Spelled]) -> None:
     """One node: by its own function, or as a layer of its own kind; what is constant is none."""
+    if node in walk.taken:
+        return
     found = spelled.get(node.outputs[0])
     if found is not None and put_spelled(walk, node, found):
         return

@@ -46,6 +46,8 @@ class Walker:
     def __init__(self, opset: int, unbiased: frozenset[ir.Node] = frozenset()) -> None:
         self.opset = opset
         self.unbiased = unbiased
+        self.taken: set[ir.Node] = set()
+        """Nodes that belong to a layer that is made already."""
         self.sketch = Sketch()
         self._views: dict[ir.Value, View] = {}
 
