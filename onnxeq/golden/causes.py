@@ -19,22 +19,22 @@ from onnxeq.golden.findings import Cause, CauseKind, Change, Distance
 from onnxeq.golden.identity import Marks, compare_graphs, compare_weights
 from onnxeq.golden.judging import agrees, golden_trace, referee_distance
 from onnxeq.golden.measured import Measured
-from onnxeq.golden.today import Ran, Today
+from onnxeq.golden.today import RUNTIME_PACKAGES, Ran, Today
 from onnxeq.golden.values import Golden, Identity, Origin, Role, Verdict
 from onnxeq.types import Array
 
 __all__ = ["Finding", "explain", "suggested"]
 
-_KEYS: Mapping[CauseKind, tuple[str, ...]] = {
-    CauseKind.FRAMEWORK: (
-        "framework", "torch", "torchvision", "timm", "transformers", "tensorflow", "keras", "tf_keras", "tf-keras",
-        "model_class", "threads",
+_KEYS: Mapping[CauseKind, frozenset[str]] = {
+    CauseKind.EXPORTER: frozenset(
+        {"exporter", "exporter_version", "tf2onnx", "onnxscript", "onnx-ir", "onnx", "producer", "opset"}
     ),
-    CauseKind.EXPORTER: ("exporter", "exporter_version", "tf2onnx", "onnxscript", "producer", "opset", "onnx"),
-    CauseKind.PROVIDER: ("provider", "device"),
-    CauseKind.MACHINE: ("cpu", "platform"),
-}  # fmt: skip
-_NO_RUNTIME = frozenset({*(k for keys in _KEYS.values() for k in keys), "numpy", "python", "onnxeq"})
+    CauseKind.PROVIDER: frozenset({"provider", "device"}),
+    CauseKind.MACHINE: frozenset({"cpu", "platform"}),
+    CauseKind.RUNTIME: frozenset({"runtime", *RUNTIME_PACKAGES}),
+}
+_NOBODY = frozenset({"numpy", "python", "onnxeq"})
+"""Versions of what makes inputs and judges; the outputs are none of theirs."""
 
 
 @dataclass(frozen=True)
@@ -77,20 +77,25 @@ class _Case:
 
 
 def _kind_of(key: str) -> CauseKind | None:
-    """What a line of the provenance is about; any other package's version is a runtime's."""
+    """What a line of the provenance is about; what nobody else claims was said by the framework."""
     for kind, keys in _KEYS.items():
         if key in keys:
             return kind
-    return None if key in _NO_RUNTIME or key.endswith("_sha256") else CauseKind.RUNTIME
+    if key in _NOBODY or key.endswith("_sha256"):
+        return None
+    return CauseKind.RUNTIME if key.startswith("runtime ") else CauseKind.FRAMEWORK
 
 
-def suggested(changes: Sequence[Change], before: Marks | None = None, now: Marks | None = None) -> tuple[Cause, ...]:
+def suggested(
+    changes: Sequence[Change], before: Marks | None = None, now: Marks | None = None, *, native: bool = False
+) -> tuple[Cause, ...]:
     """What the provenance alone suggests, where nothing needs to be proven.
 
     Args:
         changes: Of the provenance.
         before: The golden's weights and nodes, to say which changed.
         now: Today's.
+        native: Whether a framework's own weights are known: an exporter may store the same ones otherwise.
     """
     told: dict[CauseKind, list[str]] = {}
     for change in changes:
@@ -103,6 +108,8 @@ def suggested(changes: Sequence[Change], before: Marks | None = None, now: Marks
             told.setdefault(kind, []).append(change.text())
     if CauseKind.EXPORTER in told:
         told.pop(CauseKind.GRAPH, None)  # another exporter writes another graph
+        if native and all(c.key != "native_weights_sha256" for c in changes):
+            told.pop(CauseKind.WEIGHTS, None)
     where = dict[CauseKind, str]()
     if before is not None and now is not None:
         where = {CauseKind.WEIGHTS: compare_weights(before, now), CauseKind.GRAPH: compare_graphs(before, now)}

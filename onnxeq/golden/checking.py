@@ -209,7 +209,11 @@ def _judged(one: _Opened, today: Today | OnnxeqError, asking: _Asking) -> Outcom
             _settled(asking, one.stored)
             if all(d.same for d in apart):
                 return base
-            return replace(base, verdict=Verdict.WITHIN, causes=suggested(differing, marks_of(arrays), marks))
+            return replace(
+                base,
+                verdict=Verdict.WITHIN,
+                causes=suggested(differing, marks_of(arrays), marks, native=bool(golden.identity.native)),
+            )
         return _looked_into(one, today, identity, marks, base, asking)
     except OnnxeqError as error:
         return Outcome(golden.name, Verdict.NOT_RUN, notes=(error.line(),))

@@ -31,7 +31,7 @@ from onnxeq.sides import NativeSide, Request
 from onnxeq.types import Array, ExportForm, Feed, ModelRef, TensorSpec
 from onnxeq.zoo import converter_for
 
-__all__ = ["Ran", "Subject", "Today", "run_all"]
+__all__ = ["RUNTIME_PACKAGES", "Ran", "Subject", "Today", "run_all"]
 
 
 @dataclass(frozen=True)
@@ -316,6 +316,9 @@ def _native_ran(trace: tuple[Feed, ...]) -> Ran:
     return Ran(Role.NATIVE, "native/f32", tuple(condense.digest(trace[i][name]) for i, name in keys), keys, trace)
 
 
+RUNTIME_PACKAGES = frozenset({"onnxruntime", "openvino"})
+"""Packages of runtimes; what another runner says of its versions is noted behind ``runtime``."""
+
 _LEFT_OUT = frozenset({"weights_sha256", "note"})
 
 
@@ -334,7 +337,8 @@ def _provenance(jobs: Jobs, each: _Prepared, versions: Mapping[str, str]) -> dic
     found = {key: str(value) for key, value in said.items() if key not in _LEFT_OUT and value}
     packages = ("onnx", "numpy", "python", *(("onnxscript",) if said.get("framework") == "torch" else ()))
     found |= {key: installed[key] for key in packages if key in installed}
-    found |= {"opset": each.opset, "producer": each.producer, "runtime": each.runtime.name, **versions}
+    found |= {"opset": each.opset, "producer": each.producer, "runtime": each.runtime.name}
+    found |= {key if key in RUNTIME_PACKAGES else f"runtime {key}": text for key, text in versions.items()}
     found |= {"provider": each.subject.how.provider, **machine, "onnxeq": _own_version()}
     if each.subject.how.provider == "cuda":
         found["device"] = next(p.device for p in choose_providers(None) if p.name == "cuda")

@@ -195,7 +195,10 @@ def test_a_runtime_that_departs_without_a_new_version(recorded: Path) -> None:
     """Nothing in the provenance changed, the float64 values did not move, the runtime did: nondeterminism is left."""
     settings = f"{FAULTY}:Faulty?kind=scale&node=conv2&size=1e-3"
     change(
-        recorded, lambda g, _: replace(provenance(g, runtime="Faulty", faulty="1"), how=replace(g.how, runner=settings))
+        recorded,
+        lambda g, _: replace(
+            provenance(g, **{"runtime": "Faulty", "runtime faulty": "1"}), how=replace(g.how, runner=settings)
+        ),
     )
     found = outcome(recorded, keep_pending=False)
     assert [(c.kind, c.proven) for c in found.causes] == [(CauseKind.NONDETERMINISM, True)]
