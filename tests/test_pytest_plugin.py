@@ -133,6 +133,18 @@ def test_a_missing_golden_waits_and_fails(suite: Suite) -> None:
     assert 'verdict = "new"' in (suite.folder / "net.new.toml").read_text()
 
 
+def test_a_first_golden_is_accepted_as_any_other(suite: Suite) -> None:
+    """What waits as the first of its name is reviewed and accepted with a reason; then the test passes."""
+    from onnxeq.golden import accept
+    from onnxeq.golden.reviewing import compared
+
+    suite.run("def test_it(golden):\n    golden('same', 'net')\n")
+    assert compared(suite.folder, "net").note == "nothing of that name is accepted yet"
+    assert accept("net", because="it is new", folder=suite.folder).history[-1].because == "it is new"
+    suite.run("def test_it(golden):\n    golden('same', 'net')\n").assert_outcomes(passed=1)
+    assert suite.files == ["net.toml"]
+
+
 @pytest.mark.parametrize(("options", "ci"), [(["--golden=no"], ""), ([], "true")])
 def test_nothing_is_written_where_nobody_reviews(
     suite: Suite, options: list[str], ci: str, monkeypatch: pytest.MonkeyPatch
