@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from onnxeq.types import Export, ExportForm, ModelRef, TensorSpec, ValueRange
 __all__ = [
     "export_from_record",
     "export_to_record",
+    "plain",
     "ref_from_record",
     "ref_to_record",
     "spec_from_record",
@@ -78,3 +80,14 @@ def export_from_record(record: Mapping[str, Any], folder: Path) -> Export:
         tuple(record["output_names"]),
         tuple(record["notes"]),
     )
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: keys are text, NaN is null and infinity is ``"inf"`` (RFC 8259 has neither)."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from typing import Any
 
 from onnxeq.compare.values import Comparison, Pair, Side
+from onnxeq.records import plain
 
 __all__ = ["SCHEMA", "to_document", "to_json"]
 
@@ -23,8 +23,8 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
         "failures": [dataclasses.asdict(failure) for failure in comparison.failures],
         "environment": dict(comparison.environment),
     }
-    plain: dict[str, Any] = _plain(document)
-    return plain
+    made: dict[str, Any] = plain(document)
+    return made
 
 
 def to_json(comparison: Comparison) -> str:
@@ -63,13 +63,3 @@ def _pair(pair: Pair) -> dict[str, Any]:
             "layers": pair.layers,
         },
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
-    return value

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from typing import Any
 
+from onnxeq.records import plain
 from onnxeq.types import Report, Rung
 
 __all__ = ["SCHEMA", "to_document", "to_json"]
@@ -33,8 +33,8 @@ def to_document(report: Report) -> dict[str, Any]:
     document["layers"] = [dataclasses.asdict(layer) for layer in report.layers]
     document["ledger"] = dict(report.ledger)
     document["preprocessing"] = dict(report.preprocessing)
-    plain: dict[str, Any] = _plain(document)
-    return plain
+    made: dict[str, Any] = plain(document)
+    return made
 
 
 def to_json(report: Report) -> str:
@@ -45,13 +45,3 @@ def to_json(report: Report) -> str:
 def _rung(rung: Rung) -> dict[str, Any]:
     record = dataclasses.asdict(rung)
     return {"name": record.pop("name"), "from": record.pop("source"), "to": record.pop("target"), **record}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
-    return value

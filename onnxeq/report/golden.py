@@ -13,6 +13,7 @@ from onnxeq.golden.codec import table_of
 from onnxeq.golden.findings import Checked, Outcome
 from onnxeq.golden.reviewing import Difference, OutputDifference
 from onnxeq.golden.values import Golden, OutputRecord, Verdict
+from onnxeq.records import plain
 
 __all__ = ["check_document", "check_lines", "difference_lines", "golden_document", "list_lines"]
 
@@ -22,7 +23,7 @@ _MOST_ROWS = 6
 def check_document(checked: Checked) -> dict[str, Any]:
     """``onnxeq.golden-check/1``: numbers that JSON cannot hold become ``null`` or ``"inf"``."""
     outcomes = [{**dataclasses.asdict(o), "failed": o.failed} for o in checked.outcomes]
-    found: dict[str, Any] = _plain(
+    found: dict[str, Any] = plain(
         {
             "schema": "onnxeq.golden-check/1",
             "folder": checked.folder,
@@ -36,18 +37,8 @@ def check_document(checked: Checked) -> dict[str, Any]:
 
 def golden_document(golden: Golden) -> dict[str, Any]:
     """One record as JSON values."""
-    found: dict[str, Any] = _plain(table_of(golden))
+    found: dict[str, Any] = plain(table_of(golden))
     return found
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
-    return value
 
 
 def check_lines(checked: Checked) -> Iterator[str]:
