@@ -85,8 +85,10 @@ def _applied(step: Step, value: Array) -> Array:
     if isinstance(step, Crop):
         return _cropped(value, step.height, step.width, step)
     if isinstance(step, CropShare):
-        side = max(1, int(step.share * min(value.shape[:2])))
-        return _cropped(value, side, side, Crop(side, side, "floor"))
+        exact = np.float32(step.share) * np.float32(min(value.shape[:2]))  # the margin is that of the unrounded side
+        top, left = (int((np.float32(size) - exact) / 2) for size in value.shape[:2])
+        side = max(1, int(exact))
+        return value[top : top + side, left : left + side]
     if isinstance(step, Channels):
         return value[..., ::-1] if step.order == "BGR" and value.shape[-1] == 3 else value
     if isinstance(step, Scale):

@@ -71,7 +71,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class CropShare:
-    """Cuts out a square from the middle, whose side is a share of the shortest side."""
+    """Cuts out a square from the middle, whose side is a share of the shortest side, rounded down, as its margin is."""
 
     share: float
 

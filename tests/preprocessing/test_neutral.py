@@ -84,6 +84,15 @@ def test_a_share_of_the_shortest_side(ramp: Path) -> None:
     assert made(ramp, CropShare(0.75))[..., 0].tolist() == [[10, 11, 12], [20, 21, 22], [30, 31, 32]]
 
 
+def test_a_shares_margin_is_that_of_the_unrounded_side(tmp_path: Path) -> None:
+    """0.875 of 28 is 24.5, its margin 1.75: 24 pixels from the second one on, as the Model Garden's code cuts them."""
+    from PIL import Image
+
+    rows = np.arange(28, dtype=np.uint8)[:, None, None]
+    Image.fromarray(np.broadcast_to(rows, (28, 28, 3)).copy()).save(tmp_path / "rows.png")
+    assert made(tmp_path / "rows.png", CropShare(0.875))[:, 0, 0].tolist() == list(range(1, 25))
+
+
 def test_without_antialiasing_pixels_have_their_centres_at_a_half(tmp_path: Path) -> None:
     """0 and 100 stretched to four lie at -0.25, 0.25, 0.75, 1.25 of the way: 0, 25, 75, 100."""
     from PIL import Image

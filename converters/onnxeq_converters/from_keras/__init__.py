@@ -54,6 +54,10 @@ def preprocessing(request: LoadRequest) -> Preprocessor:
         from onnxeq_converters.digits import cards
 
         raise cards.no_recipe(request.ref.name)
+    if request.ref.zoo == "tfmg":
+        from onnxeq_converters.from_keras.model_garden import pictures as garden
+
+        return garden.preprocessing(request)
     from onnxeq_converters.from_keras import pictures
 
     return pictures.preprocessing(request)
@@ -65,6 +69,10 @@ def card(request: LoadRequest) -> ModelCard:
         from onnxeq_converters.digits import KERAS, cards
 
         return cards.card(request.ref.name, KERAS)
+    if request.ref.zoo == "tfmg":
+        from onnxeq_converters.from_keras.model_garden import pictures as garden
+
+        return garden.card(request)
     from onnxeq_converters.from_keras import pictures
 
     return pictures.card(request)

@@ -16,7 +16,7 @@ from onnxeq_converters.from_keras.model_garden.names import Recipe
 from onnxeq_converters.from_keras.model_garden.package import garden, part
 from onnxeq_converters.from_tensorflow.framework import first_line, quiet_stdout
 
-__all__ = ["build", "refuse_pretrained", "value_range"]
+__all__ = ["asked_shape", "build", "found", "refuse_pretrained", "value_range"]
 
 
 def refuse_pretrained(request: LoadRequest) -> None:
@@ -45,10 +45,10 @@ def build(request: LoadRequest, progress: Progress) -> Any:
     """
     refuse_pretrained(request)
     progress("read the package's tables")
-    recipe = _find(request.ref.name)
+    recipe = found(request.ref.name)
     progress(f"build {recipe.name}")
     task = configured(recipe)
-    shape = _asked_shape(request, shape_of(task))
+    shape = asked_shape(request, shape_of(task))
     keras = _keras2()
     keras.backend.reset_uids()  # names of layers are numbered, and shall be those of a new process
     specs = keras.layers.InputSpec(shape=[None, *shape], name="image")
@@ -71,7 +71,12 @@ def _keras2() -> Any:
     return keras
 
 
-def _find(name: str) -> Recipe:
+def found(name: str) -> Recipe:
+    """How a model is made.
+
+    Raises:
+        UnknownModel: With the nearest names.
+    """
     known = garden().recipes
     for asked in (name, name.lower()):
         if asked in known:
@@ -81,8 +86,12 @@ def _find(name: str) -> Recipe:
     raise UnknownModel(f"tfmg has no model {name!r}", hint=hint)
 
 
-def _asked_shape(request: LoadRequest, own: tuple[int, ...]) -> tuple[int, ...]:
-    """The sizes that the user declared, the model's own where none were."""
+def asked_shape(request: LoadRequest, own: tuple[int, ...]) -> tuple[int, ...]:
+    """The sizes that the user declared, the model's own where none were.
+
+    Raises:
+        BadInputs: They are not those of one batch of what the model takes.
+    """
     if not request.inputs:
         return own
     shape = request.inputs[0].shape
