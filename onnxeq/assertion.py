@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -68,7 +69,8 @@ def failure_text(report: Report, replay: str) -> str:
     lines += [f"  {c.cause.value} at rung {c.rung}: {c.evidence}" for c in report.causes[:_MOST_CAUSES]]
     if len(report.causes) > _MOST_CAUSES:
         lines.append(f"  and {len(report.causes) - _MOST_CAUSES} more causes")
-    lines += [f"  {compared(rung)}, max abs {rung.max_abs:.2g}" for rung in report.rungs if rung.status is Status.FAIL]
+    for rung in (r for r in report.rungs if r.status is Status.FAIL):
+        lines.append(f"  {compared(rung)}" + ("" if math.isnan(rung.max_abs) else f", max abs {rung.max_abs:.2g}"))
     if report.verdict is Verdict.INCONCLUSIVE:
         lines += [f"  {compared(rung)}" for rung in report.rungs if rung.status is Status.NOT_RUN]
         lines += [f"  note: {note}" for note in report.notes]
