@@ -318,8 +318,8 @@ def start_runs(
         seed: Seed of the noise draws.
         unfolded: The referee's job on the unfolded export, when there is one (:func:`start_unfolded`).
         runtime: Which runtime to judge.
-        stored: Whether constants are perturbed by the unit of the type they are stored in (an ONNX
-            source) and not by float32's (a framework's model).
+        stored: Whether constants are perturbed by the unit of the type they are stored in (an ONNX source, an export
+            of our own) and not by float32's (a file that may have been rounded to another type than the source's).
         reduced: The reduced precisions that are accepted.
     """
     threads = jobs.threads_each

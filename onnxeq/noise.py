@@ -91,10 +91,11 @@ class OwnFloor(ConstantFloor):
     Args:
         seed: Of the draw.
         native: Names of the constants that stay.
+        stored: As for :class:`ConstantFloor`.
     """
 
-    def __init__(self, seed: int, native: Collection[str]) -> None:
-        super().__init__(seed)
+    def __init__(self, seed: int, native: Collection[str], *, stored: bool = False) -> None:
+        super().__init__(seed, stored=stored)
         self._native = frozenset(native)
 
     def constant(self, name: str, value: Real, dtype: str) -> Real:

@@ -52,7 +52,7 @@ def gather(
         artifact, names = judged.artifact, judged.names
         started = start_runs(
             jobs, artifact.path, native.feeds, names, setting.providers, request.seed, judged.ahead,
-            runtime=setting.runtime, reduced=setting.accept,
+            runtime=setting.runtime, stored=brought is None or _is_half(native), reduced=setting.accept,
         )  # fmt: skip
         # A live model occupies this very thread while it runs, so everything else was begun before it.
         running = running or native.start()
@@ -100,6 +100,11 @@ def gather(
         ledger=weighed,
         sizes=other_sizes_of(jobs, request, native.feeds, inputs),
     )
+
+
+def _is_half(native: NativeSide) -> bool:
+    """Whether the source itself computes in half precision: what it stores is rounded to that and no further."""
+    return any(spec.dtype in ("float16", "bfloat16") for spec in native.inputs)
 
 
 def _ledger(native: NativeSide, artifact: Path, reference: Path | None) -> Future[JobResult]:

@@ -72,15 +72,16 @@ def run(job: Job) -> dict[str, Any]:
         trace, stopped = _as_far_as_it_runs(partial(run_once, executor), feeds)
     save_feeds(job.out / "trace", trace)
     feeds = feeds[: len(trace)]
+    stored = bool(params.get("stored"))
     if params.get("rounding"):
         _spread(job, "rounding", executor, feeds, trace, RoundingNoise, AMPLITUDE)
     if params.get("single"):
         _spread(job, "single", executor, feeds, trace, SingleRounding, AMPLITUDE)
     if params.get("floor"):
-        floor = partial(ConstantFloor, stored=bool(params.get("stored")))
-        _spread(job, "floor", executor, feeds, trace, floor, 1.0)
+        _spread(job, "floor", executor, feeds, trace, partial(ConstantFloor, stored=stored), 1.0)
     if "native" in params:
-        _spread(job, "own", executor, feeds, trace, partial(OwnFloor, native=frozenset(params["native"])), 1.0)
+        own = partial(OwnFloor, native=frozenset(params["native"]), stored=stored)
+        _spread(job, "own", executor, feeds, trace, own, 1.0)
     for kind in params.get("reduced", ()):
         _spread(job, kind, executor, feeds, trace, partial(_rounded_to, kind), 1.0, draws=1)
     return {**result, "stopped": stopped, "live": _live_outputs(model)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from onnxeq.weights.inventory import Stored
 from onnxeq.weights.layouts import Layout, layouts
 from onnxeq.weights.recipes import Norm, factors, folded_weights
 from onnxeq.weights.types import Relation
-from onnxeq.weights.verdicts import ROOT, consensus, judge
+from onnxeq.weights.verdicts import ROOT, consensus, judge, unit_of
 from onnxeq.weights.words import describe
 
 __all__ = ["EPSILONS", "fit_norm", "match_folded", "plausible_factor"]
@@ -25,12 +26,17 @@ __all__ = ["EPSILONS", "fit_norm", "match_folded", "plausible_factor"]
 EPSILONS = (1e-5, 1e-3, 1.001e-3, 1e-6, 1e-4, 1e-2, 1e-7, 1e-8, 1e-12, 2e-5, 1e-1, 9.999999747378752e-06)
 """What models use; another one is solved for."""
 
+_FLOAT32 = np.dtype(np.float32)
+
 _ROWS, _COLUMNS = 8, 64
 """Channels and elements of each that a candidate is tried on first."""
 
 _CLOSE = 2e-6
 """Relative deviation up to which a channel is called proportional: 16 half units of float32."""
 
+
+_FEW = 8.0
+"""The same for types in half precision, in half units of theirs: factor and product are rounded to the type."""
 
 _SETTLED = 2.0**-23
 """Median deviation of the factors below which there is nothing to improve."""
@@ -110,6 +116,7 @@ def _sample(rows: Array) -> NDArray[np.int64]:
 def _directions_agree(a: Array, b: Array) -> bool:
     """Whether most of the sampled channels are proportional."""
     columns = np.unique(np.linspace(0, a.shape[1] - 1, _COLUMNS).astype(np.int64))
+    tolerance = _tolerance(a)
     a, b = a[:, columns].astype(np.float64), b[:, columns].astype(np.float64)
     square = (b * b).sum(1)
     usable = (square > 0) & (np.abs(a).max(1) > 0)
@@ -119,7 +126,7 @@ def _directions_agree(a: Array, b: Array) -> bool:
     # The median ratio, since the sum of products would be off by one damaged element.
     with np.errstate(all="ignore"):
         factor = np.nanmedian(np.where(b != 0, a / b, np.nan), axis=1)
-        good = (np.abs(a - factor[:, None] * b) <= _tolerance(a) * np.abs(factor[:, None] * b)).mean(1) > 0.75
+        good = (np.abs(a - factor[:, None] * b) <= tolerance * np.abs(factor[:, None] * b)).mean(1) > 0.75
     return bool(good.mean() > 0.5)
 
 
@@ -137,8 +144,19 @@ def _factors(rows: Array, native: Array) -> NDArray[np.float64]:
     return factor
 
 
-def fit_norm(factor: NDArray[np.float64], norms: Sequence[Norm], preferred: str = "") -> tuple[Norm, float] | None:
-    """The BatchNormalization, with its epsilon, whose ``gamma / sqrt(var + eps)`` most of the factors are."""
+def fit_norm(
+    factor: NDArray[np.float64], norms: Sequence[Norm], preferred: str = "", stored: np.dtype[Any] = _FLOAT32
+) -> tuple[Norm, float] | None:
+    """The BatchNormalization, with its epsilon, whose ``gamma / sqrt(var + eps)`` most of the factors are.
+
+    Args:
+        factor: The factors, as a constant shows them.
+        norms: Those that it may be.
+        preferred: The name of the likeliest.
+        stored: The constant's type, in which they were rounded.
+    """
+    coarse = unit_of(stored) / 2.0**-24
+    close = _CLOSE if coarse == 1 else _FEW * unit_of(stored)
     best: tuple[tuple[float, float, float], float, Norm, float] | None = None
     for norm in sorted((n for n in norms if n.gamma.size == factor.size), key=lambda n: n.name != preferred):
         gamma, var = norm.gamma.astype(np.float64), norm.var.astype(np.float64)
@@ -152,12 +170,12 @@ def fit_norm(factor: NDArray[np.float64], norms: Sequence[Norm], preferred: str 
                 continue
             with np.errstate(all="ignore"):
                 off = np.abs(norm.scale(eps)[usable] / factor[usable] - 1)
-            share, middle = float((off <= _CLOSE).mean()), float(np.median(off))
+            share, middle = float((off <= close).mean()), float(np.median(off))
             # A usual epsilon is preferred to one that was solved for.
-            rank = (share, -max(middle, _SETTLED), float((off <= _NEAR).mean()))
+            rank = (share, -max(middle, coarse * _SETTLED), float((off <= coarse * _NEAR).mean()))
             if best is None or rank > best[0]:
                 best = (rank, middle, norm, eps)
-        if best is not None and best[0][0] == 1.0 and best[1] < _SETTLED:
+        if best is not None and best[0][0] == 1.0 and best[1] < coarse * _SETTLED:
             break
     return (best[2], best[3]) if best is not None and best[0][0] > 0.5 else None
 
@@ -170,7 +188,8 @@ def _round_numbers(solved: float) -> tuple[float, ...]:
 
 
 def _explain(book: Book, stored: Stored, channels: Channels, pair: _Pair, state: _State) -> None:
-    fitted = fit_norm(pair.factor, book.facts.norms, book.facts.norm_of.get(pair.native, ""))
+    norm = book.facts.norm_of.get(pair.native, "")
+    fitted = fit_norm(pair.factor, book.facts.norms, norm, stored.array.dtype)
     if fitted is not None:
         _settle_folded(book, stored, channels, pair, fitted, state)
         return
@@ -246,16 +265,19 @@ def _settle_folded(
     natives = (
         (pair.native, *norm.natives[:1], norm.natives[-1]) if len(norm.natives) == 4 else (pair.native, *norm.natives)
     )
-    recipes = folded_weights(pair.rows, norm, eps, (-1, 1))
+    kind = stored.array.dtype
+    recipes = folded_weights(pair.rows, norm, eps, (-1, 1), kind)
     known, value = next(_first(recipes, state.recipe))
     if known and np.array_equal(value, pair.stored):
-        single = next((f for name, f in factors(norm, eps) if name == known and f.dtype == np.float32), None)
+        single = next((f for name, f in factors(norm, eps, kind) if name == known and f.dtype != np.float64), None)
         book.folded[stored.name] = Folded(pair.native, norm, eps, single)
         book.settle(stored, natives, Relation.FOLDED, text)
         return
     exact = pair.rows.astype(np.float64) * norm.scale(eps)[:, None]
     product, factor = consensus(pair.stored, pair.rows, norm.scale(eps))
-    tried = itertools.chain(folded_weights(pair.rows, norm, eps, (-1, 1)), [("a factor for each channel", product)])
+    tried = itertools.chain(
+        folded_weights(pair.rows, norm, eps, (-1, 1), kind), [("a factor for each channel", product)]
+    )
     fold = judge(pair.stored, exact, np.abs(exact), tried, state.recipe)
     book.folded[stored.name] = Folded(pair.native, norm, eps, factor if fold.honest else None, not fold.honest)
     if fold.reproduced == 1.0:

@@ -161,8 +161,8 @@ def _owner(book: Book, stored: Stored, folded: Folded, bias: str, recipe: str) -
     hanging = (b - norm.mean.astype(np.float64)) * scale
     exact = hanging + norm.beta.astype(np.float64)
     magnitude = shift_magnitude(held, norm, scale)
-    fold = judge(stored.array.reshape(-1), exact, magnitude, folded_shifts(held, norm, eps, folded.factor), recipe,
-                 strict=not folded.damaged, root=hanging)  # fmt: skip
+    recipes = folded_shifts(held, norm, eps, folded.factor, stored.array.dtype)
+    fold = judge(stored.array.reshape(-1), exact, magnitude, recipes, recipe, strict=not folded.damaged, root=hanging)
     if fold.reproduced < _NEAR:  # no recipe is near: the float64 fold, rounded once
         fold = Fold(fold.recipe, fold.reproduced, exact.astype(stored.array.dtype), fold.wrong)
     return _Owner(norm, eps, bias, fold)
@@ -174,12 +174,12 @@ def _alone(book: Book, stored: Stored, resolved: dict[tuple[str, ...], float], r
     norms = [n for n in book.facts.norms if n.gamma.size == value.size]
     if not norms:
         return
-    fitted = fit_norm(value, norms)
+    fitted = fit_norm(value, norms, stored=stored.array.dtype)
     if fitted is not None:
         norm, eps = fitted
         resolved.setdefault(norm.natives, eps)
         exact = norm.scale(eps)
-        fold = judge(stored.array.reshape(-1), exact, np.abs(exact), factors(norm, eps), root=exact)
+        fold = judge(stored.array.reshape(-1), exact, np.abs(exact), factors(norm, eps, stored.array.dtype), root=exact)
         natives = tuple(n for n in norm.natives if n in (norm.natives[0], norm.natives[-1]))
         text = f"gamma / sqrt(var + eps) of {norm.name or norm.natives[-1]}, eps {eps:.6g}"
         book.norm_at[stored.name] = Folded("", norm, eps)

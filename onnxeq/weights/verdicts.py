@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from onnxeq.types import Array
 from onnxeq.weights.digest import bits
 
-__all__ = ["ROOT", "Fold", "consensus", "judge", "trembles"]
+__all__ = ["ROOT", "Fold", "consensus", "judge", "trembles", "unit_of"]
 
 STEPS = 8.0
 """Half units in the last place of the terms' magnitude that a float32 fold may be away, besides the stored value's own
@@ -86,6 +87,7 @@ def judge(
     """
     best = Fold("", -1.0, actual, np.zeros(actual.shape, bool))
     low = high = exact
+    computed = 2.0**-24
     given: dict[str, NDArray[np.bool_]] = {}
     for name, value in _ordered(recipes, first):
         with np.errstate(over="ignore"):
@@ -97,11 +99,12 @@ def judge(
         wide = stored.astype(np.float64)
         low, high = np.minimum(low, wide), np.maximum(high, wide)
         if equal.mean() > best.reproduced:
+            computed = unit_of(value.dtype)  # half precision, where the recipe is
             best = Fold(name, float(equal.mean()), stored, ~equal)
-    unit = float(_unit(actual))
+    unit = float(unit_of(actual.dtype))
     held = actual.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        beyond = ~(np.abs(held - exact) <= (STEPS * 2.0**-24 + unit) * magnitude + np.finfo(np.float32).tiny)
+        beyond = ~(np.abs(held - exact) <= (STEPS * computed + unit) * magnitude + np.finfo(np.float32).tiny)
     wrong = beyond.copy()
     off = best.wrong
     if not strict:
@@ -199,6 +202,6 @@ def _ordered(recipes: Iterable[tuple[str, Array]], first: str) -> Iterator[tuple
     yield from rest
 
 
-def _unit(array: Array) -> float:
-    """Half a unit in the last place of the stored type, relative."""
-    return {"float16": 2.0**-11, "bfloat16": 2.0**-8}.get(array.dtype.name, 2.0**-24)
+def unit_of(stored: np.dtype[Any]) -> float:
+    """Half a unit in the last place of a type, relative."""
+    return {"float16": 2.0**-11, "bfloat16": 2.0**-8}.get(stored.name, 2.0**-24)

@@ -141,7 +141,7 @@ def _changed(a: Array, b: Array, rows: NDArray[np.int64], differs: NDArray[np.bo
             said.append(f"{called} {row} has its sign flipped")
         elif one.size > 1 and (factor := _factor(one, other)) is not None:
             said.append(f"{called} {row} is scaled by {factor:.6g}")
-        elif one.size > 1 and (copied := _order(one[None], b)) is not None:
+        elif one.size > 1 and (copied := _order(one[None], b)) not in (None, [row]):
             said.append(f"{called} {row} holds {called} {copied[0]}")
         elif one.size == 1 or not said:
             return ""
