@@ -99,6 +99,11 @@ class Halves(nn.Module):
 def halves():
     return Halves()
 
+# As a whole in half precision, so that the exporter folds its normalisation there as well.
+def narrow():
+    layers = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 4, 3)
+    return nn.Sequential(*layers).half()
+
 class Cast(nn.Module):
     def __init__(self):
         super().__init__()
@@ -156,6 +161,14 @@ def test_blocks_in_half_precision_are_equivalent_and_sharp(exporter: str, folder
     assert report.verdict is Verdict.EQUIVALENT
     assert rung(report, "graph").reason == "agrees to float64 rounding"
     assert rung(report, "graph").max_abs < 1e-13
+
+
+def test_a_normalisation_folded_in_half_precision_is_equivalent(folder: Path) -> None:
+    """What the exporter computes in float16 is rounded to float16: floor and ledger go by the source's own type."""
+    given = {"input": np.random.default_rng(0).standard_normal((2, 3, 12, 12)).astype(np.float16)}
+    report = onnxeq.check(f"{folder}/factories.py:narrow@seeded", inputs=[given], providers=["cpu"])
+    assert report.verdict is Verdict.EQUIVALENT
+    assert (report.coverage.weights_accounted, report.coverage.weights_total) == (8, 8)
 
 
 def test_autocast_is_in_the_float64_run_too(folder: Path) -> None:
