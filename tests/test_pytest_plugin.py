@@ -282,7 +282,13 @@ def test_an_interrupted_run_leaves_no_golden(
     onnx.save(conv_net(), suite.pytester.path / "net.onnx")
     suite.pytester.makepyfile("def test_it(golden):\n    golden('net.onnx', 'net')\n")
     command = [sys.executable, "-m", "pytest", "-p", "onnxeq.pytest_plugin", "--golden=new"]
-    run = subprocess.Popen(command, cwd=suite.pytester.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # A shell has its background processes ignore interrupts, and what they start inherits it.
+    usual = {signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    try:
+        run = subprocess.Popen(command, cwd=suite.pytester.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
     _wait_for(lambda: list((fresh_cache / "jobs").glob("*.tmp")) != [])
     os.kill(run.pid, how)
     assert run.wait(60) == (pytest.ExitCode.INTERRUPTED if how is signal.SIGINT else -how)

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper, parser
 
+from onnxeq.layers.judging.allowed import Allowed
 from onnxeq.layers.judging.recomputed import Recomputer
 from onnxeq.layers.judging.roles import LOCAL, PROPAGATED
 from onnxeq.layers.judging.sweep import EXACT, Found, Values, _Sweep, sweep
@@ -518,7 +519,7 @@ def held(hook: _Sweep) -> set[str]:
 def watched(model: onnx.ModelProto, source: Values, target: Values) -> _Watched:
     """The hook after a run."""
     executor = Executor(model)
-    hook = _Watched(Recomputer(executor, model.graph, feed(model)), model.graph, source, target, 0)
+    hook = _Watched(Recomputer(executor, model.graph, feed(model)), model.graph, (source, target), 0, Allowed())
     with hook:
         executor.run(feed(model), hook=hook)
         hook.found()
