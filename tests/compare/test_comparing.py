@@ -70,7 +70,7 @@ def test_one_that_fails_does_not_stop_the_others(capfd: pytest.CaptureFixture[st
     assert out.startswith("identical, 1 could not be had")
     said = " ".join(out.split())
     assert "could not be had: broken.onnx: " in said
-    assert "broken.onnx: holds no ONNX model" in said
+    assert "broken.onnx:holdsnoONNXmodel" in said.replace(" ", "")  # a long path is broken anywhere
     with pytest.raises(UnusableModel):
         onnxeq.compare("broken.onnx", "broken.onnx")
 
