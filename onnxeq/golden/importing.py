@@ -21,8 +21,8 @@ from onnxeq.golden.building import BAR, build, condensed_trace, distance, import
 from onnxeq.golden.condense import digest
 from onnxeq.golden.identity import describe
 from onnxeq.golden.measured import Measured, measure
-from onnxeq.golden.recording import check_provider, default_name, in_folder
-from onnxeq.golden.today import Subject, Today, run_all
+from onnxeq.golden.recording import default_name, in_folder
+from onnxeq.golden.today import Subject, Today, check_provider, run_all
 from onnxeq.golden.values import Agreement, Born, Golden, How, Origin, Role
 from onnxeq.inputs import DEFAULT_BATCHES
 from onnxeq.jobs import Jobs, Listener

@@ -15,7 +15,7 @@ from onnxeq.golden import store
 from onnxeq.golden.building import build
 from onnxeq.golden.identity import describe
 from onnxeq.golden.measured import measure
-from onnxeq.golden.today import Subject, Today, run_all
+from onnxeq.golden.today import Subject, Today, check_provider, run_all
 from onnxeq.golden.values import Golden, How, Pending, Verdict
 from onnxeq.inputs import DEFAULT_BATCHES
 from onnxeq.jobs import Jobs, Listener
@@ -151,14 +151,3 @@ def in_folder(text: str, folder: Path) -> str:
         joined = os.path.normpath(os.path.join(os.path.relpath(Path.cwd(), folder), text))  # noqa: PTH118
         return joined.replace(os.sep, "/") if joined.startswith("..") else f"./{joined.replace(os.sep, '/')}"
     return text
-
-
-def check_provider(name: str) -> str:
-    """The provider, made sure that it is one.
-
-    Raises:
-        UsageError: It is none.
-    """
-    if name not in ("cpu", "cuda"):
-        raise UsageError(f"'{name}' is no provider", hint="--provider takes cpu, cuda")
-    return name

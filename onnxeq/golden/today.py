@@ -8,7 +8,7 @@ dies with its process is taken apart: each of its models is then run by itself, 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -17,10 +17,11 @@ from typing import Any, TypeAlias
 
 from onnxeq import errors, fingerprint, sides
 from onnxeq.arrays import load_feeds
-from onnxeq.errors import CannotRun, JobCrashed, JobKilled, JobTimeout, OnnxeqError
+from onnxeq.errors import CannotRun, JobCrashed, JobKilled, JobTimeout, OnnxeqError, UsageError
 from onnxeq.golden import condense
 from onnxeq.golden import feeds as feeds_
 from onnxeq.golden.codec import table_of
+from onnxeq.golden.store import Stored
 from onnxeq.golden.values import How, Inputs, InputsKind, Role
 from onnxeq.inputs import index_ranges, with_shapes
 from onnxeq.interface import pair_outputs
@@ -31,7 +32,7 @@ from onnxeq.sides import NativeSide, Request
 from onnxeq.types import Array, ExportForm, Feed, ModelRef, TensorSpec
 from onnxeq.zoo import converter_for
 
-__all__ = ["RUNTIME_PACKAGES", "Ran", "Subject", "Today", "run_all"]
+__all__ = ["RUNTIME_PACKAGES", "Opened", "Ran", "Subject", "Today", "check_provider", "run_all"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,14 @@ class Today:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """A golden that can be run."""
+
+    stored: Stored
+    subject: Subject
+
+
+@dataclass(frozen=True)
 class _Prepared:
     """A model that waits for the runtime."""
 
@@ -132,29 +141,41 @@ class _Prepared:
     notes: tuple[str, ...] = ()
 
 
-def run_all(jobs: Jobs, subjects: Sequence[Subject]) -> dict[str, Today | OnnxeqError]:
+_AHEAD = 8
+"""ONNX files that are run while the others are still being looked for."""
+
+
+def run_all(
+    jobs: Jobs, subjects: Iterable[Subject], meanwhile: Callable[[], None] = lambda: None
+) -> dict[str, Today | OnnxeqError]:
     """Runs every model; by name what it gave, or why it could not be run.
 
     Args:
         jobs: Where to run; they should look nothing up, since what is asked is what happens now.
         subjects: The models.
+        meanwhile: Called once while models run.
     """
     found: dict[str, Today | OnnxeqError] = {}
     lanes: dict[str, Lane] = {}
     choose = functools.cache(choose_runner)  # it looks at everything that is installed
     native: list[tuple[Subject, ModelRef, object | None]] = []
     first: list[_Prepared] = []
+    runtime_lane = lanes.setdefault("runtime", jobs.lane())
+    batches: list[tuple[list[_Prepared], Future[JobResult] | None]] = []
     for subject in subjects:
         try:
             ref, live = sides.resolve(subject.source, jobs)
             if live is None and converter_for(ref) == "onnx":
                 first.append(_prepare_onnx(jobs, subject, ref, choose))
+                if len(first) == _AHEAD and not batches:
+                    batches.append((first, _start(jobs, first, runtime_lane)))
+                    first = []
             else:
                 native.append((subject, ref, live))
         except OnnxeqError as error:
             found[subject.name] = error
-    runtime_lane = lanes.setdefault("runtime", jobs.lane())
-    started = _start(jobs, first, runtime_lane)
+    batches.append((first, _start(jobs, first, runtime_lane)))
+    meanwhile()
     second: list[_Prepared] = []
     for subject, ref, live in native:
         converter = "live" if live is not None else converter_for(ref)
@@ -163,7 +184,8 @@ def run_all(jobs: Jobs, subjects: Sequence[Subject]) -> dict[str, Today | Onnxeq
             second.append(_prepare_native(jobs, subject, ref, live, lane, choose))
         except OnnxeqError as error:
             found[subject.name] = error
-    found |= _gathered(jobs, first, started)
+    for batch, started in batches:
+        found |= _gathered(jobs, batch, started)
     found |= _gathered(jobs, second, _start(jobs, second, runtime_lane))
     return found
 
@@ -343,3 +365,14 @@ def _provenance(jobs: Jobs, each: _Prepared, versions: Mapping[str, str]) -> dic
     if each.subject.how.provider == "cuda":
         found["device"] = next(p.device for p in choose_providers(None) if p.name == "cuda")
     return {key: value for key, value in found.items() if value}
+
+
+def check_provider(name: str) -> str:
+    """The provider, made sure that it is one.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if name not in ("cpu", "cuda"):
+        raise UsageError(f"'{name}' is no provider", hint="--provider takes cpu, cuda")
+    return name
