@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from onnxeq.compare.figures import figures
+from onnxeq.compare.reading.opening import read_graph
 from onnxeq.compare.windows import window
 
 from .conftest import Net, Read, network
@@ -105,3 +110,16 @@ def test_a_table_is_counted_as_a_table(read: Read) -> None:
     rows = net.node("Cast", [net.node("Reshape", ["x", net.store("s", np.array([1, 48], np.int64))])], to=7)
     found = figures(read(net.model(net.node("Gather", [net.weight("table", 10, 5), rows]))))
     assert (found.parameters, found.macs, found.kinds["embedding"]) == (50, 0, 1)
+
+
+def test_weights_that_a_file_fills_itself_are_weights() -> None:
+    """The light ResNet-50 stores the sizes of its weights and one number for each: 53 convolutions, and the figures of
+    the network (He et al., 2015): 25,557,032 parameters, 4.09 G products.
+    """
+    path = Path(onnx.__file__).parent / "backend/test/data/light/light_resnet50.onnx"
+    graph = read_graph(path)
+    counted = Counter(layer.kind for layer in graph.layers)
+    assert (counted["conv"], counted["batch_norm"], counted["linear"], counted["constant"]) == (53, 53, 1, 0)
+    found = figures(graph)
+    assert found.parameters == 25_557_032
+    assert round(found.macs / 1e9, 2) == 4.09

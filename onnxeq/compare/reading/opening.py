@@ -7,10 +7,12 @@ folded by others before stays folded, and is told as that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -34,7 +36,7 @@ from onnxeq.compare.reading.walker import Walker
 from onnxeq.compare.values import Graph
 from onnxeq.errors import UsageError
 from onnxeq.graph.dead import REMOVE_DEAD
-from onnxeq.graph.edit import is_standard, normal_opset, set_attribute
+from onnxeq.graph.edit import array, attribute, is_standard, normal_opset, set_attribute
 from onnxeq.graph.files import load
 from onnxeq.graph.fold import FOLD_CONSTANTS
 from onnxeq.graph.frame import Options, apply, graphs
@@ -84,6 +86,7 @@ def read_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) ->
     for item in (INLINE, LIFT_CONSTANTS, INFER_SHAPES):
         model, _ = apply(item, model, Options())
     _plain_casts(model)
+    _filled(model)
     written = _Written(spelled_out(model), zero_biases(model))
     for _ in range(_ROUNDS):
         model, folded = apply(FOLD_CONSTANTS, model, Options())
@@ -145,6 +148,31 @@ def _plain_casts(model: ir.Model) -> None:
                 node.op_type = "Cast"
                 node.resize_inputs(1)
                 set_attribute(node, "to", int(like.value))
+
+
+_LARGEST_FILLED = 1 << 30
+"""Elements of a constant that a file fills when it runs: no weight is larger, and a claim may be."""
+
+
+def _filled(model: ir.Model) -> None:
+    """Weights that a file fills with one number when it runs become stored ones, of which a single number is held.
+
+    The light models of the ONNX Model Zoo are written so.
+    """
+    for node in list(model.graph):
+        sizes = array(node.inputs[0]) if is_standard(node, "ConstantOfShape") else None
+        value = node.outputs[0]
+        if sizes is None or value.is_graph_output() or math.prod(map(int, sizes)) > _LARGEST_FILLED:
+            continue
+        number = attribute(node, "value")
+        single = np.zeros(1, np.float32) if number is None else number.numpy().reshape(-1)[:1]
+        tensor = ir.Tensor(np.broadcast_to(single, tuple(map(int, sizes))), name=value.name)
+        model.graph.remove(node)  # its name is free then
+        stored = ir.Value(
+            name=value.name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+        )
+        model.graph.register_initializer(stored)
+        ir.convenience.replace_all_uses_with(value, stored)
 
 
 def _behind_outputs(model: ir.Model) -> None:
