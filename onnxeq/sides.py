@@ -236,7 +236,7 @@ def declared_inputs(request: Request, target: Artifact | None) -> tuple[TensorSp
         specs = tuple(
             replace(
                 s,
-                dtype=_NATIVE_KIND.get(s.dtype, s.dtype),
+                dtype=_given_kind(s.name, request.feeds) or _NATIVE_KIND.get(s.dtype, s.dtype),
                 range=s.range or inputs_.range_over(s.name, request.feeds) or ranges.get(s.name),
             )
             for s in target.info.inputs
@@ -247,6 +247,11 @@ def declared_inputs(request: Request, target: Artifact | None) -> tuple[TensorSp
     if request.shapes:
         return tuple(TensorSpec(name or "#0", "float32", shape) for name, shape in request.shapes.items())
     return None
+
+
+def _given_kind(name: str, feeds: Sequence[Feed]) -> str:
+    """The element type of an input that the user gives; empty for what is to be made."""
+    return next((dtype_name(feed[name]) for feed in feeds if name in feed), "")
 
 
 def _spec_over(name: str, feeds: Sequence[Feed]) -> TensorSpec:

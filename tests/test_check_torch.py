@@ -171,6 +171,22 @@ def test_a_normalisation_folded_in_half_precision_is_equivalent(folder: Path) ->
     assert (report.coverage.weights_accounted, report.coverage.weights_total) == (8, 8)
 
 
+def test_a_half_precision_source_is_fed_in_its_own_type(folder: Path) -> None:
+    """A shape alone, or the file that was exported from it, says no more: float16 is what the module takes."""
+    source, good = f"{folder}/factories.py:narrow@seeded", folder / "narrow.onnx"
+    assert run(["convert", source, "-o", str(good), "--shape", "2x3x12x12", "--raw", "-q"]) == 0
+    assert onnxeq.check(source, good, providers=["cpu"]).verdict is Verdict.EQUIVALENT
+
+    def scaled(model: onnx.ModelProto) -> None:
+        weight = next(t for t in model.graph.initializer if list(t.dims) == [16, 3, 3, 3])
+        value = numpy_helper.to_array(weight).copy()
+        value[5] *= np.float16(1.02)
+        weight.CopyFrom(numpy_helper.from_array(value, weight.name))
+
+    report = onnxeq.check(source, edit(good, folder / "narrow-bad.onnx", scaled), providers=["cpu"])
+    assert (report.verdict, report.causes[0].cause) == (Verdict.DIVERGENT, CauseKind.WEIGHTS)
+
+
 def test_autocast_is_in_the_float64_run_too(folder: Path) -> None:
     """A Linear under autocast rounds its operands on both sides, although float64 tensors are not cast for.
 

@@ -80,7 +80,7 @@ def wrap(model: object, request: LoadRequest, progress: Progress) -> Native:
 
         weights.put_in(mine, weights.load_file(Path(ref.weights), trust=request.trust), ref.weights)
         kind = ref.weights
-    calling = inputs.with_ranges(mine, inputs.resolve(mine, request.inputs))
+    calling = inputs.with_ranges(mine, inputs.in_own_type(mine, inputs.resolve(mine, request.inputs)))
     described = {"model": f"{type(model).__module__}.{type(model).__qualname__}"}
     if ref.weights == "seeded":
         progress("seed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ __all__ = [
     "as_list_of_images",
     "examples",
     "from_array",
+    "in_own_type",
     "random_tensor",
     "resolve",
     "shape_at",
@@ -137,6 +139,30 @@ def as_list_of_images(calling: Calling) -> Calling:
             hint=f"say --shape {spec.name}=3x320x320",
         )
     return replace(calling, listed=True)
+
+
+def in_own_type(model: torch.nn.Module, calling: Calling) -> Calling:
+    """With half-precision inputs where the model takes no others: what is declared by its shape alone is float32.
+
+    That is asked only of a model whose float tensors are all of one such type, and by running a copy of it.
+    """
+    kinds = {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()}
+    narrow = {torch.float16: "float16", torch.bfloat16: "bfloat16"}.get(kinds.pop()) if len(kinds) == 1 else None
+    if narrow is None or all(spec.dtype != "float32" for spec in calling.specs):
+        return calling
+    specs = tuple(replace(s, dtype=narrow) if s.dtype == "float32" else s for s in calling.specs)
+    other = replace(calling, specs=specs)
+    return other if not _runs(model, calling) and _runs(model, other) else calling
+
+
+def _runs(model: torch.nn.Module, calling: Calling) -> bool:
+    arguments, keywords = calling.bind(examples(calling))
+    try:
+        with torch.no_grad():
+            copy.deepcopy(model).eval()(*arguments, **keywords)
+    except Exception:  # whatever the model raises: it does not take these
+        return False
+    return True
 
 
 def shape_at(spec: TensorSpec, batch: int | None) -> tuple[int, ...]:
