@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -81,5 +83,10 @@ def _item(job: Job, item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _generated(record: Mapping[str, Any]) -> Sequence[Feed]:
-    inputs = value_from(Inputs, dict(record), "inputs")
-    return regenerated(inputs)
+    """The feeds that a record describes; goldens of one kind of input follow one another and share them."""
+    return _made(json.dumps(record, sort_keys=True))
+
+
+@functools.lru_cache(maxsize=1)
+def _made(record: str) -> Sequence[Feed]:
+    return regenerated(value_from(Inputs, json.loads(record), "inputs"))
