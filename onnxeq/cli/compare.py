@@ -17,6 +17,9 @@ def compare(
     models: Annotated[
         list[str], typer.Argument(metavar="REF REF...", help="Two or more models, each as check takes a SOURCE.")
     ],
+    only: Annotated[
+        str, typer.Option("--only", help="What to compare: architecture, function, accuracy, latency; by default all.")
+    ] = "",
     inputs: o.Inputs = [],  # noqa: B006 - typer copies defaults
     shape: o.Shape = [],  # noqa: B006
     seed: o.Seed = 0,
@@ -39,6 +42,7 @@ def compare(
     from onnxeq import inputs as inputs_
     from onnxeq.compare.comparing import compare as run
     from onnxeq.compare.document import to_json
+    from onnxeq.compare.values import Part
     from onnxeq.report.comparison import show
     from onnxeq.report.comparison_files import check_name, write
     from onnxeq.report.progress import JobProgress
@@ -47,7 +51,7 @@ def compare(
         check_name(report)
     with JobProgress(Console(stderr=True), quiet=quiet) as progress:
         found = run(
-            *models, inputs=inputs, shapes=inputs_.parse_shape(shape), seed=seed, opset=opset, exporter=exporter,
+            *models, parts=only.split(",") if only else tuple(Part), inputs=inputs, shapes=inputs_.parse_shape(shape), seed=seed, opset=opset, exporter=exporter,
             timeout_s=timeout, trust=trust, use_cache=not no_cache, env=env, listener=progress,
         )  # fmt: skip
     if json:

@@ -9,31 +9,27 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from onnxeq import fingerprint, sides, zoo
-from onnxeq.compare.figures import figures
-from onnxeq.compare.records import graph_from_record
-from onnxeq.compare.values import Comparison, Failure, Pair, Same, Side, Topic
+from onnxeq import fingerprint, zoo
+from onnxeq.compare.sources import Failed, Source, open_models
+from onnxeq.compare.values import Comparison, Failure, Pair, Part, Same, Topic
 from onnxeq.compare.verdicts import compare_pair
 from onnxeq.envs.environment import find, for_report
-from onnxeq.errors import OnnxeqError, UsageError, WeightsUnavailable
-from onnxeq.jobs import Jobs, JobSpec, Listener
-from onnxeq.sides import Artifact, Request
-from onnxeq.types import ExportForm, Feed, ModelRef
-from onnxeq.zoo import converter_for
+from onnxeq.errors import UsageError
+from onnxeq.jobs import Jobs, Listener
+from onnxeq.sides import Request
+from onnxeq.types import Feed
 
 __all__ = ["compare"]
 
 
 def compare(
     *models: object,
+    parts: Sequence[str] = tuple(Part),
     inputs: Sequence[str | os.PathLike[str] | Feed] = (),
     shapes: Mapping[str, Sequence[int]] | None = None,
     seed: int = 0,
@@ -49,6 +45,7 @@ def compare(
 
     Args:
         models: References, paths or live models, as :func:`onnxeq.check` takes them.
+        parts: What to compare, of :class:`onnxeq.compare.values.Part`; the architecture always is.
         inputs: Feeds that tell the shapes, for models that do not.
         shapes: Input name -> shape; by default each model's own.
         seed: Seed of a factory's random weights.
@@ -69,14 +66,16 @@ def compare(
     for model in models:
         if isinstance(model, (str, os.PathLike)):
             zoo.parse(os.fspath(model))  # a misspelt reference is told before the first export, not after it
+    _known(parts)
     request = Request.of(inputs, shapes, seed=seed, opset=opset, trust=trust, exporter=exporter)
     here = find(env) if env else None
     with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache, environment=here) as jobs:
-        found = _side_by_side(jobs, models, request)
-    failures = tuple(f for f in found if isinstance(f, _Failed))
-    if len(failures) == len(found):
-        raise failures[0].error
-    kept = _named([f for f in found if isinstance(f, Side)])
+        found = open_models(jobs, models, request)
+        failures = tuple(f for f in found if isinstance(f, Failed))
+        if len(failures) == len(found):
+            raise failures[0].error
+        sources = _named([f for f in found if isinstance(f, Source)])
+    kept = tuple(source.side for source in sources)
     pairs = sorted((compare_pair(a, b) for a, b in itertools.combinations(kept, 2)), key=_rank)
     return Comparison(
         kept, tuple(pairs), tuple(Failure(f.ref, f.error.line()) for f in failures),
@@ -84,14 +83,24 @@ def compare(
     )  # fmt: skip
 
 
-def _named(found: Sequence[Side]) -> tuple[Side, ...]:
+def _known(parts: Sequence[str]) -> frozenset[Part]:
+    known = [part.value for part in Part]
+    if wrong := [part for part in parts if part not in known]:
+        raise UsageError(f"'{wrong[0]}' is nothing that can be compared", hint=f"write --only {','.join(known)}")
+    return frozenset(Part(part) for part in parts)
+
+
+def _named(found: Sequence[Source]) -> tuple[Source, ...]:
     """The same with names that tell them apart: a file without its folder, a zoo's model without its weights; else the
     references, else with a number.
     """
-    bare = [_bare(side.ref) for side in found]
-    names = [b if bare.count(b) == 1 else side.ref for b, side in zip(bare, found, strict=True)]
+    refs = [source.side.ref for source in found]
+    bare = [_bare(ref) for ref in refs]
+    names = [b if bare.count(b) == 1 else ref for b, ref in zip(bare, refs, strict=True)]
     numbered = [f"{n} ({names[: i + 1].count(n)})" if names.count(n) > 1 else n for i, n in enumerate(names)]
-    return tuple(replace(side, name=name) for side, name in zip(found, numbered, strict=True))
+    return tuple(
+        replace(source, side=replace(source.side, name=name)) for source, name in zip(found, numbered, strict=True)
+    )
 
 
 def _bare(ref: str) -> str:
@@ -109,84 +118,3 @@ def _rank(pair: Pair) -> tuple[int, int, int]:
     """The pairs that differ most come first: by their most consequential difference, then by how many there are."""
     worst = min((_TOPICS[d.topic] for d in pair.differences), default=len(_TOPICS))
     return _SAME[pair.same], worst, -len(pair.differences)
-
-
-@dataclass(frozen=True)
-class _Failed:
-    ref: str
-    error: OnnxeqError
-
-
-def _side_by_side(jobs: Jobs, models: Sequence[object], request: Request) -> list[Side | _Failed]:
-    """All models, each by a thread that waits for its jobs; they stop at once when the caller is interrupted."""
-    pool = ThreadPoolExecutor(len(models), thread_name_prefix="onnxeq-compare")
-    try:
-        found = list(pool.map(lambda model: _side(jobs, model, request), models))
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
-    return found
-
-
-def _side(jobs: Jobs, model: object, request: Request) -> Side | _Failed:
-    text = os.fspath(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__
-    try:
-        return _opened(jobs, model, request)
-    except OnnxeqError as error:
-        return _Failed(text, error)
-
-
-def _opened(jobs: Jobs, model: object, request: Request) -> Side:
-    ref, live = sides.resolve(model, jobs)
-    if live is None and converter_for(ref) == "onnx":
-        artifact = sides.open_artifact(ref.name, jobs.root)
-        return _read(jobs, ref.text, artifact, request, {}, (), may_be_folded=True)
-    path, about, notes = _exported(jobs, ref, live, request)
-    artifact = sides.open_artifact(path, jobs.root)
-    # What others saved may be folded already; what is built by its framework, or saved by Keras, is not.
-    saved = ref.zoo == "file" and converter_for(ref) != "keras"
-    return _read(jobs, ref.text, artifact, replace(request, shapes=None), about, notes, may_be_folded=saved)
-
-
-def _exported(
-    jobs: Jobs, ref: ModelRef, live: object | None, request: Request
-) -> tuple[Path, Mapping[str, Any], tuple[str, ...]]:
-    """The unfolded export; with other weights where a zoo's own cannot be had, since weights are not compared."""
-    asked = replace(request, exporter=request.exporter if converter_for(ref) in ("torch", "factory") else "")
-
-    def prepare(which: ModelRef) -> tuple[Path, Mapping[str, Any], tuple[str, ...]]:
-        native = sides.prepare_native(
-            jobs, which, live, asked, declared=sides.declared_inputs(asked, None), forms=(ExportForm.UNFOLDED,),
-            feeds=False, label=f"export {ref.text}",
-        )  # fmt: skip
-        native.release()
-        export = native.export(ExportForm.UNFOLDED)
-        return export.path, native.job.data["provenance"], export.notes
-
-    try:
-        return prepare(ref)
-    except WeightsUnavailable as error:
-        if ref.weights or ref.zoo == "file":
-            raise
-        path, about, notes = prepare(replace(ref, weights="seeded"))
-        return path, about, (*notes, f"exported with random weights, since its own cannot be had: {error.message}")
-
-
-def _read(
-    jobs: Jobs,
-    text: str,
-    artifact: Artifact,
-    request: Request,
-    about: Mapping[str, Any],
-    notes: Sequence[str],
-    *,
-    may_be_folded: bool,
-) -> Side:
-    params = {"shapes": {name: list(shape) for name, shape in (request.shapes or {}).items()}}
-    spec = JobSpec("architecture", f"layers of {text}", params, sides.reads_of(artifact.path))
-    done = jobs.start(spec).result()
-    graph = graph_from_record(json.loads((done.out / str(done.data["path"])).read_text()))
-    info = artifact.info
-    file = {"producer": info.producer, "opset": info.opsets.get("ai.onnx"), "sha256": info.sha256}
-    return Side(text, text, graph, figures(graph), may_be_folded, {**about, **file}, (*notes, *graph.notes))

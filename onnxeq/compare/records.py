@@ -21,7 +21,7 @@ def graph_from_record(record: Mapping[str, Any]) -> Graph:
     layers = tuple(
         Layer(
             str(row["kind"]), tuple(row["inputs"]), {k: _attribute(v) for k, v in row["attributes"].items()},
-            tuple(row["shape"]), str(row["name"]), tuple(row["nodes"]), tuple(Weight(**w) for w in row["weights"]),
+            tuple(row["shape"]), str(row["name"]), tuple(row["nodes"]), tuple(_weight(w) for w in row["weights"]),
             int(row["macs"]), tuple(row["spelling"]),
         )
         for row in record["layers"]
@@ -29,6 +29,14 @@ def graph_from_record(record: Mapping[str, Any]) -> Graph:
     return Graph(
         layers, tuple(record["outputs"]), int(record["nodes"]), tuple(record["literal"]), tuple(record["notes"])
     )
+
+
+def _weight(row: Mapping[str, Any]) -> Weight:
+    part = row["part"]
+    return Weight(
+        str(row["role"]), str(row["name"]), int(row["elements"]), tuple(row["viewed"]), tuple(row["axes"]),
+        None if part is None else (int(part[0]), int(part[1])),
+    )  # fmt: skip
 
 
 def _attribute(value: Any) -> Attribute:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from onnxeq.compat import StrEnum
 
 __all__ = [
-    "Architecture", "Attribute", "Comparison", "Difference", "Failure", "Graph", "Layer", "Pair", "Place",
+    "Architecture", "Attribute", "Comparison", "Difference", "Failure", "Graph", "Layer", "Pair", "Part", "Place",
     "ReceptiveField", "Same", "Side", "Topic", "Weight",
 ]  # fmt: skip
 
@@ -29,13 +29,20 @@ class Weight:
     Attributes:
         role: ``weight``, ``bias``, ``scale``, ``shift``, ``mean``, ``variance``, ``constant``, or ``preprocessing`` for
             a constant that the input is scaled or shifted by before anything else.
-        name: Its initializer.
+        name: Its initializer, or, with ``.folded`` behind it, what the file computes from constants.
         elements: How many numbers it holds.
+        viewed: The shape in which the stored tensor is to be seen first; empty for its own.
+        axes: For each of those axes its place in the layer's own order, outputs first, channels before space; empty
+            where they lie in that order. Of an axis of size 1 it tells nothing.
+        part: Which rows of the first axis in the layer's own order are meant, where layers share a stored tensor.
     """
 
     role: str
     name: str
     elements: int
+    viewed: tuple[int, ...] = ()
+    axes: tuple[int, ...] = ()
+    part: tuple[int, int] | None = None
 
     @property
     def learned(self) -> bool:
@@ -138,6 +145,16 @@ class Architecture:
     receptive: ReceptiveField | None
     inputs: tuple[tuple[int, ...], ...]
     outputs: tuple[tuple[int, ...], ...]
+
+
+class Part(StrEnum):
+    """What a comparison is about."""
+
+    ARCHITECTURE = "architecture"
+    FUNCTION = "function"
+    """The outputs for the same inputs, split into weights, graph and preprocessing."""
+    ACCURACY = "accuracy"
+    LATENCY = "latency"
 
 
 class Same(StrEnum):

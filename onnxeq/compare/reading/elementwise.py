@@ -120,7 +120,9 @@ def prelu(walk: Walker, node: ir.Node) -> bool:
     axes = _varying(view, held)
     if axes is None:
         return False
-    draft = walk.made(node, "prelu", [view.draft], view.draft.shape, [walk.weight("weight", slope)], along=axes)
+    draft = walk.made(
+        node, "prelu", [view.draft], view.draft.shape, [walk.weight("weight", slope, _lying(view, held))], along=axes
+    )
     walk.put(node.outputs[0], View(draft, view.axes))
     return True
 
@@ -180,7 +182,7 @@ def _with_constant(walk: Walker, node: ir.Node, source: ir.Value, other: ir.Valu
             return False
         draft = walk.made(node, kind, [view.draft], view.draft.shape, by=rounded(number))
     else:
-        weights = [walk.weight("constant", other)]
+        weights = [walk.weight("constant", other, _lying(view, held))]
         draft = walk.made(node, kind, [view.draft], view.draft.shape, weights, along=axes)
     walk.put(node.outputs[0], View(draft, view.axes))
     return True
@@ -218,6 +220,14 @@ def _varying(view: View, held: Array) -> tuple[int, ...] | None:
             return None
         axes.append(axis)
     return tuple(sorted(axes))
+
+
+def _lying(view: View, held: Array) -> tuple[int, ...]:
+    """Which axis of the layer's result each axis of a constant is; -1 for one of size 1."""
+    if held.size == 1:
+        return ()
+    behind = view.axes[len(view.axes) - held.ndim :]
+    return tuple(-1 if axis is None or size == 1 else axis for size, axis in zip(held.shape, behind, strict=True))
 
 
 def _together(walk: Walker, node: ir.Node, values: list[ir.Value]) -> bool:

@@ -72,12 +72,12 @@ def _bias(walk: Walker, node: ir.Node) -> ir.Value | None:
     return None if node in walk.unbiased else held
 
 
-def _weights(walk: Walker, node: ir.Node) -> list[Weight] | None:
-    """Weight and bias; ``None`` where the bias is computed."""
+def _weights(walk: Walker, node: ir.Node, axes: tuple[int, ...] = ()) -> list[Weight] | None:
+    """Weight, whose axes lie so, and bias; ``None`` where the bias is computed."""
     kernel, bias = node.inputs[1], _bias(walk, node)
     if kernel is None or (bias is not None and constant(bias) is None):
         return None
-    return [walk.weight("weight", kernel)] + ([walk.weight("bias", bias)] if bias is not None else [])
+    return [walk.weight("weight", kernel, axes)] + ([walk.weight("bias", bias)] if bias is not None else [])
 
 
 def zero_biases(model: ir.Model) -> frozenset[ir.Node]:
@@ -172,8 +172,9 @@ def gemm(walk: Walker, node: ir.Node) -> bool:
         return False
     if 0 in (attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)):
         return False
-    inner, out = (int(n) for n in (reversed(held.shape) if attribute(node, "transB", 0) else held.shape))
-    bias, weights = _bias(walk, node), _weights(walk, node)
+    turned = bool(attribute(node, "transB", 0))
+    inner, out = (int(n) for n in (reversed(held.shape) if turned else held.shape))
+    bias, weights = _bias(walk, node), _weights(walk, node, () if turned else (1, 0))
     if weights is None or (bias is not None and squeezed(walk.shape(bias)) not in ((out,), ())):
         return False
     return _put_dense(walk, node, inner, out, weights)
@@ -187,7 +188,7 @@ def matmul(walk: Walker, node: ir.Node) -> bool:
     held = constant(right)
     if held is not None and len(held.shape) == 2:
         inner, out = (int(n) for n in held.shape)
-        return _put_dense(walk, node, inner, out, [walk.weight("weight", right)])
+        return _put_dense(walk, node, inner, out, [walk.weight("weight", right, (1, 0))])
     if not walk.has(right):
         return False
     views = [walk.as_lies(left), walk.as_lies(right)]

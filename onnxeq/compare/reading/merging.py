@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from onnxeq.compare.reading.sketch import Draft, Sketch, squeezed
 from onnxeq.compare.values import Weight
@@ -57,7 +58,7 @@ def mark_preprocessing(sketch: Sketch) -> None:
     for draft in sketch.drafts():
         if draft.kind in ("scale", "shift") and id(draft.inputs[0]) in first:
             first.add(id(draft))
-            draft.weights = [Weight("preprocessing", w.name, w.elements) for w in draft.weights]
+            draft.weights = [replace(w, role="preprocessing") for w in draft.weights]
 
 
 def merge_biases(sketch: Sketch) -> None:
@@ -75,7 +76,7 @@ def merge_biases(sketch: Sketch) -> None:
             continue
         source.attributes["bias"] = True
         source.nodes += draft.nodes
-        source.weights += [Weight("bias", w.name, w.elements) for w in draft.weights] or [Weight("bias", "", 1)]
+        source.weights += [replace(w, role="bias") for w in draft.weights] or [Weight("bias", "", 1)]
         if source.kind != "linear":
             source.say(SEPARATE_BIAS)
         sketch.replace(draft, source, readers)
@@ -172,6 +173,19 @@ def settle_flattening(sketch: Sketch) -> None:
         ):
             del draft.attributes["order"]
             draft.say(FLATTENED_LAST)
+            for reader in readers[id(draft)]:
+                reader.weights = [_as_flattened(w, draft.inputs[0].shape, order) for w in reader.weights]
+
+
+def _as_flattened(weight: Weight, shape: tuple[int, ...], order: tuple[int, ...]) -> Weight:
+    """A dense layer's weight with its inputs taken apart into the axes that were flattened, and in which order."""
+    if weight.role != "weight" or weight.viewed:
+        return weight
+    sizes, places = [shape[a] for a in order], [1 + a for a in order]
+    out = weight.elements // math.prod(sizes)
+    if weight.axes == (1, 0):
+        return replace(weight, viewed=(*sizes, out), axes=(*places, 0))
+    return replace(weight, viewed=(out, *sizes), axes=(0, *places))
 
 
 def merge_reshapes(sketch: Sketch) -> None:

@@ -100,9 +100,9 @@ class Walker:
             return View(draft, view.axes)
         return plain(draft)
 
-    def weight(self, role: str, value: ir.Value) -> Weight:
-        """A stored tensor in a role."""
-        return Weight(role, value.name or "", int(np.prod(self.shape(value), dtype=np.int64)))
+    def weight(self, role: str, value: ir.Value, axes: tuple[int, ...] = ()) -> Weight:
+        """A stored tensor in a role; see :class:`onnxeq.compare.values.Weight` for its axes."""
+        return Weight(role, value.name or "", int(np.prod(self.shape(value), dtype=np.int64)), axes=axes)
 
     def made(
         self,
