@@ -51,8 +51,9 @@ def compare(
         check_name(report)
     with JobProgress(Console(stderr=True), quiet=quiet) as progress:
         found = run(
-            *models, parts=only.split(",") if only else tuple(Part), inputs=inputs, shapes=inputs_.parse_shape(shape), seed=seed, opset=opset, exporter=exporter,
-            timeout_s=timeout, trust=trust, use_cache=not no_cache, env=env, listener=progress,
+            *models, parts=only.split(",") if only else tuple(Part), inputs=inputs,
+            shapes=inputs_.parse_shape(shape), seed=seed, opset=opset, exporter=exporter, timeout_s=timeout,
+            trust=trust, use_cache=not no_cache, env=env, listener=progress,
         )  # fmt: skip
     if json:
         typer.echo(to_json(found))
