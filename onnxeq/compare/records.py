@@ -22,7 +22,7 @@ def graph_from_record(record: Mapping[str, Any]) -> Graph:
         Layer(
             str(row["kind"]), tuple(row["inputs"]), {k: _attribute(v) for k, v in row["attributes"].items()},
             tuple(row["shape"]), str(row["name"]), tuple(row["nodes"]), tuple(_weight(w) for w in row["weights"]),
-            int(row["macs"]), tuple(row["spelling"]),
+            int(row["macs"]), tuple(row["spelling"]), str(row["value"]), tuple(row["axes"]),
         )
         for row in record["layers"]
     )  # fmt: skip

@@ -65,6 +65,8 @@ class Layer:
         weights: The stored tensors that it reads.
         macs: Multiplications with an addition each, for one item.
         spelling: What is written otherwise than usual and means the same.
+        value: The tensor of the file that holds its result; empty where none does.
+        axes: Of each axis of that tensor, which axis of the result it is; -1 for a further one of size 1.
     """
 
     kind: str
@@ -76,6 +78,8 @@ class Layer:
     weights: tuple[Weight, ...] = ()
     macs: int = 0
     spelling: tuple[str, ...] = ()
+    value: str = ""
+    axes: tuple[int, ...] = ()
 
     @property
     def parameters(self) -> int:
