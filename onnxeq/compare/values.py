@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from onnxeq.compare.function.values import Split
 from onnxeq.compat import StrEnum
 
 __all__ = [
@@ -265,6 +266,8 @@ class Pair:
         notes: What could not be compared.
         aligned: Layers that have a counterpart.
         layers: Layers on either side.
+        function: How far they are apart for the same inputs, and why; ``None`` where that was not asked for.
+        not_split: Why it could not be told.
     """
 
     left: str
@@ -275,6 +278,8 @@ class Pair:
     notes: tuple[str, ...]
     aligned: int
     layers: tuple[int, int]
+    function: Split | None = None
+    not_split: str = ""
 
 
 @dataclass(frozen=True)
