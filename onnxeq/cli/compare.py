@@ -25,6 +25,13 @@ def compare(
     seed: o.Seed = 0,
     opset: o.Opset = None,
     exporter: o.Exporter = "",
+    recipe: Annotated[
+        list[str],
+        typer.Option(
+            help="How pictures are prepared, for models without a recipe of their own: ZOO:NAME or FILE.json;"
+            " REF=RECIPE for one of the models."
+        ),
+    ] = [],  # noqa: B006
     every: Annotated[bool, typer.Option("--all", help="Name all places of a difference; count all layers.")] = False,
     timeout: o.Timeout = None,
     trust: o.Trust = False,
@@ -53,7 +60,7 @@ def compare(
         found = run(
             *models, parts=only.split(",") if only else tuple(Part), inputs=inputs,
             shapes=inputs_.parse_shape(shape), seed=seed, opset=opset, exporter=exporter, timeout_s=timeout,
-            trust=trust, use_cache=not no_cache, env=env, listener=progress,
+            trust=trust, use_cache=not no_cache, env=env, recipes=recipe, listener=progress,
         )  # fmt: skip
     if json:
         typer.echo(to_json(found))

@@ -50,6 +50,12 @@ def _side(side: Side) -> dict[str, Any]:
     }
 
 
+def _function(pair: Pair) -> dict[str, Any]:
+    if pair.function is None:
+        return {"missing": pair.not_split}
+    return {**dataclasses.asdict(pair.function), "origins": pair.function.origins}
+
+
 def _pair(pair: Pair) -> dict[str, Any]:
     return {
         "left": pair.left,
@@ -62,4 +68,5 @@ def _pair(pair: Pair) -> dict[str, Any]:
             "aligned": pair.aligned,
             "layers": pair.layers,
         },
+        "function": _function(pair),
     }

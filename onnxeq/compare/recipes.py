@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnxeq.compare.sources import Source
-from onnxeq.errors import UsageError
+from onnxeq.errors import NoRecipe, UsageError
 from onnxeq.jobs import Jobs
 from onnxeq.preprocessing.pictures import Prepared, of_reference, prepared
 
@@ -46,10 +46,9 @@ class Recipes:
         return cls(found.pop("", ""), found)
 
     def name_for(self, source: Source) -> str:
-        """The recipe that the user names for a model; empty where it is the model's own."""
+        """The recipe that the user names for this model alone; empty where there is none."""
         named = self.of_one or {}
-        own = source.ref.zoo not in ("file", "factory", "live")
-        return named.get(source.side.ref) or named.get(source.side.name) or ("" if own else self.of_all)
+        return named.get(source.side.ref) or named.get(source.side.name) or ""
 
     def prepared(self, jobs: Jobs, source: Source, pictures: Sequence[Path]) -> Prepared:
         """The pictures as that model takes them.
@@ -60,4 +59,9 @@ class Recipes:
         """
         if named := self.name_for(source):
             return prepared(jobs, named, pictures)
-        return of_reference(jobs, source.ref, pictures)
+        try:
+            return of_reference(jobs, source.ref, pictures)
+        except NoRecipe:
+            if not self.of_all:
+                raise
+            return prepared(jobs, self.of_all, pictures)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from onnxeq.compare.function.values import Split
+from onnxeq.compare.function.values import Origin, Split
 from onnxeq.compat import StrEnum
 
 __all__ = [
@@ -234,6 +234,7 @@ class Side:
             what is exported here is not.
         about: What its framework says about itself, and the file's producer, opset and digest.
         notes: What a reader must know.
+        random: Whether its weights are random.
     """
 
     ref: str
@@ -243,6 +244,7 @@ class Side:
     may_be_folded: bool = False
     about: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    random: bool = False
 
 
 @dataclass(frozen=True)
@@ -300,5 +302,16 @@ class Comparison:
 
     @property
     def alike(self) -> bool:
-        """Whether all could be had and none is different."""
-        return not self.failures and all(pair.same is not Same.DIFFERENT for pair in self.pairs)
+        """Whether all could be had and no discrepancy was found.
+
+        That random weights differ is none.
+        """
+        drawn = {side.name for side in self.sides if side.random}
+        return not self.failures and all(
+            pair.same is not Same.DIFFERENT
+            and (
+                pair.function is None
+                or not {*pair.function.origins} - ({Origin.WEIGHTS} if drawn & {pair.left, pair.right} else set())
+            )
+            for pair in self.pairs
+        )

@@ -3,7 +3,8 @@
 Values are held in their layers' own order (:mod:`.tensors`), so that they can be compared across layouts. The unit is a
 constant floor: what moving stored constants by half a unit in the last place does to the results, root mean square over
 two draws and both models. Between two graphs that are given the very same weights those are no reason to differ, so
-only what is left (an epsilon, a factor) is moved there: that floor is sharp.
+only what is left (an epsilon, a factor) is moved there, at random and all the same way, since one exporter rounds all
+epsilons alike: that floor is sharp.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from onnxeq.compare.values import Weight
 from onnxeq.errors import CannotRun, OnnxeqError, UnsupportedOperator
 from onnxeq.inputs import adapt
 from onnxeq.noise import ConstantFloor
-from onnxeq.referee import Executor, Hook
+from onnxeq.referee import Executor, Hook, NodeInfo, Value
 from onnxeq.referee.frames import Entry, Kind
 from onnxeq.types import Array
 
@@ -66,7 +67,7 @@ class Traces:
         sharp: The same where graphs alone differ.
         identical: Pairs of tensors with the same numbers.
         exchanged: Pairs of tensors.
-        stuck: Names of tensors that could not be given the other side's numbers.
+        stuck: Tensors that the other side (``side``) has no place for (``role``, ``tensor``).
     """
 
     results: Mapping[str, Results]
@@ -75,7 +76,7 @@ class Traces:
     sharp: tuple[float, ...]
     identical: int
     exchanged: int
-    stuck: tuple[str, ...]
+    stuck: tuple[Mapping[str, str], ...]
 
 
 _MADE = re.compile(r"\.(?:folded|behind)(?:_?\d+)?$")
@@ -221,16 +222,29 @@ def combined(
     def floors(bases: Sequence[tuple[str, Model, Mapping[str, Array] | None]]) -> tuple[float, ...]:
         moved: list[tuple[Results, Results]] = []
         for base, model, weights in bases:
-            for draw in range(DRAWS if base in made else 0):
-                name = f"{base} floor {draw + 1}"
-                attempt(name, on(model, weights, ConstantFloor(seed + draw, stored=True)), inputs)
-                if name in made:
-                    moved.append((made[base], made.pop(name)))
+            hooks: list[Hook] = [ConstantFloor(seed + draw, stored=True) for draw in range(DRAWS)]
+            hooks += [] if weights is None else [_AllAlike()]
+            for hook in hooks if base in made else ():
+                attempt("floor", on(model, weights, hook), inputs)
+                if "floor" in made:
+                    moved.append((made[base], made.pop("floor")))
         return tuple(_floor(moved, index) for index in range(len(left.exits)))
 
     own = floors([("A(a,x)", left, None), ("B(b,x)", right, None)])
     sharp = floors([("A(b,x)", left, swap.into_left), ("B(a,x)", right, swap.into_right)])
     return Traces(made, missing, own, sharp, swap.identical, swap.count, swap.stuck)
+
+
+class _AllAlike:
+    """Moves every constant up by a unit in the last place of float32."""
+
+    def constant(self, _name: str, value: Array, _dtype: str) -> Array:
+        """The constant times ``1 + 2^-23``."""
+        return value * (1 + 2.0**-23)
+
+    def node(self, _info: NodeInfo, _inputs: Sequence[Value], outputs: list[Value]) -> list[Value]:
+        """Leaves results alone."""
+        return outputs
 
 
 @dataclass(frozen=True)
@@ -239,7 +253,7 @@ class _Exchanged:
     into_right: Mapping[str, Array]
     identical: int
     count: int
-    stuck: tuple[str, ...]
+    stuck: tuple[Mapping[str, str], ...]
 
 
 def _exchanged(
@@ -247,7 +261,7 @@ def _exchanged(
 ) -> _Exchanged:
     """Each side's stored tensors with the other side's numbers in them."""
     models = (left, right)
-    stuck: list[str] = []
+    stuck: list[Mapping[str, str]] = []
     usable: list[tuple[Tensors, tuple[str, str]]] = []
     for pair in tensors:
         try:
@@ -255,8 +269,8 @@ def _exchanged(
                 "" if w is None or not w.name else m.name_of(w.name)
                 for m, w in zip(models, (pair.left, pair.right), strict=True)
             ]
-        except CannotRun as error:
-            stuck.append(error.message)
+        except CannotRun:
+            stuck.append({"side": "left", "role": pair.role, "tensor": _named(pair.right or pair.left)})
             continue
         usable.append((pair, (names[0], names[1])))
     held = [
@@ -276,7 +290,8 @@ def _exchanged(
                 into[side][found[side]] = with_own_order(weight, into[side][found[side]], given[1 - side])
             elif not np.array_equal(given[0], given[1]):
                 other = weights[1 - side]
-                stuck.append(f"{'left' if side == 0 else 'right'} has no {pair.role} to take {_named(other)}")
+                place = ("left", "right")[side]
+                stuck.append({"side": place, "role": pair.role, "tensor": _named(other)})
     return _Exchanged(into[0], into[1], identical, len(usable), tuple(stuck))
 
 

@@ -215,16 +215,23 @@ def _split(
         effects=effects,
         identical=int(data["identical"]),
         tensors=int(data["tensors"]),
-        notes=(*notes, *_stuck(data["stuck"])),
+        notes=(*notes, *_stuck(data["stuck"], names)),
     )
     worst = found.origins[0] if found.origins else Origin.GRAPH
     return replace(found, total=replace(total, origin=worst, counts=bool(found.origins)))
 
 
-def _stuck(said: Sequence[str]) -> tuple[str, ...]:
-    if not said:
-        return ()
-    return (f"{len(said)} tensors could not be exchanged and count as graph: {said[0]}" + ", ..." * (len(said) > 1),)
+def _stuck(said: Sequence[Mapping[str, str]], names: tuple[str, str]) -> tuple[str, ...]:
+    """What could not be exchanged, in a sentence for each role and side."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in said:
+        found.setdefault((row["side"], row["role"]), []).append(row["tensor"])
+    sentences = []
+    for (side, role), tensors in found.items():
+        mine, other = names if side == "left" else names[::-1]
+        what = f"{len(tensors)} tensors" if len(tensors) > 1 else f"'{tensors[0]}'"
+        sentences.append(f"{what} of {other} ({role}) cannot be put into {mine}, which has none there: that is graph")
+    return tuple(sentences)
 
 
 def _effect(origin: Origin, base: str, record: Mapping[str, Any]) -> Effect:
