@@ -230,7 +230,7 @@ def _stuck(said: Sequence[Mapping[str, str]], names: tuple[str, str]) -> tuple[s
     for (side, role), tensors in found.items():
         mine, other = names if side == "left" else names[::-1]
         what = f"{len(tensors)} tensors" if len(tensors) > 1 else f"'{tensors[0]}'"
-        sentences.append(f"{what} of {other} ({role}) cannot be put into {mine}, which has none there: that is graph")
+        sentences.append(f"{what} of {other} ({role}) cannot be exchanged with {mine}, which has none: that is graph")
     return tuple(sentences)
 
 
