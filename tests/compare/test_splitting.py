@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -139,6 +138,29 @@ def test_what_differs_in_size_is_compared_between_its_ends() -> None:
     assert found.origins == ()
 
 
+def test_a_folded_file_is_held_against_the_other_folded_alike() -> None:
+    """Weights of one network with its BatchNorms folded by hand are the other's, up to the rounding of the fold."""
+    net = Net(1, 3, 8, 8)
+    plain = net.model(net.node("Relu", [net.norm(net.conv("x", "c", 3, 4, 3), "n", 4)]))
+    held = {k: v.astype(np.float64) for k, v in net.stored.items()}
+    factor = held["n.weight"] / np.sqrt(held["n.running_var"] + np.float32(1e-5))
+    other = Net(1, 3, 8, 8)
+    weight = other.store("w", (held["c.weight"] * factor[:, None, None, None]).astype(np.float32))
+    bias = other.store("b", (held["n.bias"] - held["n.running_mean"] * factor).astype(np.float32))
+    y = other.node("Conv", ["x", weight, bias], kernel_shape=[3, 3], pads=[1] * 4, strides=[1, 1], group=1)
+    (pair,) = onnxeq.compare(plain, other.model(other.node("Relu", [y])), parts=["function"]).pairs
+    assert pair.function is not None, pair.not_split
+    assert (pair.function.whole, pair.function.origins, pair.function.tensors) == (True, (), 2)
+    assert pair.function.total.relative < 1e-6
+    assert "were folded first" in pair.function.notes[0]
+    bias_moved = Net(1, 3, 8, 8)
+    weight, bias = bias_moved.store("w", other.stored["w"]), bias_moved.store("b", other.stored["b"] * 1.5)
+    y = bias_moved.node("Conv", ["x", weight, bias], kernel_shape=[3, 3], pads=[1] * 4, strides=[1, 1], group=1)
+    (pair,) = onnxeq.compare(plain, bias_moved.model(bias_moved.node("Relu", [y])), parts=["function"]).pairs
+    assert pair.function is not None
+    assert pair.function.origins == (Origin.WEIGHTS,)
+
+
 def test_nothing_in_common_is_said() -> None:
     """Of two dense layers of other sizes nothing can be exchanged."""
     wide = Net(1, 7)
@@ -148,7 +170,7 @@ def test_nothing_in_common_is_said() -> None:
     assert pair.not_split == "no part of them takes the same inputs and weights of the same sizes"
 
 
-def test_the_exit_status_counts_weights_that_somebody_chose(tmp_path: Path) -> None:
+def test_the_exit_status_counts_weights_that_somebody_chose() -> None:
     """Other weights make a comparison unlike; where an architecture was given random ones, they do not."""
     found = onnxeq.compare(_gemm(W, B), _matmul(V, B), parts=["function"])
     assert not found.alike
