@@ -28,6 +28,18 @@ def compare(
     every: Annotated[bool, typer.Option("--all", help="Name all places of a difference; count all layers.")] = False,
     timeout: o.Timeout = None,
     trust: o.Trust = False,
+    dataset: Annotated[
+        str, typer.Option(help="Labelled items for accuracy: imagefolder:FOLDER, npz:FILE or digits.")
+    ] = "",
+    class_map: Annotated[
+        Path | None, typer.Option(help='JSON that says which class a folder is: {"folder": index}, or a list.')
+    ] = None,
+    max_items: Annotated[
+        int | None, typer.Option(help="At most so many items, drawn class by class with --seed.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Prepare pictures by this recipe for models that have none: ZOO:NAME or FILE.json.")
+    ] = "",
     env: o.Env = "",
     no_cache: o.NoCache = False,
     json: o.Json = False,
@@ -36,7 +48,7 @@ def compare(
     ] = None,
     quiet: o.Quiet = False,
 ) -> None:
-    """Say how the architectures of several models differ, layer by layer and in words."""
+    """Say how the architectures of several models differ, layer by layer and in words, and how often each is right."""
     from rich.console import Console
 
     from onnxeq import inputs as inputs_
@@ -54,6 +66,7 @@ def compare(
             *models, parts=only.split(",") if only else tuple(Part), inputs=inputs,
             shapes=inputs_.parse_shape(shape), seed=seed, opset=opset, exporter=exporter, timeout_s=timeout,
             trust=trust, use_cache=not no_cache, env=env, listener=progress,
+            dataset=dataset, class_map=class_map, max_items=max_items, recipe=recipe,
         )  # fmt: skip
     if json:
         typer.echo(to_json(found))
@@ -61,6 +74,6 @@ def compare(
         show(found, Console(highlight=False), every=every)
     if report is not None:
         write(found, report)
-    if found.failures:
+    if not found.whole:
         raise typer.Exit(errors.EXIT_UNDECIDED)
     raise typer.Exit(errors.EXIT_EQUIVALENT if found.alike else errors.EXIT_DIVERGENT)

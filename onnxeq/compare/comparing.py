@@ -4,6 +4,7 @@
    its zoo defines them; an ONNX file is taken as it is. The exports run side by side, each in a process of its own.
 2. A job reads the file into its canonical graph (:mod:`onnxeq.compare.reading`).
 3. The figures and the differences come from those graphs alone (:mod:`onnxeq.compare.verdicts`).
+4. Where labelled items are given, the exports are run on them (:mod:`onnxeq.compare.accuracy`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from onnxeq import fingerprint, zoo
+from onnxeq.compare.accuracy.asked import asked
+from onnxeq.compare.accuracy.datasets import open_items
+from onnxeq.compare.accuracy.measuring import measure
 from onnxeq.compare.sources import Failed, Source, open_models
 from onnxeq.compare.values import Comparison, Failure, Pair, Part, Same, Topic
 from onnxeq.compare.verdicts import compare_pair
@@ -40,8 +44,12 @@ def compare(
     use_cache: bool = True,
     env: str = "",
     listener: Listener | None = None,
+    dataset: str = "",
+    class_map: str | os.PathLike[str] | None = None,
+    max_items: int | None = None,
+    recipe: str = "",
 ) -> Comparison:
-    """Compares the architectures of two or more models.
+    """Compares the architectures of two or more models, and how often each is right on labelled items.
 
     Args:
         models: References, paths or live models, as :func:`onnxeq.check` takes them.
@@ -56,9 +64,14 @@ def compare(
         use_cache: Whether results of earlier identical jobs are reused.
         env: The environment in which the frameworks run.
         listener: Told each job's label and step.
+        dataset: Labelled items: ``imagefolder:FOLDER`` (a folder for each class), ``npz:FILE`` (arrays ``x`` and ``y``)
+            or ``digits``; without them accuracy is not measured.
+        class_map: A JSON file that says which class a folder is, ``{"folder": index}`` or a list of folders.
+        max_items: At most so many items, drawn class by class with ``seed``; all of them by default.
+        recipe: By what pictures are prepared for models without a recipe of their own: a model of a zoo, or a file.
 
     Raises:
-        onnxeq.errors.UsageError: Fewer than two models, or a reference that names nothing.
+        onnxeq.errors.UsageError: Fewer than two models, a reference that names nothing, or items that are none.
         onnxeq.errors.OnnxeqError: No model could be had; if some could, the others are told as failures.
     """
     if len(models) < 2:
@@ -66,20 +79,25 @@ def compare(
     for model in models:
         if isinstance(model, (str, os.PathLike)):
             zoo.parse(os.fspath(model))  # a misspelt reference is told before the first export, not after it
-    _known(parts)
+    wanted = asked(
+        _known(parts), dataset, class_map=class_map, max_items=max_items, recipe=recipe, seed=seed, trust=trust
+    )
     request = Request.of(inputs, shapes, seed=seed, opset=opset, trust=trust, exporter=exporter)
     here = find(env) if env else None
     with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache, environment=here) as jobs:
+        items = None if wanted is None else open_items(jobs, wanted)
         found = open_models(jobs, models, request)
         failures = tuple(f for f in found if isinstance(f, Failed))
         if len(failures) == len(found):
             raise failures[0].error
         sources = _named([f for f in found if isinstance(f, Source)])
+        accuracy = None if wanted is None or items is None else measure(jobs, sources, items, wanted)
     kept = tuple(source.side for source in sources)
     pairs = sorted((compare_pair(a, b) for a, b in itertools.combinations(kept, 2)), key=_rank)
     return Comparison(
         kept, tuple(pairs), tuple(Failure(f.ref, f.error.line()) for f in failures),
         {"versions": fingerprint.versions(), "machine": fingerprint.machine(), **for_report(jobs.environments)},
+        accuracy,
     )  # fmt: skip
 
 

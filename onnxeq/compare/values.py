@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from onnxeq.compare.accuracy.values import Accuracy
 from onnxeq.compat import StrEnum
 
 __all__ = [
@@ -282,14 +283,23 @@ class Comparison:
         pairs: Each two of them, those that differ most first.
         failures: Those that could not be had.
         environment: Versions and machine.
+        accuracy: On labelled items; ``None`` where none are given.
     """
 
     sides: tuple[Side, ...]
     pairs: tuple[Pair, ...]
     failures: tuple[Failure, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: Accuracy | None = None
 
     @property
     def alike(self) -> bool:
-        """Whether all could be had and none is different."""
+        """Whether all could be had, and none is different in architecture or in accuracy."""
+        if self.accuracy is not None and self.accuracy.discrepancies:
+            return False
         return not self.failures and all(pair.same is not Same.DIFFERENT for pair in self.pairs)
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything that was asked for could be had of every model."""
+        return not self.failures and (self.accuracy is None or not self.accuracy.missing)
