@@ -38,8 +38,11 @@ def compare(
         int | None, typer.Option(help="At most so many items, drawn class by class with --seed.")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="Prepare pictures by this recipe for models that have none: ZOO:NAME or FILE.json.")
-    ] = "",
+        list[str],
+        typer.Option(
+            help="Prepare pictures by ZOO:NAME or FILE.json: of models without a recipe; MODEL=RECIPE for one."
+        ),
+    ] = [],  # noqa: B006
     env: o.Env = "",
     no_cache: o.NoCache = False,
     json: o.Json = False,
@@ -66,7 +69,7 @@ def compare(
             *models, parts=only.split(",") if only else tuple(Part), inputs=inputs,
             shapes=inputs_.parse_shape(shape), seed=seed, opset=opset, exporter=exporter, timeout_s=timeout,
             trust=trust, use_cache=not no_cache, env=env, listener=progress,
-            dataset=dataset, class_map=class_map, max_items=max_items, recipe=recipe,
+            dataset=dataset, class_map=class_map, max_items=max_items, recipes=recipe,
         )  # fmt: skip
     if json:
         typer.echo(to_json(found))

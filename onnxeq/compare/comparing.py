@@ -19,7 +19,7 @@ from onnxeq import fingerprint, zoo
 from onnxeq.compare.accuracy.asked import asked
 from onnxeq.compare.accuracy.datasets import open_items
 from onnxeq.compare.accuracy.measuring import measure
-from onnxeq.compare.sources import Failed, Source, open_models
+from onnxeq.compare.sources import Failed, Source, open_models, text_of
 from onnxeq.compare.values import Comparison, Failure, Pair, Part, Same, Topic
 from onnxeq.compare.verdicts import compare_pair
 from onnxeq.envs.environment import find, for_report
@@ -47,7 +47,7 @@ def compare(
     dataset: str = "",
     class_map: str | os.PathLike[str] | None = None,
     max_items: int | None = None,
-    recipe: str = "",
+    recipes: Sequence[str] = (),
 ) -> Comparison:
     """Compares the architectures of two or more models, and how often each is right on labelled items.
 
@@ -68,7 +68,8 @@ def compare(
             or ``digits``; without them accuracy is not measured.
         class_map: A JSON file that says which class a folder is, ``{"folder": index}`` or a list of folders.
         max_items: At most so many items, drawn class by class with ``seed``; all of them by default.
-        recipe: By what pictures are prepared for models without a recipe of their own: a model of a zoo, or a file.
+        recipes: By what pictures are prepared: a model of a zoo or a recipe's file, for all models without a recipe of
+            their own; ``MODEL=RECIPE`` for one, also in place of its own.
 
     Raises:
         onnxeq.errors.UsageError: Fewer than two models, a reference that names nothing, or items that are none.
@@ -79,9 +80,11 @@ def compare(
     for model in models:
         if isinstance(model, (str, os.PathLike)):
             zoo.parse(os.fspath(model))  # a misspelt reference is told before the first export, not after it
+    texts = [text_of(model) for model in models]
     wanted = asked(
-        _known(parts), dataset, class_map=class_map, max_items=max_items, recipe=recipe, seed=seed, trust=trust
-    )
+        _known(parts), dataset, class_map=class_map, max_items=max_items, recipes=recipes, models=texts, seed=seed,
+        trust=trust,
+    )  # fmt: skip
     request = Request.of(inputs, shapes, seed=seed, opset=opset, trust=trust, exporter=exporter)
     here = find(env) if env else None
     with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache, environment=here) as jobs:

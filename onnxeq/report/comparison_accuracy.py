@@ -16,11 +16,11 @@ __all__ = [
     "swap_line", "title",
 ]  # fmt: skip
 
-COLUMNS = ("model", "top-1", "95 % interval", "top-5", "published top-1")
+COLUMNS = ("model", "correct", "top-1", "95 % interval", "top-5", "published")
 """Columns of the models' figures."""
 
-PAIR_COLUMNS = ("pair", "agree", "both right", "only left", "only right", "neither", "p", "verdict")
-"""Columns of the pairs' figures."""
+PAIR_COLUMNS = ("pair", "agree", "both", "left", "right", "neither", "p", "difference")
+"""Columns of the pairs' figures: the items that both get right, only the left one, only the right one, neither."""
 
 CSV = ("left top-1", "right top-1", "accuracy p", "accuracy discrepancy")
 """What the accuracy adds to a pair's line."""
@@ -39,13 +39,12 @@ def headline(accuracy: Accuracy) -> str:
 
 def accuracy_row(model: Measured) -> tuple[str, ...]:
     """One model's figures, in the order of :data:`COLUMNS`."""
-    top1 = f"{_percent(model.top1)} ({model.top1.right} of {model.top1.items})"
     low, high = (f"{100 * side:.2f}" for side in (model.top1.low, model.top1.high))
     top5 = "-" if model.top5 is None else _percent(model.top5)
     published = "-"
     if model.published.top1 is not None:
-        published = f"{model.published.top1:.2f} % ({'within' if model.within else 'outside'})"
-    return model.model, top1, f"{low} to {high} %", top5, published
+        published = f"{model.published.top1:.2f} % {'within' if model.within else 'outside'}"
+    return model.model, str(model.top1.right), _percent(model.top1), f"{low} to {high}", top5, published
 
 
 def _percent(share: Share) -> str:
@@ -54,7 +53,7 @@ def _percent(share: Share) -> str:
 
 def pair_row(pair: Contest) -> tuple[str, ...]:
     """One pair's figures, in the order of :data:`PAIR_COLUMNS`; ``p`` is the corrected one."""
-    verdict = "discrepancy" if pair.discrepancy else "no difference shown"
+    verdict = "yes" if pair.discrepancy else "not shown"
     return (
         f"{pair.left} | {pair.right}", f"{100 * pair.agree / pair.items:.2f} %", str(pair.both), str(pair.only_left),
         str(pair.only_right), str(pair.neither), f"{pair.corrected:.2g}", verdict,
@@ -87,13 +86,27 @@ def notes(accuracy: Accuracy) -> list[str]:
     lines += [f"note: {text}" for text in accuracy.notes]
     for model in accuracy.measured:
         lines += [f"note: {model.model}: {text}" for text in model.notes]
-        published = model.published
-        where = f"{published.label}, {published.source}" if published.label else f"none: {published.source}"
-        lines.append(f"published for {model.model}: {where}")
+    lines += _published(accuracy)
     if accuracy.pairs:
         many = f", corrected for {len(accuracy.pairs)} pairs (Holm)" if len(accuracy.pairs) > 1 else ""
-        lines.append(f"p: McNemar's exact test, two-sided{many}; a discrepancy below {LEVEL:g}")
+        lines.append(
+            "agree: both say one class; both, left, right, neither: who gets an item right;"
+            f" p: McNemar's exact test, two-sided{many}: a discrepancy below {LEVEL:g}"
+        )
+    if tested := sum(swap.p is not None for swap in accuracy.swaps):
+        many = f", corrected for {tested} of them (Holm)" if tested > 1 else ""
+        lines.append(f"pictures as another prepares them: p by the same test{many}")
     return lines
+
+
+def _published(accuracy: Accuracy) -> list[str]:
+    """Where the published figures stand, or why there are none: once for all models of which it is true."""
+    said: dict[str, list[str]] = {}
+    for model in accuracy.measured:
+        published = model.published
+        where = f"{published.label}, {published.source}" if published.label else f"none ({published.source})"
+        said.setdefault(where, []).append(model.model)
+    return [f"published: {where}" + (f": {', '.join(names)}" if len(said) > 1 else "") for where, names in said.items()]
 
 
 def csv_cells(accuracy: Accuracy, left: str, right: str) -> list[str]:
@@ -127,7 +140,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column(columns[0], overflow="fold")
     for name in columns[1:]:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,8 @@ class Asked:
         path: The folder or file; none for ``digits``.
         class_map: A file that says which class a folder is.
         most: How many items at most; ``None`` for all.
-        recipe: By what pictures are prepared for models without a recipe of their own.
+        recipes: Model, as the user wrote it, -> by what its pictures are prepared; under the empty name, for models
+            without a recipe of their own.
         seed: Of the sample.
         trust: Whether code stored in model files may run.
     """
@@ -38,7 +39,7 @@ class Asked:
     path: Path | None
     class_map: Path | None
     most: int | None
-    recipe: str
+    recipes: Mapping[str, str]
     seed: int
     trust: bool
 
@@ -49,17 +50,28 @@ def asked(
     *,
     class_map: str | os.PathLike[str] | None,
     max_items: int | None,
-    recipe: str,
+    recipes: Sequence[str],
+    models: Sequence[str],
     seed: int,
     trust: bool,
 ) -> Asked | None:
     """The request; ``None`` where accuracy is not asked for.
 
+    Args:
+        parts: What is compared.
+        dataset: The labelled items; empty for none.
+        class_map: A file that says which class a folder is.
+        max_items: How many items at most.
+        recipes: Each ``RECIPE``, for models without one, or ``MODEL=RECIPE``.
+        models: As the user wrote them.
+        seed: Of the sample.
+        trust: Whether code stored in model files may run.
+
     Raises:
         UsageError: Accuracy by name without a data set, options without one, or a data set that is none.
     """
     if not dataset:
-        given = [n for n, v in (("--class-map", class_map), ("--max-items", max_items), ("--recipe", recipe)) if v]
+        given = [n for n, v in (("--class-map", class_map), ("--max-items", max_items), ("--recipe", recipes)) if v]
         if given:
             raise UsageError(f"{given[0]} is about a data set, and none is given", hint=_HINT)
         if Part.ACCURACY in parts and len(parts) < len(Part):
@@ -85,4 +97,19 @@ def asked(
         raise UsageError(
             f"there is no file '{mapped}'", hint='write {"folder": index} to a file: --class-map FILE.json'
         )
-    return Asked(dataset, kind, path, mapped, max_items, recipe, seed, trust)
+    return Asked(dataset, kind, path, mapped, max_items, _by_model(recipes, models), seed, trust)
+
+
+def _by_model(recipes: Sequence[str], models: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in recipes:
+        model = max((name for name in models if text.startswith(f"{name}=")), key=len, default="")
+        name = text[len(model) + 1 :] if model else text
+        if not model and "=" in text and not Path(text).is_file():
+            said = f"'{text.partition('=')[0]}' is none of the models, so that '{text}' is no recipe of one"
+            raise UsageError(said, hint=f"the models are {', '.join(models)}")
+        if model in found:
+            of = f"for {model}" if model else "for models without one"
+            raise UsageError(f"two recipes are given {of}: {found[model]} and {name}", hint="write MODEL=RECIPE")
+        found[model] = name
+    return found

@@ -66,6 +66,11 @@ class Entrant:
         """Its name in the comparison."""
         return self.source.side.name
 
+    @property
+    def wanted(self) -> str:
+        """The order of the axes that it takes, as its own recipe tells; empty where only the file tells."""
+        return self.way.layout if self.way is not None and self.way.ref == self.source.ref else ""
+
 
 def enrol(
     jobs: Jobs, sources: Sequence[Source], asked: Asked, *, pictures: bool
@@ -82,7 +87,7 @@ def enrol(
         onnxeq.errors.UsageError: The recipe that the user names is none.
     """
     cards = [_card(jobs, source.ref, asked.trust) for source in sources]
-    given = _named(jobs, asked.recipe, trust=asked.trust) if asked.recipe and pictures else None
+    given = {m: _named(jobs, name, trust=asked.trust) for m, name in asked.recipes.items()} if pictures else {}
     entrants, missing = [], []
     for source, waiting in zip(sources, cards, strict=True):
         name = source.side.name
@@ -133,18 +138,20 @@ def _told(waiting: Future[JobResult] | None) -> tuple[Mapping[str, Any] | None, 
         return None, error.line()
 
 
-def _way(source: Source, told: Mapping[str, Any] | None, given: Way | None, said: str) -> Way:
-    """Its own recipe, else the one that the user names.
+def _way(source: Source, told: Mapping[str, Any] | None, given: Mapping[str, Way], said: str) -> Way:
+    """The recipe that the user names for it, else its own, else the one for models that have none.
 
     Raises:
-        NoRecipe: There is neither.
+        NoRecipe: There is none of them.
     """
+    if (named := given.get(source.side.ref)) is not None:
+        return named
     try:
         return _own(source.ref, told, said)
     except NoRecipe:
-        if given is None:
+        if "" not in given:
             raise
-        return given
+        return given[""]
 
 
 def _own(ref: ModelRef, told: Mapping[str, Any] | None, said: str = "") -> Way:

@@ -144,11 +144,11 @@ def _prepare(jobs: Jobs, way: Way, items: Items, begin: int, lane: Lane, trust: 
 
 
 def _run(jobs: Jobs, taker: _Taker, chunk: Path, layout: str, place: tuple[int, int]) -> Future[JobResult]:
-    artifact, own = taker.entrant.source.artifact, taker.entrant.way
+    artifact = taker.entrant.source.artifact
     params = {
         "input": spec_to_record(artifact.info.inputs[0]),
         "layout": layout,
-        "wanted": "" if own is None or own.ref is None else own.layout,
+        "wanted": taker.entrant.wanted,
         "threads": jobs.threads_each,
     }
     label = f"accuracy of {taker.entrant.name} from item {place[0] + 1} of {place[1]}"
