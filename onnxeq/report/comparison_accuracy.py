@@ -68,8 +68,10 @@ def swap_line(swap: Swap) -> str:
         return f"{head}: not taken: {swap.not_taken} ({apart})"
     verdict = "" if swap.matters else ", no more than chance"
     p = f"p = {swap.corrected:.2g}" if swap.corrected is not None else ""
-    moved = f"{swap.other - swap.own:+d} right, {swap.lost} lost and {swap.gained} gained"
-    return f"{head}: {swap.other} right and not {swap.own} ({moved}; {p}{verdict}): {apart}"
+    if not swap.lost and not swap.gained:
+        return f"{head}: the same {swap.own} right ({apart})"
+    moved = f"{swap.lost} lost and {swap.gained} gained"
+    return f"{head}: {swap.other} right in place of {swap.own} ({moved}; {p}{verdict}): {apart}"
 
 
 def title(accuracy: Accuracy) -> str:
@@ -106,7 +108,12 @@ def _published(accuracy: Accuracy) -> list[str]:
         published = model.published
         where = f"{published.label}, {published.source}" if published.label else f"none ({published.source})"
         said.setdefault(where, []).append(model.model)
-    return [f"published: {where}" + (f": {', '.join(names)}" if len(said) > 1 else "") for where, names in said.items()]
+    lines = [
+        f"published: {where}" + (f": {', '.join(names)}" if len(said) > 1 else "") for where, names in said.items()
+    ]
+    if any(model.within is not None for model in accuracy.measured):
+        lines.append("within, outside: whether the published figure, of its zoo's own items, lies in the interval")
+    return lines
 
 
 def csv_cells(accuracy: Accuracy, left: str, right: str) -> list[str]:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +24,6 @@ from onnxeq.compare.sources import Source
 from onnxeq.errors import OnnxeqError
 from onnxeq.jobs import Jobs
 from onnxeq.preprocessing.parts import differences
-from onnxeq.preprocessing.recipe import Recipe
 from onnxeq.types import Array
 
 __all__ = ["measure"]
@@ -58,28 +57,29 @@ def measure(jobs: Jobs, sources: Sequence[Source], items: Items, asked: Asked) -
         onnxeq.errors.UsageError: A picture cannot be read, or the recipe that the user names is none.
     """
     entrants, missing = enrol(jobs, sources, asked, pictures=bool(items.pictures))
-    ways = _ways(entrants)
-    found: dict[tuple[str, str], _Counted] = {}
-    for name, way in ways.items():
-        takers = [e for e in entrants if (e.way.name if e.way else "") == name]
-        for model, told in predict(jobs, items, way, takers, trust=asked.trust).items():
-            counted = told if isinstance(told, str) else _counted(told, items)
-            if isinstance(counted, str):
-                missing.append(Missing(model, counted))
-            else:
-                found[model, name] = counted
-    kept = [e for e in entrants if (e.name, e.way.name if e.way else "") in found]
-    own = {e.name: found[e.name, e.way.name if e.way else ""] for e in kept}
-    swaps = _swaps(jobs, items, kept, own, trust=asked.trust)
+    told: dict[tuple[str, str], _Counted | str] = {}
+    for name, way in {_way(e): e.way for e in entrants}.items():  # what several models share is prepared once
+        takers = [e for e in entrants if _way(e) == name or _apart(e, way)]
+        for model, said in predict(jobs, items, way, takers, trust=asked.trust).items():
+            told[model, name] = said if isinstance(said, str) else _counted(said, items)
+    own: dict[str, _Counted] = {}
+    for entrant in entrants:
+        counted = told[entrant.name, _way(entrant)]
+        if isinstance(counted, str):
+            missing.append(Missing(entrant.name, counted))
+        else:
+            own[entrant.name] = counted
+    kept = [e for e in entrants if e.name in own]
+    measured = tuple(_measured(e, own[e.name]) for e in kept)
     return Accuracy(
-        items.text, len(items.labels), items.total, tuple(_measured(e, own[e.name]) for e in kept),
-        _contests(own), swaps, tuple(missing), items.notes,
+        items.text, len(items.labels), items.total, measured, _contests(own), _swaps(kept, own, told), tuple(missing),
+        items.notes,
     )  # fmt: skip
 
 
-def _ways(entrants: Sequence[Entrant]) -> dict[str, Way | None]:
-    """Name -> way, each once: what two models share is prepared once."""
-    return {(e.way.name if e.way else ""): e.way for e in entrants}
+def _way(entrant: Entrant) -> str:
+    """The name of its own way to prepare pictures; empty for arrays."""
+    return entrant.way.name if entrant.way is not None else ""
 
 
 def _counted(told: Predictions, items: Items) -> _Counted | str:
@@ -124,7 +124,7 @@ def _measured(entrant: Entrant, counted: _Counted) -> Measured:
     )  # fmt: skip
 
 
-def _contests(own: dict[str, _Counted]) -> tuple[Contest, ...]:
+def _contests(own: Mapping[str, _Counted]) -> tuple[Contest, ...]:
     found = []
     for left, right in itertools.combinations(own, 2):
         a, b = own[left], own[right]
@@ -137,33 +137,26 @@ def _contests(own: dict[str, _Counted]) -> tuple[Contest, ...]:
 
 
 def _swaps(
-    jobs: Jobs, items: Items, entrants: Sequence[Entrant], own: dict[str, _Counted], *, trust: bool
+    entrants: Sequence[Entrant], own: Mapping[str, _Counted], told: Mapping[tuple[str, str], _Counted | str]
 ) -> tuple[Swap, ...]:
-    """Each model by the recipes that differ from its own: one recipe at a time, for all models that it is new to."""
-    found = []
-    for name, way in _ways(entrants).items():
-        if way is None:
-            continue
-        apart = {e.name: _apart(e.way.recipe, way.recipe) for e in entrants if e.way and e.way.name != name}
-        takers = [e for e in entrants if apart.get(e.name)]
-        if not takers:
-            continue
-        told = predict(jobs, items, way, takers, trust=trust)
-        for model, said in told.items():
-            counted = said if isinstance(said, str) else _counted(said, items)
-            found.append(_swap(model, name, apart[model], own[model], counted))
+    """Each model by the recipes of the others that differ from its own."""
+    ways = {_way(e): e.way for e in entrants}
+    found = [
+        _swap(e.name, name, apart, own[e.name], told[e.name, name])
+        for e in entrants
+        for name, way in ways.items()
+        if name != _way(e) and (apart := _apart(e, way))
+    ]
     corrected = iter(holm([swap.p for swap in found if swap.p is not None]))
-    done = [swap if swap.p is None else replace(swap, corrected=next(corrected)) for swap in found]
-    order = [e.name for e in entrants]
-    return tuple(sorted(done, key=lambda swap: order.index(swap.model)))
+    return tuple(swap if swap.p is None else replace(swap, corrected=next(corrected)) for swap in found)
 
 
-def _apart(ours: Recipe, theirs: Recipe) -> tuple[str, ...]:
-    """In what two recipes differ, in words; empty where they say the same."""
-    if ours.steps == theirs.steps:
+def _apart(entrant: Entrant, way: Way | None) -> tuple[str, ...]:
+    """In what a recipe differs from the model's own, in words; empty where they say the same, and for arrays."""
+    if entrant.way is None or way is None or entrant.way.recipe.steps == way.recipe.steps:
         return ()
     try:
-        return tuple(difference.text() for difference in differences(ours, theirs))
+        return tuple(difference.text() for difference in differences(entrant.way.recipe, way.recipe))
     except OnnxeqError as error:  # a step that has no name
         return (f"in what is not told: {error.message}",)
 

@@ -80,7 +80,8 @@ def predict(
             running = [t for t in takers if not t.problem]
             if not running:
                 break
-            waiting = [_run(jobs, t, chunk, layout, (begin, len(items.labels))) for t in running]
+            place = f"from item {begin + 1} of {len(items.labels)}"
+            waiting = [_run(jobs, t, chunk, layout, place, way) for t in running]
             for taker, future in zip(running, waiting, strict=True):
                 try:
                     taker.parts.append(future.result())
@@ -143,7 +144,7 @@ def _prepare(jobs: Jobs, way: Way, items: Items, begin: int, lane: Lane, trust: 
     return jobs.start(spec, lane, urgency=1)
 
 
-def _run(jobs: Jobs, taker: _Taker, chunk: Path, layout: str, place: tuple[int, int]) -> Future[JobResult]:
+def _run(jobs: Jobs, taker: _Taker, chunk: Path, layout: str, place: str, way: Way | None) -> Future[JobResult]:
     artifact = taker.entrant.source.artifact
     params = {
         "input": spec_to_record(artifact.info.inputs[0]),
@@ -151,7 +152,8 @@ def _run(jobs: Jobs, taker: _Taker, chunk: Path, layout: str, place: tuple[int, 
         "wanted": taker.entrant.wanted,
         "threads": jobs.threads_each,
     }
-    label = f"accuracy of {taker.entrant.name} from item {place[0] + 1} of {place[1]}"
+    other = f" as {way.name}" if way is not None and way != taker.entrant.way else ""
+    label = f"accuracy of {taker.entrant.name}{other} {place}"
     spec = JobSpec("predict", label, params, {**taker.files, "items": chunk}, threads=jobs.threads_each)
     return jobs.start(spec, taker.lane)
 
