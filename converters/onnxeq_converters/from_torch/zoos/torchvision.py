@@ -104,7 +104,7 @@ def preprocessing(request: LoadRequest) -> Transformed:
     if task in ("video", "optical_flow"):
         takes = "clips" if task == "video" else "pairs of frames"
         raise NoRecipe(f"torchvision:{name} takes {takes}, and no single pictures")
-    weights = _stated(request)
+    weights = models.get_model_weights(name).DEFAULT
     own = weights.transforms()
     steps: list[Step] = [Decode()]
     if size := getattr(own, "resize_size", None):
@@ -120,25 +120,18 @@ def preprocessing(request: LoadRequest) -> Transformed:
     return Transformed(Recipe(tuple(steps), source, True, _whose(request)), own, batched)
 
 
-def _stated(request: LoadRequest) -> Any:
-    """The weights that a reference names, or the default ones."""
-    named = models.get_model_weights(request.ref.name)
-    return named[request.ref.weights] if request.ref.weights in named.__members__ else named.DEFAULT
-
-
 def _whose(request: LoadRequest) -> str:
-    named = models.get_model_weights(request.ref.name).__members__
-    if request.ref.weights in ("", "pretrained", *named):
+    if request.ref.weights in ("", "pretrained"):
         return ""
     kind = "seeded weights" if request.ref.weights == "seeded" else "weights from a file"
     return f"{kind} have no recipe of their own: it is the default weights'"
 
 
 def card(request: LoadRequest) -> ModelCard:
-    """What ``weights.meta`` says, of the default weights where a reference names none."""
+    """What ``weights.meta`` of the default weights says."""
     name = request.ref.name
     _require_known(name)
-    weights = _stated(request)
+    weights = models.get_model_weights(name).DEFAULT
     place = f"torchvision {torchvision.__version__}: {weights}.meta"
     measured = {
         f"{data} {metric}": float(value)
