@@ -28,21 +28,10 @@ def compare(
     every: Annotated[bool, typer.Option("--all", help="Name all places of a difference; count all layers.")] = False,
     timeout: o.Timeout = None,
     trust: o.Trust = False,
-    dataset: Annotated[
-        str, typer.Option(help="Labelled items for accuracy: imagefolder:FOLDER, npz:FILE or digits.")
-    ] = "",
-    class_map: Annotated[
-        Path | None, typer.Option(help='JSON that says which class a folder is: {"folder": index}, or a list.')
-    ] = None,
-    max_items: Annotated[
-        int | None, typer.Option(help="At most so many items, drawn class by class with --seed.")
-    ] = None,
-    recipe: Annotated[
-        list[str],
-        typer.Option(
-            help="Prepare pictures by ZOO:NAME or FILE.json: of models without a recipe; MODEL=RECIPE for one."
-        ),
-    ] = [],  # noqa: B006
+    dataset: o.Dataset = "",
+    class_map: o.ClassMap = None,
+    max_items: o.MaxItems = None,
+    recipe: o.Recipes = [],  # noqa: B006
     env: o.Env = "",
     no_cache: o.NoCache = False,
     json: o.Json = False,

@@ -64,23 +64,16 @@ def compare(
         use_cache: Whether results of earlier identical jobs are reused.
         env: The environment in which the frameworks run.
         listener: Told each job's label and step.
-        dataset: Labelled items: ``imagefolder:FOLDER`` (a folder for each class), ``npz:FILE`` (arrays ``x`` and ``y``)
-            or ``digits``; without them accuracy is not measured.
+        dataset: Labelled items for accuracy: ``imagefolder:FOLDER``, ``npz:FILE`` or ``digits``.
         class_map: A JSON file that says which class a folder is, ``{"folder": index}`` or a list of folders.
-        max_items: At most so many items, drawn class by class with ``seed``; all of them by default.
-        recipes: By what pictures are prepared: a model of a zoo or a recipe's file, for all models without a recipe of
-            their own; ``MODEL=RECIPE`` for one, also in place of its own.
+        max_items: At most so many items, drawn class by class with ``seed``.
+        recipes: By what pictures are prepared for models without a recipe; ``MODEL=RECIPE`` for one, whatever its own.
 
     Raises:
         onnxeq.errors.UsageError: Fewer than two models, a reference that names nothing, or items that are none.
         onnxeq.errors.OnnxeqError: No model could be had; if some could, the others are told as failures.
     """
-    if len(models) < 2:
-        raise UsageError(f"{len(models)} model is given, and two or more are compared", hint="name another one")
-    for model in models:
-        if isinstance(model, (str, os.PathLike)):
-            zoo.parse(os.fspath(model))  # a misspelt reference is told before the first export, not after it
-    texts = [text_of(model) for model in models]
+    texts = _texts(models)
     wanted = asked(
         _known(parts), dataset, class_map=class_map, max_items=max_items, recipes=recipes, models=texts, seed=seed,
         trust=trust,
@@ -89,19 +82,35 @@ def compare(
     here = find(env) if env else None
     with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache, environment=here) as jobs:
         items = None if wanted is None else open_items(jobs, wanted)
-        found = open_models(jobs, models, request)
-        failures = tuple(f for f in found if isinstance(f, Failed))
-        if len(failures) == len(found):
-            raise failures[0].error
-        sources = _named([f for f in found if isinstance(f, Source)])
+        sources, failures = _opened(jobs, models, request)
         accuracy = None if wanted is None or items is None else measure(jobs, sources, items, wanted)
     kept = tuple(source.side for source in sources)
     pairs = sorted((compare_pair(a, b) for a, b in itertools.combinations(kept, 2)), key=_rank)
     return Comparison(
-        kept, tuple(pairs), tuple(Failure(f.ref, f.error.line()) for f in failures),
+        kept, tuple(pairs), failures,
         {"versions": fingerprint.versions(), "machine": fingerprint.machine(), **for_report(jobs.environments)},
         accuracy,
     )  # fmt: skip
+
+
+def _texts(models: Sequence[object]) -> list[str]:
+    """What the models are called; a misspelt reference is told before the first export, not after it."""
+    if len(models) < 2:
+        raise UsageError(f"{len(models)} model is given, and two or more are compared", hint="name another one")
+    for model in models:
+        if isinstance(model, (str, os.PathLike)):
+            zoo.parse(os.fspath(model))
+    return [text_of(model) for model in models]
+
+
+def _opened(jobs: Jobs, models: Sequence[object], request: Request) -> tuple[tuple[Source, ...], tuple[Failure, ...]]:
+    """The models that could be had, and why the others could not; the error of the first where none could."""
+    found = open_models(jobs, models, request)
+    failed = [f for f in found if isinstance(f, Failed)]
+    if len(failed) == len(found):
+        raise failed[0].error
+    sources = _named([f for f in found if isinstance(f, Source)])
+    return sources, tuple(Failure(f.ref, f.error.line()) for f in failed)
 
 
 def _known(parts: Sequence[str]) -> frozenset[Part]:
