@@ -123,6 +123,7 @@ def test_the_files_say_it(swapped: Comparison, tmp_path: Path) -> None:
     row = rows["rgb.onnx", "bgr.onnx"]
     assert (row["left top-1"], row["right top-1"], row["accuracy discrepancy"]) == ("1.000000", "0.333333", "yes")
     assert float(row["accuracy p"]) == pytest.approx(6 / 256)
+    assert rows["rgb.onnx", "large.onnx"]["accuracy discrepancy"] == "no"
     for suffix in (".md", ".html"):
         text = (tmp_path / f"r{suffix}").read_text()
         assert "75.75 to 100.00" in text
