@@ -25,16 +25,13 @@ def compare(
     seed: o.Seed = 0,
     opset: o.Opset = None,
     exporter: o.Exporter = "",
-    recipe: Annotated[
-        list[str],
-        typer.Option(
-            help="How pictures are prepared, for models without a recipe of their own: ZOO:NAME or FILE.json;"
-            " REF=RECIPE for one of the models."
-        ),
-    ] = [],  # noqa: B006
     every: Annotated[bool, typer.Option("--all", help="Name all places of a difference; count all layers.")] = False,
     timeout: o.Timeout = None,
     trust: o.Trust = False,
+    dataset: o.Dataset = "",
+    class_map: o.ClassMap = None,
+    max_items: o.MaxItems = None,
+    recipe: o.Recipes = [],  # noqa: B006
     env: o.Env = "",
     no_cache: o.NoCache = False,
     json: o.Json = False,
@@ -43,7 +40,7 @@ def compare(
     ] = None,
     quiet: o.Quiet = False,
 ) -> None:
-    """Say how the architectures of several models differ, layer by layer and in words."""
+    """Say how the architectures of several models differ, layer by layer and in words, and how often each is right."""
     from rich.console import Console
 
     from onnxeq import inputs as inputs_
@@ -60,7 +57,8 @@ def compare(
         found = run(
             *models, parts=only.split(",") if only else tuple(Part), inputs=inputs,
             shapes=inputs_.parse_shape(shape), seed=seed, opset=opset, exporter=exporter, timeout_s=timeout,
-            trust=trust, use_cache=not no_cache, env=env, recipes=recipe, listener=progress,
+            trust=trust, use_cache=not no_cache, env=env, listener=progress,
+            dataset=dataset, class_map=class_map, max_items=max_items, recipes=recipe,
         )  # fmt: skip
     if json:
         typer.echo(to_json(found))
@@ -68,6 +66,6 @@ def compare(
         show(found, Console(highlight=False), every=every)
     if report is not None:
         write(found, report)
-    if found.failures:
+    if not found.whole:
         raise typer.Exit(errors.EXIT_UNDECIDED)
     raise typer.Exit(errors.EXIT_EQUIVALENT if found.alike else errors.EXIT_DIVERGENT)

@@ -18,7 +18,7 @@ from onnxeq.sides import Artifact, NativeSide, Request
 from onnxeq.types import ExportForm, ModelRef
 from onnxeq.zoo import converter_for
 
-__all__ = ["Failed", "Source", "folded", "open_models"]
+__all__ = ["Failed", "Source", "folded", "open_models", "text_of"]
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,15 @@ def folded(jobs: Jobs, source: Source, request: Request) -> Source:
 
 
 def _source(jobs: Jobs, model: object, request: Request) -> Source | Failed:
-    text = os.fspath(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__
     try:
         return _opened(jobs, model, request)
     except OnnxeqError as error:
-        return Failed(text, error)
+        return Failed(text_of(model), error)
+
+
+def text_of(model: object) -> str:
+    """What a model is called: as the user wrote it, or its type."""
+    return os.fspath(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__
 
 
 def _opened(jobs: Jobs, model: object, request: Request) -> Source:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from onnxeq.compare.accuracy.values import Accuracy
 from onnxeq.compare.function.values import Origin, Split
 from onnxeq.compat import StrEnum
 
@@ -283,6 +284,11 @@ class Pair:
     function: Split | None = None
     not_split: str = ""
 
+    def origins(self, *, random: bool = False) -> tuple[Origin, ...]:
+        """What makes the outputs differ, the largest first; weights are left out where they are ``random``."""
+        found = () if self.function is None else self.function.origins
+        return tuple(o for o in found if not (random and o is Origin.WEIGHTS))
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -293,25 +299,30 @@ class Comparison:
         pairs: Each two of them, those that differ most first.
         failures: Those that could not be had.
         environment: Versions and machine.
+        accuracy: On labelled items; ``None`` where none are given.
     """
 
     sides: tuple[Side, ...]
     pairs: tuple[Pair, ...]
     failures: tuple[Failure, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: Accuracy | None = None
 
     @property
     def alike(self) -> bool:
-        """Whether all could be had and no discrepancy was found.
+        """Whether all could be had and no discrepancy was found, in architecture, outputs or accuracy.
 
         That random weights differ is none.
         """
+        if self.failures or (self.accuracy is not None and self.accuracy.discrepancies):
+            return False
         drawn = {side.name for side in self.sides if side.random}
-        return not self.failures and all(
-            pair.same is not Same.DIFFERENT
-            and (
-                pair.function is None
-                or not {*pair.function.origins} - ({Origin.WEIGHTS} if drawn & {pair.left, pair.right} else set())
-            )
+        return all(
+            pair.same is not Same.DIFFERENT and not pair.origins(random=bool(drawn & {pair.left, pair.right}))
             for pair in self.pairs
         )
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything that was asked for could be had of every model."""
+        return not self.failures and (self.accuracy is None or not self.accuracy.missing)

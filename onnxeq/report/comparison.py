@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxeq.compare.values import Architecture, Comparison, Difference, Pair, Place, Same, Side
+from onnxeq.report import comparison_accuracy
 from onnxeq.report.comparison_function import function_cell, function_lines
 
 __all__ = ["FIGURES", "PAIRS", "figure_row", "headline", "pair_row", "place_text", "render", "show"]
@@ -42,6 +43,8 @@ def render(comparison: Comparison, *, every: bool = False) -> RenderableType:
         parts += [Text(), _verdicts(comparison.pairs)]
     for pair in comparison.pairs:
         parts += [Text(), _pair(pair, every)]
+    if comparison.accuracy is not None:
+        parts += comparison_accuracy.render(comparison.accuracy)
     return Group(*parts)
 
 
@@ -53,6 +56,8 @@ def headline(comparison: Comparison) -> str:
         said = [comparison.pairs[0].same.value]
     if comparison.failures:
         said.append(f"{len(comparison.failures)} could not be had")
+    if comparison.accuracy is not None:
+        said.append(comparison_accuracy.headline(comparison.accuracy))
     return ", ".join(said) or "nothing to compare"
 
 

@@ -8,8 +8,10 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from onnxeq.compare.accuracy.values import Accuracy
 from onnxeq.compare.document import to_json
 from onnxeq.compare.values import Comparison, Pair, Side
+from onnxeq.report import comparison_accuracy
 from onnxeq.report.comparison import FIGURES, PAIRS, figure_row, headline, pair_row, place_text
 from onnxeq.report.comparison_function import function_lines
 from onnxeq.report.output import check_path, replace
@@ -64,6 +66,11 @@ def _markdown(comparison: Comparison) -> str:
     for pair in comparison.pairs:
         lines += ["", f"## {pair.left} and {pair.right}: {pair.same.value}", ""]
         lines += [f"- {line}" for line in _lines(pair)]
+    if (found := comparison.accuracy) is not None:
+        lines += ["", f"## {comparison_accuracy.title(found)}"]
+        for header, rows in _accuracy_tables(found):
+            lines += ["", *_markdown_table(header, rows)]
+        lines += ["", *(f"- {line}" for line in _accuracy_lines(found))]
     return "\n".join(lines) + "\n"
 
 
@@ -83,6 +90,10 @@ def _html(comparison: Comparison) -> str:
     for pair in comparison.pairs:
         head = html.escape(f"{pair.left} and {pair.right}: {pair.same.value}")
         tables += f"<h2>{head}</h2>{_html_list(_lines(pair))}"
+    if (found := comparison.accuracy) is not None:
+        tables += f"<h2>{html.escape(comparison_accuracy.title(found))}</h2>"
+        tables += "".join(_html_table(header, rows) for header, rows in _accuracy_tables(found))
+        tables += _html_list(_accuracy_lines(found))
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{style}</style></head><body><h1>{title}</h1>{tables}</body></html>\n"
@@ -99,6 +110,17 @@ def _html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
+def _accuracy_tables(found: Accuracy) -> list[tuple[Sequence[str], list[tuple[str, ...]]]]:
+    models = [comparison_accuracy.accuracy_row(model) for model in found.measured]
+    pairs = [comparison_accuracy.pair_row(pair) for pair in found.pairs]
+    tables = [(comparison_accuracy.COLUMNS, models), (comparison_accuracy.PAIR_COLUMNS, pairs)]
+    return [(header, rows) for header, rows in tables if rows]
+
+
+def _accuracy_lines(found: Accuracy) -> list[str]:
+    return [*map(comparison_accuracy.swap_line, found.swaps), *comparison_accuracy.notes(found)]
+
+
 _COUNTS = ("parameters", "macs", "activations", "depth", "layers")
 
 
@@ -108,17 +130,18 @@ def _csv(comparison: Comparison) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     figures = [f"{which} {name}" for name in _COUNTS for which in ("left", "right")]
-    writer.writerow(
-        ["left", "right", "architecture", "aligned", *figures, "outputs differ by", "total", "about", "differences"]
-    )
+    found = comparison.accuracy
+    added = () if found is None else comparison_accuracy.CSV
+    function = ("outputs differ by", "total")
+    writer.writerow(["left", "right", "architecture", "aligned", *figures, *function, "about", "differences", *added])
     for pair in comparison.pairs:
         both = (sides[pair.left], sides[pair.right])
         row = pair_row(pair)
         sentences = "; ".join(d.sentence for d in pair.differences)
+        more = [] if found is None else comparison_accuracy.csv_cells(found, pair.left, pair.right)
         numbers = [_figure(side, name) for name in _COUNTS for side in both]
-        writer.writerow(
-            [pair.left, pair.right, row[1], pair.aligned, *numbers, row[3], _total(pair), row[4], sentences]
-        )
+        told = [row[3], _total(pair), row[4], sentences]
+        writer.writerow([pair.left, pair.right, row[1], pair.aligned, *numbers, *told, *more])
     return text.getvalue()
 
 
