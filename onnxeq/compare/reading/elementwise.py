@@ -14,13 +14,14 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
+from onnxeq.compare.reading.masks import LOWEST, pattern
 from onnxeq.compare.reading.sketch import View, plain
 from onnxeq.compare.reading.walker import Walker, rounded
 from onnxeq.compare.values import Attribute
 from onnxeq.graph.edit import array, attribute
 from onnxeq.types import Array
 
-__all__ = ["UNARY", "binary", "clip", "prelu", "same", "softmax", "unary"]
+__all__ = ["UNARY", "binary", "clip", "prelu", "same", "softmax", "unary", "where"]
 
 UNARY = {
     "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "LeakyRelu": "leaky_relu", "Elu": "elu", "Selu": "selu",
@@ -181,10 +182,41 @@ def _with_constant(walk: Walker, node: ir.Node, source: ir.Value, other: ir.Valu
         if not math.isfinite(number):
             return False
         draft = walk.made(node, kind, [view.draft], view.draft.shape, by=rounded(number))
+        draft.number = number
     else:
-        weights = [walk.weight("constant", other, _lying(view, held))]
+        seen = pattern(held) if kind == "shift" and node.op_type == "Add" and axes == _last_axes(view, held) else ""
+        weights = [] if seen else [walk.weight("constant", other, _lying(view, held))]
         draft = walk.made(node, kind, [view.draft], view.draft.shape, weights, along=axes)
+        if seen:
+            draft.attributes["mask"] = seen
     walk.put(node.outputs[0], View(draft, view.axes))
+    return True
+
+
+def _last_axes(view: View, held: Array) -> tuple[int, ...]:
+    """The axes along which a constant varies if the layer's result lies as the tensor does, the last ones last."""
+    rank = len(view.axes)
+    if view.axes != tuple(range(len(view.draft.shape))):
+        return ()
+    return tuple(rank - held.ndim + i for i, n in enumerate(held.shape) if n != 1)
+
+
+def where(walk: Walker, node: ir.Node) -> bool:
+    """Where, as a mask: what is not to be seen becomes a number as good as minus infinity."""
+    chosen, yes, no = node.inputs[:3]
+    held = array(chosen)
+    if walk.has(chosen) or held is None or held.dtype.kind != "b" or yes is None or no is None:
+        return False
+    source, other = (yes, no) if walk.has(yes) else (no, yes)
+    number = array(other)
+    if not walk.has(source) or walk.has(other) or number is None or number.size != 1 or number.dtype.kind != "f":
+        return False
+    view = walk.as_lies(source)
+    seen = pattern(held if source is yes else ~held)
+    value = float(number.reshape(()).item())
+    if not seen or value > LOWEST or view.shape != walk.shape(node.outputs[0]) or view.shape != view.draft.shape:
+        return False
+    walk.put(node.outputs[0], plain(walk.made(node, "masked", [view.draft], view.draft.shape, (), mask=seen)))
     return True
 
 
@@ -245,6 +277,7 @@ def _together(walk: Walker, node: ir.Node, values: list[ir.Value]) -> bool:
         drafts, shapes = [walk.moved(view) for view in views], str([list(view.shape) for view in views])
         main = main if main.ordered else plain(walk.moved(main))
     draft = walk.made(node, _BINARY[node.op_type], drafts, main.draft.shape)
+    draft.operands = tuple(view.shape for view in views)
     if shapes:
         draft.attributes["operands"] = shapes
     walk.put(node.outputs[0], View(draft, (*[None] * (len(result) - len(main.axes)), *main.axes)))

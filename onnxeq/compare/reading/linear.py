@@ -195,6 +195,7 @@ def matmul(walk: Walker, node: ir.Node) -> bool:
     shape = walk.shape(node.outputs[0])
     terms = views[0].shape[-1] if views[0].shape else 0
     draft = walk.made(node, "matmul", [v.draft for v in views], shape, terms=terms)
+    draft.operands = tuple(v.shape for v in views)
     if any(v.shape != v.draft.shape for v in views):  # axes of size 1 tell what is multiplied with what
         draft.attributes["operands"] = str([list(v.shape) for v in views])
     walk.put(node.outputs[0], plain(draft))

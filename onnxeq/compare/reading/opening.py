@@ -17,6 +17,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxeq.compare.reading.activations import merge_activations
+from onnxeq.compare.reading.attention import merge_attention
 from onnxeq.compare.reading.linear import zero_biases
 from onnxeq.compare.reading.literal import literal_nodes
 from onnxeq.compare.reading.merging import (
@@ -30,6 +31,7 @@ from onnxeq.compare.reading.merging import (
 )
 from onnxeq.compare.reading.names import without_common_parts
 from onnxeq.compare.reading.operators import OPERATORS
+from onnxeq.compare.reading.parting import bias_behind, drop_moves, part_linears
 from onnxeq.compare.reading.sketch import Draft, Sketch, View
 from onnxeq.compare.reading.spelled import Spelled, put_spelled, spelled_out
 from onnxeq.compare.reading.walker import Walker
@@ -53,8 +55,8 @@ _ROUNDS = 8
 
 
 _MERGES: tuple[Callable[[Sketch], None], ...] = (
-    drop_no_ops, mark_preprocessing, merge_biases, merge_pads, merge_concats, merge_activations, settle_flattening,
-    merge_reshapes,
+    drop_no_ops, mark_preprocessing, merge_biases, merge_pads, merge_concats, merge_activations, bias_behind,
+    settle_flattening, part_linears, bias_behind, merge_attention, drop_moves, merge_reshapes,
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from onnxeq.compare.reading import elementwise, linear, moving, norms, pooling
+from onnxeq.compare.reading import einsum, elementwise, linear, moving, norms, pooling
 from onnxeq.compare.reading.walker import Walker
 from onnxeq.graph.edit import attribute
 
@@ -51,6 +51,7 @@ OPERATORS: dict[str, Callable[[Walker, ir.Node], bool]] = {
     "Dropout": _inference,
     "Gather": moving.gather,
     "Gemm": linear.gemm,
+    "Einsum": einsum.einsum,
     "GroupNormalization": norms.group_norm,
     "Identity": elementwise.same,
     "InstanceNormalization": norms.instance_norm,
@@ -62,5 +63,6 @@ OPERATORS: dict[str, Callable[[Walker, ir.Node], bool]] = {
     "Slice": moving.slices,
     "Split": moving.split,
     "Transpose": moving.transpose,
+    "Where": elementwise.where,
 }
 """Operator of the standard domain -> what makes its layer; false where it cannot."""
