@@ -18,8 +18,10 @@ import onnx_ir as ir
 
 from onnxeq.compare.reading.activations import merge_activations
 from onnxeq.compare.reading.attention import merge_attention
+from onnxeq.compare.reading.elementwise import UNARY
 from onnxeq.compare.reading.linear import zero_biases
 from onnxeq.compare.reading.literal import literal_nodes
+from onnxeq.compare.reading.loops import without_loops
 from onnxeq.compare.reading.merging import (
     drop_no_ops,
     mark_preprocessing,
@@ -32,10 +34,11 @@ from onnxeq.compare.reading.merging import (
 from onnxeq.compare.reading.names import without_common_parts
 from onnxeq.compare.reading.operators import OPERATORS
 from onnxeq.compare.reading.parting import bias_behind, drop_moves, part_linears
+from onnxeq.compare.reading.recurrent import merge_last_states
 from onnxeq.compare.reading.sketch import Draft, Sketch, View
 from onnxeq.compare.reading.spelled import Spelled, put_spelled, spelled_out
 from onnxeq.compare.reading.walker import Walker
-from onnxeq.compare.values import Graph
+from onnxeq.compare.values import Graph, Weight
 from onnxeq.errors import UsageError
 from onnxeq.graph.dead import REMOVE_DEAD
 from onnxeq.graph.edit import array, attribute, is_standard, normal_opset, set_attribute
@@ -56,16 +59,17 @@ _ROUNDS = 8
 
 _MERGES: tuple[Callable[[Sketch], None], ...] = (
     drop_no_ops, mark_preprocessing, merge_biases, merge_pads, merge_concats, merge_activations, bias_behind,
-    settle_flattening, part_linears, bias_behind, merge_attention, drop_moves, merge_reshapes,
+    settle_flattening, part_linears, bias_behind, merge_attention, merge_last_states, drop_moves, merge_reshapes,
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Written:
-    """What can be told before constants are folded only."""
+    """What can be told before the walk only: of what is folded, and of loops that are recurrent layers."""
 
     norms: Mapping[ir.Value, Spelled]
     unbiased: frozenset[ir.Node]
+    recurrent: Mapping[ir.Node, tuple[Weight, ...]]
 
 
 def read_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
@@ -89,18 +93,26 @@ def read_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) ->
         model, _ = apply(item, model, Options())
     _plain_casts(model)
     _filled(model)
-    written = _Written(spelled_out(model), zero_biases(model))
+    norms, unbiased = spelled_out(model), zero_biases(model)
+    model = _folded(model)
+    recurrent = without_loops(model)
+    model = _folded(model) if recurrent else model
+    model, _ = apply(REMOVE_DEAD, model, Options())
+    sketch = _best(model, _Written(norms, unbiased, recurrent))
+    for merge in _MERGES:
+        merge(sketch)
+    without_common_parts(sketch.drafts())
+    return sketch.finished(nodes, literal, notes)
+
+
+def _folded(model: ir.Model) -> ir.Model:
+    """What depends on constants alone computed, and shapes inferred from that."""
     for _ in range(_ROUNDS):
         model, folded = apply(FOLD_CONSTANTS, model, Options())
         model, _ = apply(INFER_SHAPES, model, Options())
         if not folded.modified:
             break
-    model, _ = apply(REMOVE_DEAD, model, Options())
-    sketch = _best(model, written)
-    for merge in _MERGES:
-        merge(sketch)
-    without_common_parts(sketch.drafts())
-    return sketch.finished(nodes, literal, notes)
+    return model
 
 
 def _weights_stored_only(model: onnx.ModelProto) -> None:
@@ -210,7 +222,7 @@ def _moves(sketch: Sketch) -> int:
 
 
 def _walked(model: ir.Model, written: _Written, last: set[str]) -> Sketch:
-    walk = Walker(normal_opset(model), written.unbiased)
+    walk = Walker(normal_opset(model), written.unbiased, written.recurrent)
     for value in model.graph.inputs:
         shape = walk.shape(value)
         turned = (0, len(shape) - 1, *range(1, len(shape) - 1)) if value.name in last else tuple(range(len(shape)))
@@ -248,8 +260,26 @@ def _read(walk: Walker, node: ir.Node, spelled: Mapping[ir.Value, Spelled]) -> N
         if held and not node.attributes.get("body") and all(not walk.has(v) for v in held) and _fixed_operator(node):
             return  # a constant that is computed: a layer of the kind "constant" where something reads it
     function = OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-    if function is None or not function(walk, node):
+    if function is None or not _ranked(walk, node) or not function(walk, node):
         walk.other(node)
+
+
+_OF_ANY_RANK = frozenset({*UNARY, "Identity", "Cast", "Dropout", "Clip", "Flatten", "Reshape"})
+"""Operators of which the reading does not ask how many axes a tensor has."""
+
+
+def _ranked(walk: Walker, node: ir.Node) -> bool:
+    """Whether the number of axes of each computed operand is known; the first has one at least."""
+    computed = [v for v in node.inputs if v is not None and walk.has(v)]
+    if node.op_type in _OF_ANY_RANK:
+        return True
+    return all(v.shape is not None for v in computed) and (
+        not computed or bool(walk.shape(computed[0])) or _plain(node)
+    )
+
+
+def _plain(node: ir.Node) -> bool:
+    return node.op_type in ("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Unsqueeze", "Where", "Concat")
 
 
 def _fixed_operator(node: ir.Node) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from onnxeq.compare.reading import einsum, elementwise, linear, moving, norms, pooling
+from onnxeq.compare.reading import einsum, elementwise, linear, moving, norms, pooling, recurrent
 from onnxeq.compare.reading.walker import Walker
 from onnxeq.graph.edit import attribute
 
@@ -42,6 +42,7 @@ OPERATORS: dict[str, Callable[[Walker, ir.Node], bool]] = {
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), pooling.global_pool),
     **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceSum", "ReduceMin"), pooling.reduce),
     **dict.fromkeys(("Softmax", "LogSoftmax"), elementwise.softmax),
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), recurrent.recurrent),
     "BatchNormalization": norms.batch_norm,
     "Cast": _cast,
     "Clip": elementwise.clip,

@@ -8,7 +8,7 @@ result among the attributes: nothing is taken for the same unless it is known to
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,11 +41,19 @@ class Walker:
     Args:
         opset: Version of the standard operators.
         unbiased: Nodes whose bias is none, see :func:`onnxeq.compare.reading.linear.zero_biases`.
+        recurrent: The stored tensors of recurrent nodes that the file writes as loops, see
+            :func:`onnxeq.compare.reading.loops.without_loops`.
     """
 
-    def __init__(self, opset: int, unbiased: frozenset[ir.Node] = frozenset()) -> None:
+    def __init__(
+        self,
+        opset: int,
+        unbiased: frozenset[ir.Node] = frozenset(),
+        recurrent: Mapping[ir.Node, tuple[Weight, ...]] | None = None,
+    ) -> None:
         self.opset = opset
         self.unbiased = unbiased
+        self.recurrent = dict(recurrent or {})
         self.taken: set[ir.Node] = set()
         """Nodes that belong to a layer that is made already."""
         self.sketch = Sketch()
