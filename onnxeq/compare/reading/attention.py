@@ -21,7 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from onnxeq.compare.reading.masks import Added, added
+from onnxeq.compare.reading.masks import CAUSAL, Added, added
 from onnxeq.compare.reading.parting import laid_out, replace_with, reshaped
 from onnxeq.compare.reading.sketch import Draft, Sketch
 from onnxeq.compare.reading.tracing import Digit, Trace, identity, joined, trace
@@ -45,6 +45,7 @@ class _Scores:
         factor: By which the product is multiplied.
         added: What is added to it.
         between: All that the layer will stand for.
+        settled: Whether a query that sees nothing gives zeros, and not NaN.
     """
 
     product: Draft
@@ -52,6 +53,7 @@ class _Scores:
     factor: float = 1.0
     added: list[Added] = field(default_factory=list)
     between: list[Draft] = field(default_factory=list)
+    settled: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def merge_attention(sketch: Sketch) -> None:
     """Applies the rules to each product of a softmax with something."""
     readers = sketch.readers()
     for draft in sketch.drafts():
-        if draft.kind == "matmul" and draft.inputs[0].kind == "softmax":
+        if draft.kind == "matmul" and draft.inputs[0].kind in ("softmax", "zero_for_nan"):
             scores = _scores(sketch, draft, readers)
             made = None if scores is None else _merged(draft, scores)
             if made is not None:
@@ -84,18 +86,21 @@ def merge_attention(sketch: Sketch) -> None:
 
 def _scores(sketch: Sketch, second: Draft, readers: dict[int, list[Draft]]) -> _Scores | None:
     """Rule 1, and rule 2 for what stands behind the product."""
-    softmax = second.inputs[0]
-    if softmax.attributes["axis"] != len(softmax.shape) - 1 or second.operands[0] != softmax.shape:
+    softmax = current = second.inputs[0]
+    if softmax.kind == "zero_for_nan":
+        softmax = softmax.inputs[0]
+    if softmax.kind != "softmax" or softmax.attributes["axis"] != len(softmax.shape) - 1:
         return None
-    found = _Scores(softmax, softmax, between=[second])
-    current = softmax
+    if second.operands[0] != softmax.shape:
+        return None
+    found = _Scores(softmax, softmax, between=[second], settled=current is not softmax)
     while sketch.sole_reader(current, readers) is not None:
         found.between.append(current)
         if current.kind == "matmul":
             found.product = current
             return found
-        if current is softmax:
-            current = softmax.inputs[0]
+        if current is softmax or current.kind == "zero_for_nan":
+            current = current.inputs[0]
         elif current.kind == "scale" and current.number is not None:
             found.factor *= current.number
             current = current.inputs[0]
@@ -135,6 +140,8 @@ def _merged(second: Draft, scores: _Scores) -> Draft | None:
         return None
     for item in reversed(scores.added):
         item.put_on(made)
+    if scores.settled and made.attributes["mask"] not in ("none", CAUSAL):
+        made.attributes["sees nothing"] = "zeros"
     made.nodes = [n for d in reversed(scores.between) for n in d.nodes]
     made.say(SPELLED)
     made.macs = math.prod(first.shape) * size + math.prod(second.shape) * first.shape[-1]

@@ -18,7 +18,7 @@ from onnxeq.compare.reading.masks import LOWEST, pattern
 from onnxeq.compare.reading.sketch import View, plain
 from onnxeq.compare.reading.walker import Walker, rounded
 from onnxeq.compare.values import Attribute
-from onnxeq.graph.edit import array, attribute
+from onnxeq.graph.edit import array, attribute, is_standard
 from onnxeq.types import Array
 
 __all__ = ["UNARY", "binary", "clip", "prelu", "same", "softmax", "unary", "where"]
@@ -202,9 +202,16 @@ def _last_axes(view: View, held: Array) -> tuple[int, ...]:
 
 
 def where(walk: Walker, node: ir.Node) -> bool:
-    """Where, as a mask: what is not to be seen becomes a number as good as minus infinity."""
+    """Where, as a mask: what is not to be seen becomes a number as good as minus infinity; or as 0 for what is NaN."""
     chosen, yes, no = node.inputs[:3]
     held = array(chosen)
+    asked = None if chosen is None else chosen.producer()
+    if asked is not None and is_standard(asked, "IsNaN") and asked.inputs[0] is no and no is not None and walk.has(no):
+        number, view = array(yes), walk.view(no)
+        if walk.has(yes) or number is None or number.size != 1 or number.any():
+            return False
+        walk.put(node.outputs[0], View(walk.made(node, "zero_for_nan", [view.draft], view.draft.shape), view.axes))
+        return True
     if walk.has(chosen) or held is None or held.dtype.kind != "b" or yes is None or no is None:
         return False
     source, other = (yes, no) if walk.has(yes) else (no, yes)

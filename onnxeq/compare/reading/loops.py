@@ -97,7 +97,7 @@ def _sigmoid(x: _Real) -> _Real:
 def _gru(x: _Real, states: Sequence[_Real], kernel: _Real, again: _Real, bias: _Real) -> tuple[_Real, ...]:
     (h,) = states
     size = h.shape[-1]
-    after = bias.shape[0] == 2  # noqa: PLR2004 - a row for each product
+    after = bias.shape[0] == 2
     one = x @ kernel + bias[0]
     two = h @ again + (bias[1] if after else 0)
     update, reset = (_sigmoid(one[:, i * size : (i + 1) * size] + two[:, i * size : (i + 1) * size]) for i in range(2))
@@ -117,7 +117,7 @@ def _rnn(x: _Real, states: Sequence[_Real], kernel: _Real, again: _Real, bias: _
 
 
 _FORMULAS = (
-    *(_Formula("GRU", 3, 1, rows, _gru, (0, 1, 2), {"linear_before_reset": int(rows == 2)}) for rows in (2, 1, 0)),  # noqa: PLR2004 - as above
+    *(_Formula("GRU", 3, 1, rows, _gru, (0, 1, 2), {"linear_before_reset": int(rows == 2)}) for rows in (2, 1, 0)),
     *(_Formula("LSTM", 4, 2, rows, _lstm, (0, 3, 1, 2), {}) for rows in (1, 0)),
     *(_Formula("RNN", 1, 1, rows, _rnn, (0,), {}) for rows in (1, 0)),
 )
@@ -160,18 +160,18 @@ def _loop(node: ir.Node) -> _Loop | None:
             read[str(inner.name)] = outer
         elif (held := array(outer)) is not None and held.dtype.kind == "i" and held.size == 1 and not held.any():
             counters.append(position)
-        elif held is not None and held.dtype.kind == "f" and held.ndim == 2 and not held.any():  # noqa: PLR2004 - [N, hidden]
+        elif held is not None and held.dtype.kind == "f" and held.ndim == 2 and not held.any():
             states.append(position)
         else:
             return None
     computed = {name: v for name, v in read.items() if constant(v) is None}
     weights = {n: v for n, v in read.items() if v is not None and (t := array(v)) is not None and t.dtype.kind == "f"}
     given = {n: t for n, v in read.items() if n not in weights and (t := array(v)) is not None}
-    if len(computed) != 1 or not 1 <= len(states) <= 2 or steps < 1:  # noqa: PLR2004 - an LSTM has two
+    if len(computed) != 1 or not 1 <= len(states) <= 2 or steps < 1:
         return None
     ((inside, sequence),) = computed.items()
     shape = static_shape(sequence)
-    if sequence is None or shape is None or len(shape) != 3 or shape[0] != steps:  # noqa: PLR2004 - [T, N, in]
+    if sequence is None or shape is None or len(shape) != 3 or shape[0] != steps:
         return None
     return _Loop(node, body, steps, sequence, tuple(counters), tuple(states), weights, given, inside)
 
@@ -201,7 +201,7 @@ def _candidates(loop: _Loop) -> Iterator[tuple[_Formula, tuple[str, ...]]]:
         if len(loop.weights) != 2 + bool(formula.rows) or formula.states != len(loop.states):
             continue
         width = formula.gates * hidden
-        wanted = [[(inner, width)], [(hidden, width)]]
+        wanted: list[list[tuple[int, ...]]] = [[(inner, width)], [(hidden, width)]]
         if formula.rows:
             wanted.append([(formula.rows, width), *([(width,)] if formula.rows == 1 else [])])
         for names in itertools.permutations(loop.weights):

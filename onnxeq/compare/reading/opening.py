@@ -19,6 +19,7 @@ import onnx_ir as ir
 from onnxeq.compare.reading.activations import merge_activations
 from onnxeq.compare.reading.attention import merge_attention
 from onnxeq.compare.reading.elementwise import UNARY
+from onnxeq.compare.reading.lifting import lift_ranks
 from onnxeq.compare.reading.linear import zero_biases
 from onnxeq.compare.reading.literal import literal_nodes
 from onnxeq.compare.reading.loops import without_loops
@@ -59,7 +60,8 @@ _ROUNDS = 8
 
 _MERGES: tuple[Callable[[Sketch], None], ...] = (
     drop_no_ops, mark_preprocessing, merge_biases, merge_pads, merge_concats, merge_activations, bias_behind,
-    settle_flattening, part_linears, bias_behind, merge_attention, merge_last_states, drop_moves, merge_reshapes,
+    settle_flattening, part_linears, bias_behind, merge_attention, merge_last_states, drop_moves, lift_ranks,
+    merge_reshapes,
 )  # fmt: skip
 
 
@@ -180,6 +182,7 @@ def _filled(model: ir.Model) -> None:
             continue
         number = attribute(node, "value")
         single = np.zeros(1, np.float32) if number is None else number.numpy().reshape(-1)[:1]
+        single = single if sizes.size else single.reshape(())
         tensor = ir.Tensor(np.broadcast_to(single, tuple(map(int, sizes))), name=value.name)
         model.graph.remove(node)  # its name is free then
         stored = ir.Value(

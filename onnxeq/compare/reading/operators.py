@@ -61,6 +61,7 @@ OPERATORS: dict[str, Callable[[Walker, ir.Node], bool]] = {
     "MatMul": linear.matmul,
     "PRelu": elementwise.prelu,
     "Pad": moving.pad,
+    "SequenceAt": moving.sequence_at,
     "Slice": moving.slices,
     "Split": moving.split,
     "Transpose": moving.transpose,

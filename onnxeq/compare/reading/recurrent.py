@@ -1,7 +1,7 @@
 """GRU, LSTM and RNN.
 
-1. The input is ``[N, T, in]`` and the result ``[N, T, hidden]`` (``[N, T, 2, hidden]`` of both directions), whichever of
-   batch and time comes first in the file.
+1. The input is ``[N, T, in]`` and the result ``[N, T, hidden]`` (``[N, T, 2, hidden]`` of both directions), whichever
+   of batch and time comes first in the file.
 2. Initial states of zeros are none.
 3. The last state of one direction is the sequence at its last step, which for the reverse direction is the first; of a
    layer of which nothing else is read it is what the layer gives.
