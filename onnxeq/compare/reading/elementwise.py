@@ -276,6 +276,8 @@ def _together(walk: Walker, node: ir.Node, values: list[ir.Value]) -> bool:
         return False
     main = max(views, key=lambda v: (int(np.prod(v.shape, dtype=np.int64)), v.ordered))
     result = walk.shape(node.outputs[0])
+    if node.outputs[0].shape is None and all(n >= 0 for v in views for n in v.shape):
+        result = np.broadcast_shapes(*(v.shape for v in views))
     if math.prod(result) != math.prod(main.shape) or any(n < 0 for n in result):
         return False
     shapes = ""

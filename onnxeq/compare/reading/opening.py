@@ -33,7 +33,7 @@ from onnxeq.compare.reading.merging import (
     settle_flattening,
 )
 from onnxeq.compare.reading.names import without_common_parts
-from onnxeq.compare.reading.operators import OPERATORS
+from onnxeq.compare.reading.operators import OF_RUNTIMES, OPERATORS
 from onnxeq.compare.reading.parting import bias_behind, drop_moves, part_linears
 from onnxeq.compare.reading.recurrent import merge_last_states
 from onnxeq.compare.reading.sketch import Draft, Sketch, View
@@ -262,7 +262,8 @@ def _read(walk: Walker, node: ir.Node, spelled: Mapping[ir.Value, Spelled]) -> N
         held = [v for v in node.inputs if v is not None]
         if held and not node.attributes.get("body") and all(not walk.has(v) for v in held) and _fixed_operator(node):
             return  # a constant that is computed: a layer of the kind "constant" where something reads it
-    function = OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    standard = node.domain in ("", "ai.onnx")
+    function = OPERATORS.get(node.op_type) if standard else OF_RUNTIMES.get((node.domain, node.op_type))
     if function is None or not _ranked(walk, node) or not function(walk, node):
         walk.other(node)
 
@@ -272,17 +273,17 @@ _OF_ANY_RANK = frozenset({*UNARY, "Identity", "Cast", "Dropout", "Clip", "Flatte
 
 
 def _ranked(walk: Walker, node: ir.Node) -> bool:
-    """Whether the number of axes of each computed operand is known; the first has one at least."""
+    """Whether the number of axes of each computed operand is known, and the first has one where the reading asks."""
     computed = [v for v in node.inputs if v is not None and walk.has(v)]
     if node.op_type in _OF_ANY_RANK:
+        if any(v in walk.unranked for v in computed):
+            walk.unranked |= set(node.outputs)
         return True
-    return all(v.shape is not None for v in computed) and (
-        not computed or bool(walk.shape(computed[0])) or _plain(node)
-    )
+    known = not any(v in walk.unranked for v in computed)
+    return known and (not computed or bool(walk.view(computed[0]).axes) or node.op_type in _OF_SCALARS)
 
 
-def _plain(node: ir.Node) -> bool:
-    return node.op_type in ("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Unsqueeze", "Where", "Concat")
+_OF_SCALARS = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Unsqueeze", "Where", "Concat"})
 
 
 def _fixed_operator(node: ir.Node) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from onnxeq.compare.reading import einsum, elementwise, linear, moving, norms, pooling, recurrent
+from onnxeq.compare.reading import attending, einsum, elementwise, fused, linear, moving, norms, pooling, recurrent
 from onnxeq.compare.reading.walker import Walker
 from onnxeq.graph.edit import attribute
 
-__all__ = ["OPERATORS"]
+__all__ = ["OF_RUNTIMES", "OPERATORS"]
 
 _FLOATS = frozenset({1, 10, 11, 16})
 
@@ -43,6 +43,7 @@ OPERATORS: dict[str, Callable[[Walker, ir.Node], bool]] = {
     **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceSum", "ReduceMin"), pooling.reduce),
     **dict.fromkeys(("Softmax", "LogSoftmax"), elementwise.softmax),
     **dict.fromkeys(("GRU", "LSTM", "RNN"), recurrent.recurrent),
+    "Attention": attending.attention,
     "BatchNormalization": norms.batch_norm,
     "Cast": _cast,
     "Clip": elementwise.clip,
@@ -68,3 +69,13 @@ OPERATORS: dict[str, Callable[[Walker, ir.Node], bool]] = {
     "Where": elementwise.where,
 }
 """Operator of the standard domain -> what makes its layer; false where it cannot."""
+
+OF_RUNTIMES: dict[tuple[str, str], Callable[[Walker, ir.Node], bool]] = {
+    ("com.microsoft", "Attention"): attending.fused_attention,
+    ("com.microsoft", "BiasGelu"): fused.bias_gelu,
+    ("com.microsoft", "FastGelu"): fused.bias_gelu,
+    ("com.microsoft", "Gelu"): fused.bias_gelu,
+    ("com.microsoft", "MultiHeadAttention"): attending.multi_head_attention,
+    ("com.microsoft", "SkipLayerNormalization"): fused.skip_layer_norm,
+}
+"""The same for operators of a runtime's own domain."""

@@ -54,6 +54,8 @@ class Walker:
         self.opset = opset
         self.unbiased = unbiased
         self.recurrent = dict(recurrent or {})
+        self.unranked: set[ir.Value] = set()
+        """Tensors of which not even the number of axes is known."""
         self.taken: set[ir.Node] = set()
         """Nodes that belong to a layer that is made already."""
         self.sketch = Sketch()
@@ -83,6 +85,8 @@ class Walker:
         if held is not None:
             return tuple(int(n) for n in held.shape)
         sizes = static_shape(value)
+        if value.shape is None and value in self._views:
+            return self._views[value].shape
         if sizes is None and value.shape is not None:
             return tuple(n if isinstance(n, int) else UNKNOWN for n in value.shape)
         return sizes or ()
@@ -156,6 +160,7 @@ class Walker:
         kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
         draft = self.made(node, kind, inputs, self.shape(node.outputs[0]), weights, **attributes)
         self.put(node.outputs[0], plain(draft))
+        self.unranked |= {v for v in node.outputs if v.shape is None}
         for index, output in enumerate(node.outputs[1:], 1):
             if output.uses() or output.is_graph_output():
                 part = Draft("output", [draft], {"index": index}, self.shape(output), draft.name)
