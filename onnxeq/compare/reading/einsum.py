@@ -26,12 +26,16 @@ def einsum(walk: Walker, node: ir.Node) -> bool:
     equation = str(attribute(node, "equation", "")).replace(" ", "")
     left, arrow, out = equation.partition("->")
     terms = left.split(",")
-    if not arrow or len(terms) != 2 or len(node.inputs) != 2 or not (terms[0] + terms[1] + out).isalpha():
-        return False
-    if any(len(set(t)) != len(t) for t in (*terms, out)):
+    if not arrow or len(terms) != 2 or len(node.inputs) != 2:
         return False
     one, two = node.inputs
     if one is None or two is None:
+        return False
+    ranks = [len(walk.view(v).axes) if walk.has(v) else len(walk.shape(v)) for v in (one, two)]
+    terms, out = _spelled(terms, ranks, out)
+    if not (terms[0] + terms[1] + out).isalpha():
+        return False
+    if any(len(set(t)) != len(t) for t in (*terms, out)):
         return False
     if walk.has(one) and walk.has(two):
         return _product(walk, node, (one, two), (terms[0], terms[1]), out)
@@ -40,6 +44,21 @@ def einsum(walk: Walker, node: ir.Node) -> bool:
     if walk.has(two) and constant(one) is not None:
         return _dense(walk, node, (two, one), (terms[1], terms[0]), out)
     return False
+
+
+_LEADING = "ABCDEFGHIJ"
+
+
+def _spelled(terms: list[str], ranks: list[int], out: str) -> tuple[list[str], str]:
+    """The same with letters for an ellipsis that stands first everywhere and for as many axes."""
+    behind = [t.removeprefix("...") for t in (*terms, out)]
+    leads = {rank - len(term) for rank, term in zip(ranks, behind, strict=False)}
+    if not all(t.startswith("...") for t in (*terms, out)) or len(leads) != 1:
+        return terms, out
+    letters = _LEADING[: max(0, leads.pop())]
+    if set(letters) & set("".join(behind)):
+        return terms, out
+    return [letters + term for term in behind[:2]], letters + behind[2]
 
 
 def _product(walk: Walker, node: ir.Node, values: tuple[ir.Value, ir.Value], terms: tuple[str, str], out: str) -> bool:

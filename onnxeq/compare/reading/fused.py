@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from onnxeq.compare.reading.sketch import Draft, View
+from onnxeq.compare.reading.sketch import Draft, View, plain, squeezed
 from onnxeq.compare.reading.walker import Walker, rounded
 from onnxeq.graph.edit import attribute, constant
 
@@ -38,6 +38,15 @@ def _shift(walk: Walker, view: View, bias: ir.Value) -> Draft | None:
     return Draft("shift", [view.draft], {"along": (last,)}, view.draft.shape, view.draft.name, [], [weight])
 
 
+def _as_shape(walk: Walker, view: View) -> Draft:
+    """The tensor as it lies, in a draft of its shape."""
+    source = walk.moved(view)
+    if source.shape == view.shape:
+        return source
+    attributes = {"before": squeezed(source.shape), "after": squeezed(view.shape)}
+    return Draft("reshape", [source], dict(attributes), view.shape, source.name)
+
+
 def skip_layer_norm(walk: Walker, node: ir.Node) -> bool:
     """SkipLayerNormalization: a sum, with a bias where there is one, and a normalisation along the last axis."""
     inputs = [*node.inputs, *[None] * 5][:5]
@@ -49,11 +58,13 @@ def skip_layer_norm(walk: Walker, node: ir.Node) -> bool:
     ):
         return False
     first, second = walk.view(one), walk.view(two)
-    same = first.axes == second.axes and first.draft.shape == second.draft.shape
-    last = first.axes[-1] if first.axes else None
-    if not same or last is None or min(first.shape) < 0:
+    if not first.axes or first.shape != second.shape or min(first.shape) < 0:
         return False
-    draft = first.draft
+    if first.axes != second.axes or first.draft.shape != second.draft.shape:
+        first, second = (plain(_as_shape(walk, view)) for view in (first, second))
+    draft, last = first.draft, first.axes[-1]
+    if last is None:
+        return False
     if bias is not None:
         shifted = _shift(walk, first, bias)
         if shifted is None:

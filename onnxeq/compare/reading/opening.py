@@ -36,6 +36,7 @@ from onnxeq.compare.reading.names import without_common_parts
 from onnxeq.compare.reading.operators import OF_RUNTIMES, OPERATORS
 from onnxeq.compare.reading.parting import bias_behind, drop_moves, part_linears
 from onnxeq.compare.reading.recurrent import merge_last_states
+from onnxeq.compare.reading.runtimes import infer_shapes, without_fused_products
 from onnxeq.compare.reading.sketch import Draft, Sketch, View
 from onnxeq.compare.reading.spelled import Spelled, put_spelled, spelled_out
 from onnxeq.compare.reading.walker import Walker
@@ -48,7 +49,6 @@ from onnxeq.graph.fold import FOLD_CONSTANTS
 from onnxeq.graph.frame import Options, apply, graphs
 from onnxeq.graph.inline import INLINE
 from onnxeq.graph.lift_constants import LIFT_CONSTANTS
-from onnxeq.graph.shapes import INFER_SHAPES
 from onnxeq.types import TensorSpec, example_size
 
 __all__ = ["CHANNELS_LAST", "read_graph"]
@@ -91,8 +91,10 @@ def read_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) ->
     model: ir.Model = ir.serde.deserialize_model(source)
     notes = _fixed(model, dict(shapes or {}))
     _behind_outputs(model)
-    for item in (INLINE, LIFT_CONSTANTS, INFER_SHAPES):
+    for item in (INLINE, LIFT_CONSTANTS):
         model, _ = apply(item, model, Options())
+    without_fused_products(model)
+    model = infer_shapes(model)
     _plain_casts(model)
     _filled(model)
     norms, unbiased = spelled_out(model), zero_biases(model)
@@ -111,7 +113,7 @@ def _folded(model: ir.Model) -> ir.Model:
     """What depends on constants alone computed, and shapes inferred from that."""
     for _ in range(_ROUNDS):
         model, folded = apply(FOLD_CONSTANTS, model, Options())
-        model, _ = apply(INFER_SHAPES, model, Options())
+        model = infer_shapes(model)
         if not folded.modified:
             break
     return model
