@@ -16,7 +16,7 @@ def of_attention(what: str, value: Any, *, one: bool) -> str:
         part = "queries and keys" if what == "head size" else "values"
         return f"{have} {value or 'as many'} numbers of {part} in a head"
     if what == "scale":
-        return f"scale{'s' if one else ''} the products by {value:g}"
+        return f"{have} a scale of {value:g}"
     if what == "mask":
         return _mask(str(value), have, one=one)
     if what == "position bias":
