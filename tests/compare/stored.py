@@ -1,4 +1,4 @@
-"""A layer's stored tensors in its own order, out of its file: what :class:`onnxeq.compare.values.Weight` says of them."""
+"""A layer's stored tensors in its own order, out of its file, as :class:`onnxeq.compare.values.Weight` tells it."""
 
 from __future__ import annotations
 

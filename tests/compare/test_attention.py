@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,10 +48,10 @@ def _heads(net: Net, x: str, *perm: int, heads: int = _HEADS) -> str:
     return net.node("Transpose", [apart], perm=perm) if perm else apart
 
 
-def _apart(net: Net, names: Sequence[str] = ("q", "k", "v"), heads: int = _HEADS, **bias: bool) -> list[str]:
+def _apart(net: Net, *, heads: int = _HEADS, **bias: bool) -> list[str]:
     """Three dense layers with their heads apart, ``[N, T, heads, size]``."""
     held = _matrices()
-    dense = [_dense(net, "x", n, held[f"{n}.weight"], held[f"{n}.bias"] if bias.get(n, True) else None) for n in names]
+    dense = [_dense(net, "x", n, held[f"{n}.weight"], held[f"{n}.bias"] if bias.get(n, True) else None) for n in "qkv"]
     return [_heads(net, y, heads=heads) for y in dense]
 
 
@@ -222,8 +222,8 @@ OTHER: dict[str, tuple[Write, Write, list[tuple[Topic, str]]]] = {
     "scale": (_usual, lambda n: _usual(n, scale=1.0), [
         (Topic.ATTENTION, "the attention layer has a scale of 0.5 in A and a scale of 1 in B")]),
     "heads": (_usual, lambda n: _usual(n, heads=2), [
-        (Topic.ATTENTION, "the attention layer has 4 numbers of queries and keys in a head in A and 6 numbers of queries"
-         " and keys in a head in B"),
+        (Topic.ATTENTION, "the attention layer has 4 numbers of queries and keys in a head in A and 6 numbers of"
+         " queries and keys in a head in B"),
         (Topic.ATTENTION, "the attention layer has 3 heads in A and 2 heads in B")]),
     "mask": (_usual, lambda n: _usual(n, mask=_causal), [
         (Topic.ATTENTION, "the attention layer has no mask in A and is causal in B")]),

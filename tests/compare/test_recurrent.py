@@ -164,7 +164,7 @@ def _loop(net: Net, op_type: str, *, given: str = "sequence", wrong: bool = Fals
     )  # fmt: skip
     starts = [net.store(f"start.{s}", np.zeros((1, _HIDDEN), np.float32)) for s in states]
     outer = [net.store(f"held.{n}", w) for n, w in zip(names, weights, strict=True)]
-    inputs = [net.store("turns", np.array(_T)), net.store("go", np.array(True)),  # noqa: FBT003 - a tensor
+    inputs = [net.store("turns", np.array(_T)), net.store("go", np.array(True)),
               net.store("zero", np.array(0, np.int32)), *starts, *outer]  # fmt: skip
     outputs = [f"loop.{i}" for i in range(len(states) + len(outer) + 2)]
     net.nodes.append(helper.make_node("Loop", inputs, outputs, name="loop", body=body))
@@ -239,7 +239,7 @@ OTHER: dict[str, tuple[Write, Write, list[str]]] = {
     "activations": (lambda n: _layer(n), lambda n: _layer(n, activations=["HardSigmoid", "Tanh"]),
         ["the GRU has the activations sigmoid, tanh in A and the activations hardsigmoid, tanh in B"]),
     "bias": (lambda n: _layer(n), lambda n: _layer(n, bias=False), ["the GRU has a bias in A and none in B"]),
-    "kind": (lambda n: _layer(n), lambda n: _layer(n, "RNN"), ["A has GRU where B has RNN (one place)"]),
+    "kind": (lambda n: _layer(n), lambda n: _layer(n, "RNN"), ["at the size of the input: 1 GRU in A; 1 RNN in B"]),
 }  # fmt: skip
 
 

@@ -35,6 +35,7 @@ from onnxeq.compare.reading.merging import (
 from onnxeq.compare.reading.names import without_common_parts
 from onnxeq.compare.reading.operators import OF_RUNTIMES, OPERATORS
 from onnxeq.compare.reading.parting import bias_behind, drop_moves, part_linears
+from onnxeq.compare.reading.quantised import dequantised
 from onnxeq.compare.reading.recurrent import merge_last_states
 from onnxeq.compare.reading.runtimes import infer_shapes, without_fused_products
 from onnxeq.compare.reading.sketch import Draft, Sketch, View
@@ -72,6 +73,7 @@ class _Written:
     norms: Mapping[ir.Value, Spelled]
     unbiased: frozenset[ir.Node]
     recurrent: Mapping[ir.Node, tuple[Weight, ...]]
+    quantised: frozenset[str]
 
 
 def read_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
@@ -97,12 +99,13 @@ def read_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) ->
     model = infer_shapes(model)
     _plain_casts(model)
     _filled(model)
+    quantised = dequantised(model)
     norms, unbiased = spelled_out(model), zero_biases(model)
     model = _folded(model)
     recurrent = without_loops(model)
     model = _folded(model) if recurrent else model
     model, _ = apply(REMOVE_DEAD, model, Options())
-    sketch = _best(model, _Written(norms, unbiased, recurrent))
+    sketch = _best(model, _Written(norms, unbiased, recurrent, quantised))
     for merge in _MERGES:
         merge(sketch)
     without_common_parts(sketch.drafts())
@@ -227,7 +230,7 @@ def _moves(sketch: Sketch) -> int:
 
 
 def _walked(model: ir.Model, written: _Written, last: set[str]) -> Sketch:
-    walk = Walker(normal_opset(model), written.unbiased, written.recurrent)
+    walk = Walker(normal_opset(model), written.unbiased, written.recurrent, written.quantised)
     for value in model.graph.inputs:
         shape = walk.shape(value)
         turned = (0, len(shape) - 1, *range(1, len(shape) - 1)) if value.name in last else tuple(range(len(shape)))

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxeq.compare.reading.names import reader_name
+from onnxeq.compare.reading.quantised import QUANTISED
 from onnxeq.compare.reading.sketch import Draft, Sketch, View, plain
 from onnxeq.compare.values import Attribute, Weight
 from onnxeq.graph.edit import array, constant, static_shape
@@ -43,6 +44,7 @@ class Walker:
         unbiased: Nodes whose bias is none, see :func:`onnxeq.compare.reading.linear.zero_biases`.
         recurrent: The stored tensors of recurrent nodes that the file writes as loops, see
             :func:`onnxeq.compare.reading.loops.without_loops`.
+        quantised: Names of constants that the file stores quantised.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class Walker:
         opset: int,
         unbiased: frozenset[ir.Node] = frozenset(),
         recurrent: Mapping[ir.Node, tuple[Weight, ...]] | None = None,
+        quantised: frozenset[str] = frozenset(),
     ) -> None:
         self.opset = opset
         self.unbiased = unbiased
         self.recurrent = dict(recurrent or {})
+        self.quantised = quantised
         self.unranked: set[ir.Value] = set()
         """Tensors of which not even the number of axes is known."""
         self.taken: set[ir.Node] = set()
@@ -127,7 +131,10 @@ class Walker:
     ) -> Draft:
         """A new layer for a node."""
         name = reader_name(weights[0].name if weights else "", node)
-        return Draft(kind, list(inputs), dict(attributes), tuple(shape), name, [node.name or ""], list(weights))
+        draft = Draft(kind, list(inputs), dict(attributes), tuple(shape), name, [node.name or ""], list(weights))
+        if any(w.name in self.quantised for w in weights):
+            draft.say(QUANTISED)
+        return draft
 
     def other(self, node: ir.Node) -> None:
         """A node that nothing here knows better: a layer for it, and one for each further output that is read."""
