@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 from onnxeq.compare.reading.masks import CAUSAL, Added, added
 from onnxeq.compare.reading.parting import laid_out, replace_with, reshaped
-from onnxeq.compare.reading.sketch import Draft, Sketch
+from onnxeq.compare.reading.sketch import Draft, Sketch, squeezed
 from onnxeq.compare.reading.tracing import Digit, Trace, identity, joined, trace
 from onnxeq.compare.reading.walker import rounded
 from onnxeq.compare.values import Attribute
@@ -91,7 +91,7 @@ def _scores(sketch: Sketch, second: Draft, readers: dict[int, list[Draft]]) -> _
         softmax = softmax.inputs[0]
     if softmax.kind != "softmax" or softmax.attributes["axis"] != len(softmax.shape) - 1:
         return None
-    if second.operands[0] != softmax.shape:
+    if not _alike(second.operands[0], softmax.shape):
         return None
     found = _Scores(softmax, softmax, between=[second], settled=current is not softmax)
     while sketch.sole_reader(current, readers) is not None:
@@ -112,10 +112,15 @@ def _scores(sketch: Sketch, second: Draft, readers: dict[int, list[Draft]]) -> _
     return None
 
 
+def _alike(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether scores have one shape, axes of size 1 aside; a last axis of size 1 could be any."""
+    return squeezed(one) == squeezed(other) and one[-1:] == other[-1:] != (1,)
+
+
 def _merged(second: Draft, scores: _Scores) -> Draft | None:
     """The attention layer behind which its result lies as the second product's did; ``None`` where it does not fit."""
     first = scores.product
-    if len(first.shape) < 2 or first.shape != scores.softmax.shape:
+    if len(first.shape) < 2 or not _alike(first.shape, scores.softmax.shape):
         return None
     q, k, v = (
         _operand(first.inputs[0], first.operands[0]),
@@ -176,10 +181,11 @@ def put_attention(
 
 def _operand(draft: Draft, shape: tuple[int, ...], *, turned: bool = False) -> _Operand | None:
     """A product's operand; ``turned`` where its places are the last axis."""
-    if draft.shape != shape or len(shape) < 2 or min(shape) < 0:
+    if len(shape) < 2 or min(shape) < 0 or squeezed(draft.shape) != squeezed(shape):
         return None
     at = trace(draft, scaled=True, sliced=False)
-    *batch, places, inner = at.axes
+    rows = iter([row for row in at.axes if row])
+    *batch, places, inner = [next(rows) if size != 1 else () for size in shape]
     if turned:
         places, inner = inner, places
     return _Operand(draft, at, tuple(d for row in batch for d in row), places, inner)

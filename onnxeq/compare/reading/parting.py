@@ -250,11 +250,10 @@ def drop_moves(sketch: Sketch) -> None:
         if draft.kind not in ("transpose", "reshape"):
             continue
         at = trace(draft, sliced=False)
-        if len(at.moves) < 2 or not at.whole or any(m.kind == "flatten" for m in at.moves):
+        if not at.moves or not at.whole or any(m.kind == "flatten" for m in at.moves):
             continue
         source = at.source
         tolerant = all(r.kind in _ANY_RANK for r in readers.get(id(draft), []))
-        tolerant = tolerant and not any(o is draft for o in sketch.outputs)
         if source.shape == draft.shape or (tolerant and squeezed(source.shape) == squeezed(draft.shape)):
             sketch.replace(draft, source, readers)
         elif draft.inputs[0] is not source:
