@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from onnxeq.compare.figures import figures
 from onnxeq.compare.values import Same, Topic
 from onnxeq.referee import Executor
 
+from .computing import computed
 from .conftest import Held, Net, Read
+from .stored import File
 
 Write = Callable[[Net], str]
 
@@ -177,9 +180,12 @@ def _net(write: Write, opset: int = 17) -> onnx.ModelProto:
     return model
 
 
+def _feed() -> np.ndarray:
+    return np.random.default_rng(3).standard_normal((1, _T, _WIDTH)).astype(np.float32)
+
+
 def _run(model: onnx.ModelProto) -> np.ndarray:
-    feed = np.random.default_rng(3).standard_normal((1, _T, _WIDTH)).astype(np.float32)
-    (value,) = Executor(model).run({"x": feed}).values()
+    (value,) = Executor(model).run({"x": _feed()}).values()
     return np.asarray(value)
 
 
@@ -199,9 +205,10 @@ FORMS: dict[str, tuple[Write, Write, int]] = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_another_spelling_is_the_same_attention(name: str, held: Held, read: Read) -> None:
+def test_another_spelling_is_the_same_attention(name: str, held: Held, read: Read, tmp_path: Path) -> None:
     """Both give the same numbers in float64, are called equivalent, and are four layers each: queries, keys, values,
-    attention; the parameters are those of three dense layers and the MACs those of three and of two products.
+    attention; the parameters are those of three dense layers and the MACs those of three and of two products. What
+    those layers compute, by what they say and with the weights where they tell them to lie, is what the file computes.
     """
     first, second, opset = FORMS[name]
     a, b = (_net(write, opset) for write in (first, second))
@@ -216,6 +223,7 @@ def test_another_spelling_is_the_same_attention(name: str, held: Held, read: Rea
         assert found.macs == 3 * _T * _WIDTH * _WIDTH + 2 * _HEADS * _T * _T * _SIZE
         held_ = graph.layers[4].attributes
         assert (held_["heads"], held_["head size"], held_["scale"]) == (_HEADS, _SIZE, 0.5)
+        _computed(model, read, tmp_path)
 
 
 OTHER: dict[str, tuple[Write, Write, list[tuple[Topic, str]]]] = {
@@ -276,13 +284,21 @@ def test_what_is_not_understood_stays_as_it_is(how: str, held: Held, read: Read)
     assert held(a, b).same is Same.DIFFERENT
 
 
-def test_a_position_bias_is_a_part_of_the_layer(held: Held, read: Read) -> None:
+def _computed(model: onnx.ModelProto, read: Read, folder: Path) -> None:
+    """What the layers say computes what the file does."""
+    onnx.save(model, folder / "net.onnx")
+    made = computed(read(model), File(folder / "net.onnx"), _feed())
+    np.testing.assert_allclose(made.reshape(-1), _run(model).reshape(-1), rtol=0, atol=1e-6)
+
+
+def test_a_position_bias_is_a_part_of_the_layer(held: Held, read: Read, tmp_path: Path) -> None:
     """A stored number for each head, query and key, added behind the scale: its numbers are parameters of the layer."""
 
     def biased(net: Net, scores: str) -> str:
         return net.node("Add", [scores, net.weight("table", _HEADS, _T, _T)])
 
     a, b = _net(_usual), _net(lambda net: _usual(net, mask=biased))
+    _computed(b, read, tmp_path)
     layer = read(b).layers[4]
     assert (layer.kind, layer.parameters) == ("attention", _HEADS * _T * _T)
     assert [d.sentence for d in held(a, b).differences] == [
@@ -290,7 +306,7 @@ def test_a_position_bias_is_a_part_of_the_layer(held: Held, read: Read) -> None:
     ]
 
 
-def test_a_computed_mask_is_an_input(read: Read) -> None:
+def test_a_computed_mask_is_an_input(read: Read, tmp_path: Path) -> None:
     """What is added and computed is read by the layer, behind queries, keys and values."""
 
     def masked(net: Net, scores: str) -> str:
@@ -298,12 +314,13 @@ def test_a_computed_mask_is_an_input(read: Read) -> None:
         return net.node("Add", [scores, net.node("Reshape", [row, _whole(net, 1, 1, 1, _T)])])
 
     graph = read(_net(lambda net: _usual(net, mask=masked)))
+    _computed(_net(lambda net: _usual(net, mask=masked)), read, tmp_path)
     layer = graph.layers[-1]
     assert (layer.kind, layer.attributes["mask"]) == ("attention", "added, along keys")
     assert [graph.layers[i].kind for i in layer.inputs] == ["linear", "linear", "linear", "reduce_mean"]
 
 
-def test_normalised_queries_and_keys(held: Held, read: Read) -> None:
+def test_normalised_queries_and_keys(held: Held, read: Read, tmp_path: Path) -> None:
     """A LayerNorm along a head's numbers: layers of their own between a dense layer with heads apart and the attention,
     whether the heads were brought forward before it or behind it.
     """
@@ -323,6 +340,8 @@ def test_normalised_queries_and_keys(held: Held, read: Read) -> None:
     a, b = (_net(lambda net, way=way: normed(net, before=way)) for way in (True, False))  # type: ignore[misc]
     np.testing.assert_allclose(_run(a), _run(b), rtol=0, atol=1e-6)
     assert held(a, b).same is Same.EQUIVALENT
+    for model in (a, b):
+        _computed(model, read, tmp_path)
     graph = read(a)
     attention = graph.layers[-1]
     assert [graph.layers[i].kind for i in attention.inputs] == ["layer_norm", "layer_norm", "linear"]

@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from onnxeq.compare.reading.opening import read_graph
 from onnxeq.compare.sameness import one_to_one
 from onnxeq.compare.sources import Source, open_models
 from onnxeq.jobs import Jobs
+from onnxeq.referee import Executor
 from onnxeq.sides import Request
 
+from .computing import computed
 from .stored import File
 
 pytestmark = [pytest.mark.keras, pytest.mark.slow]
@@ -48,3 +51,17 @@ def test_both_frameworks_hold_the_same_numbers(name: str, files: dict[str, Path]
             np.testing.assert_array_equal(numbers, yours[role], err_msg=f"{left.layers[i].name} {role}")
             held += numbers.size
     assert held == sum(w.elements for layer in left.layers for w in layer.weights) > 5000
+
+
+@pytest.mark.parametrize("name", ["vit", "gru"])
+def test_the_layers_compute_what_the_files_do(name: str, files: dict[str, Path]) -> None:
+    """Computed by what the layers say of themselves and with the weights where they tell them to lie, both give what
+    their file gives in float64, but for the scale of the attention, which is told in six digits.
+    """
+    for side in ("", "keras-"):
+        path = files[f"digits:{side}{name}"]
+        executor = Executor(onnx.load(str(path)))
+        image = np.random.default_rng(3).standard_normal((1, 8, 8)).astype(np.float32)
+        (wanted,) = executor.run({executor.inputs[0].name: image}).values()
+        made = computed(read_graph(path), File(path), image)
+        np.testing.assert_allclose(made.reshape(-1), np.asarray(wanted).reshape(-1), rtol=0, atol=5e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxeq.compare.values import Same, Topic
 from onnxeq.referee import Executor
 
+from .computing import computed
 from .conftest import Held, Net, Read
 from .stored import File
 
@@ -79,9 +81,12 @@ def _net(write: Write, opset: int = 17) -> onnx.ModelProto:
     return net.model(_kept(net, write(net)))
 
 
+def _feed() -> np.ndarray:
+    return np.random.default_rng(3).standard_normal((1, _T, _IN)).astype(np.float32)
+
+
 def _run(model: onnx.ModelProto) -> np.ndarray:
-    feed = np.random.default_rng(3).standard_normal((1, _T, _IN)).astype(np.float32)
-    (value,) = Executor(model).run({"x": feed}).values()
+    (value,) = Executor(model).run({"x": _feed()}).values()
     return np.asarray(value)
 
 
@@ -215,12 +220,18 @@ SAME: dict[str, tuple[Write, Write]] = {
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_another_spelling_is_the_same_layer(name: str, held: Held, read: Read) -> None:
-    """Both give the same numbers in float64 and are called equivalent: one layer and what is behind it."""
+def test_another_spelling_is_the_same_layer(name: str, held: Held, read: Read, tmp_path: Path) -> None:
+    """Both give the same numbers in float64 and are called equivalent: one layer and what is behind it. What those
+    compute, by what they say and with the weights where they tell them to lie, is what the file computes.
+    """
     a, b = (_net(write) for write in SAME[name])
     np.testing.assert_allclose(_run(a), _run(b), rtol=0, atol=2e-6)
     pair = held(a, b)
     assert pair.same in (Same.EQUIVALENT, Same.IDENTICAL), [d.sentence for d in pair.differences]
+    for model in (a, b):
+        onnx.save(model, tmp_path / "net.onnx")
+        made = computed(read(model), File(tmp_path / "net.onnx"), _feed())
+        np.testing.assert_allclose(made.reshape(-1), _run(model).reshape(-1), rtol=0, atol=1e-9)
     kinds = [layer.kind for layer in read(b).layers]
     assert kinds[0] == "input"
     assert kinds[1] in ("gru", "lstm", "rnn")
@@ -264,7 +275,7 @@ def test_the_figures_of_a_layer(read: Read) -> None:
 
 
 @pytest.mark.parametrize("op_type", ["GRU", "LSTM", "RNN"])
-def test_a_loops_weights_lie_as_the_operators(op_type: str, read: Read, tmp_path: Any) -> None:
+def test_a_loops_weights_lie_as_the_operators(op_type: str, read: Read, tmp_path: Path) -> None:
     """Kernels of a Loop, gate by gate in ONNX' order, are the operator's number by number."""
     files = []
     for index, write in enumerate((lambda n: _layer(n, op_type), lambda n: _loop(n, op_type))):
