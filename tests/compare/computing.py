@@ -52,8 +52,10 @@ def _layer_norm(layer: Layer, file: File, values: Values) -> np.ndarray:
     assert isinstance(axes, tuple)
     away = x - x.mean(axes, keepdims=True)
     y = away / np.sqrt((away**2).mean(axes, keepdims=True) + float(str(layer.attributes["epsilon"])))
-    held = file.of_layer(layer)
-    return np.asarray(y * held.get("scale", 1.0) + held.get("shift", 0.0))
+    along = [n if a in axes else 1 for a, n in enumerate(layer.shape)]
+    for role, numbers in file.of_layer(layer).items():
+        y = y * numbers.reshape(along) if role == "scale" else y + numbers.reshape(along)
+    return np.asarray(y)
 
 
 def _recurrent(layer: Layer, file: File, values: Values) -> np.ndarray:

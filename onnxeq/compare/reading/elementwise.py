@@ -184,7 +184,7 @@ def _with_constant(walk: Walker, node: ir.Node, source: ir.Value, other: ir.Valu
         draft = walk.made(node, kind, [view.draft], view.draft.shape, by=rounded(number))
         draft.number = number
     else:
-        seen = pattern(held) if kind == "shift" and node.op_type == "Add" and axes == _last_axes(view, held) else ""
+        seen = pattern(held) if kind == "shift" and node.op_type == "Add" and _on_scores(view) else ""
         weights = [] if seen else [walk.weight("constant", other, _lying(view, held))]
         draft = walk.made(node, kind, [view.draft], view.draft.shape, weights, along=axes)
         if seen:
@@ -193,12 +193,10 @@ def _with_constant(walk: Walker, node: ir.Node, source: ir.Value, other: ir.Valu
     return True
 
 
-def _last_axes(view: View, held: Array) -> tuple[int, ...]:
-    """The axes along which a constant varies if the layer's result lies as the tensor does, the last ones last."""
-    rank = len(view.axes)
-    if view.axes != tuple(range(len(view.draft.shape))):
-        return ()
-    return tuple(rank - held.ndim + i for i, n in enumerate(held.shape) if n != 1)
+def _on_scores(view: View) -> bool:
+    """Whether a tensor's axes lie as its layer's do, and its last two are the layer's last two: queries and keys."""
+    rank = len(view.draft.shape)
+    return view.ordered and rank > 1 and view.axes[-2:] == (rank - 2, rank - 1)
 
 
 def where(walk: Walker, node: ir.Node) -> bool:

@@ -81,7 +81,8 @@ class Added:
             held = str(made.attributes["mask"])
             made.attributes["mask"] = self.mask if held == "none" else ", ".join(sorted((held, self.mask)))
         if self.bias:
-            made.attributes["position bias"] = self.bias
+            known = made.attributes.get("position bias", "")
+            made.attributes["position bias"] = ", ".join(sorted(b for b in (str(known), self.bias) if b))
         made.weights += [replace(w, role="position bias") for w in self.weights]
         made.inputs += list(self.inputs)
 
