@@ -29,8 +29,9 @@ class Weight:
     """A stored tensor that a layer reads.
 
     Attributes:
-        role: ``weight``, ``bias``, ``scale``, ``shift``, ``mean``, ``variance``, ``constant``, or ``preprocessing`` for
-            a constant that the input is scaled or shifted by before anything else.
+        role: ``weight``, ``recurrent weight``, ``bias``, ``scale``, ``shift``, ``mean``, ``variance``, ``position
+            bias`` of an attention, ``constant``, or ``preprocessing`` for a constant that the input is scaled or
+            shifted by before anything else.
         name: Its initializer, or, with ``.folded`` behind it, what the file computes from constants.
         elements: How many numbers it holds.
         viewed: The shape in which the stored tensor is to be seen first; empty for its own.
@@ -182,6 +183,8 @@ class Topic(StrEnum):
     WIDTH = "width"
     STRIDE = "stride"
     WIRING = "wiring"
+    ATTENTION = "attention"
+    RECURRENT = "recurrent"
     ACTIVATION = "activation"
     POOLING = "pooling"
     PADDING = "padding"

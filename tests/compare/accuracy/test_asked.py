@@ -47,7 +47,6 @@ def test_a_data_set_is_told_by_its_kind() -> None:
         ("imagefolder:photos", {"class_map": "map.json"}, "there is no file 'map.json'"),
         ("digits", {"parts": (Part.LATENCY,)}, "digits is for accuracy, which --only leaves out"),
         ("", {"parts": (Part.ACCURACY,)}, "accuracy is measured on labelled items, and none are given"),
-        ("", {"recipes": ("r.json",)}, "--recipe is about a data set, and none is given"),
         ("digits", {"recipes": ("x", "y")}, "two recipes are given for models without one: x and y"),
         ("digits", {"recipes": ("c.onnx=r.json",)}, "'c.onnx' is none of the models, so that 'c.onnx=r.json' is no"),
     ],
