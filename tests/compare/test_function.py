@@ -11,7 +11,7 @@ import pytest
 
 import onnxeq
 from onnxeq.compare.function.values import Origin, Split
-from onnxeq.compare.values import Comparison, Pair
+from onnxeq.compare.values import Comparison, Pair, Same
 from onnxeq.types import Array
 
 pytestmark = pytest.mark.keras
@@ -101,6 +101,25 @@ def test_other_weights_are_weights_only(found: Comparison) -> None:
     for effect in (e for e in split.effects if e.origin is WEIGHTS):
         assert effect.relative == pytest.approx(split.total.relative, rel=1e-9)
     assert _largest(split, GRAPH) < 1e-14
+
+
+@pytest.mark.parametrize(("architecture", "tensors"), [("resnet", 42), ("vit", 55), ("gru", 5)])
+def test_every_digits_model_is_the_same_in_both_frameworks(architecture: str, tensors: int) -> None:
+    """However a framework writes it (attention in one product or three, a loop of gates): the same function, and with
+    other weights a difference of the weights alone.
+    """
+    found = onnxeq.compare(
+        f"digits:{architecture}", f"digits:keras-{architecture}", f"digits:keras-{architecture}@retrained",
+        parts=["function"],
+    )  # fmt: skip
+    same = _pair(found, architecture, f"keras-{architecture}")
+    assert (same.same, same.function is not None and same.function.origins) == (Same.EQUIVALENT, ())
+    assert same.function is not None
+    assert same.function.identical == same.function.tensors == tensors
+    assert same.function.whole
+    other = _pair(found, f"digits:{architecture}", "@retrained").function
+    assert other is not None
+    assert (other.origins, other.identical, other.total.top1_changes is None) == ((WEIGHTS,), 0, False)
 
 
 @pytest.mark.parametrize(("variant", "least"), [("epsilon", 1e-6), ("padding", 1e-3)])

@@ -21,6 +21,7 @@ import onnx
 
 from onnxeq.compare.function.common import NEUTRAL, Tensors
 from onnxeq.compare.function.tensors import from_file, into_file, own_order, with_own_order
+from onnxeq.compare.reading.sketch import squeezed
 from onnxeq.compare.values import Weight
 from onnxeq.errors import CannotRun, OnnxeqError, UnsupportedOperator
 from onnxeq.inputs import adapt
@@ -362,6 +363,6 @@ def _rms(arrays: Sequence[Array]) -> float:
 
 
 def _changes(ours: Sequence[Array], theirs: Sequence[Array]) -> int | None:
-    if any(a.ndim < 2 or a.shape[1] != a.size or a.size < 2 for a in (*ours, *theirs)):
+    if any(len(squeezed(a.shape)) != 1 for a in (*ours, *theirs)):
         return None
     return sum(int(a.argmax() != b.argmax()) for a, b in zip(ours, theirs, strict=True))
