@@ -29,6 +29,12 @@ def compare(
     timeout: o.Timeout = None,
     trust: o.Trust = False,
     env: o.Env = "",
+    batch: Annotated[str, typer.Option(help="Batch sizes at which latency is measured, e.g. 1,8.")] = "1",
+    providers: Annotated[str, typer.Option(help="Of onnxruntime, for latency: cpu,cuda.")] = "cpu",
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="How long latency is measured, in all; by default 5 s for each model and batch size."),
+    ] = None,
     no_cache: o.NoCache = False,
     json: o.Json = False,
     report: Annotated[
@@ -36,7 +42,10 @@ def compare(
     ] = None,
     quiet: o.Quiet = False,
 ) -> None:
-    """Say how the architectures of several models differ, layer by layer and in words."""
+    """Say how several models differ: layer by layer and in words, and in what they cost to run.
+
+    The exit status is 1 where architectures differ. How long models take does not change it: machines differ.
+    """
     from rich.console import Console
 
     from onnxeq import inputs as inputs_
@@ -53,7 +62,8 @@ def compare(
         found = run(
             *models, parts=only.split(",") if only else tuple(Part), inputs=inputs,
             shapes=inputs_.parse_shape(shape), seed=seed, opset=opset, exporter=exporter, timeout_s=timeout,
-            trust=trust, use_cache=not no_cache, env=env, listener=progress,
+            trust=trust, use_cache=not no_cache, env=env, batches=o.batches(batch),
+            providers=o.split(providers), seconds=seconds, listener=progress,
         )  # fmt: skip
     if json:
         typer.echo(to_json(found))

@@ -4,6 +4,7 @@
    its zoo defines them; an ONNX file is taken as it is. The exports run side by side, each in a process of its own.
 2. A job reads the file into its canonical graph (:mod:`onnxeq.compare.reading`).
 3. The figures and the differences come from those graphs alone (:mod:`onnxeq.compare.verdicts`).
+4. When nothing else runs any more, the models are timed in turn (:mod:`onnxeq.compare.latency`).
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from onnxeq import fingerprint, zoo
+from onnxeq import fingerprint, sides, zoo
+from onnxeq.compare.latency.measuring import Asked, measure, quiet_turns
 from onnxeq.compare.sources import Failed, Source, open_models
 from onnxeq.compare.values import Comparison, Failure, Pair, Part, Same, Topic
 from onnxeq.compare.verdicts import compare_pair
 from onnxeq.envs.environment import find, for_report
 from onnxeq.errors import UsageError
 from onnxeq.jobs import Jobs, Listener
+from onnxeq.providers import choose_providers, restricted
 from onnxeq.sides import Request
-from onnxeq.types import Feed
+from onnxeq.types import ExportForm, Feed
 
 __all__ = ["compare"]
 
@@ -39,6 +42,9 @@ def compare(
     trust: bool = False,
     use_cache: bool = True,
     env: str = "",
+    batches: Sequence[int] = (1,),
+    providers: Sequence[str] | None = None,
+    seconds: float | None = None,
     listener: Listener | None = None,
 ) -> Comparison:
     """Compares the architectures of two or more models.
@@ -55,6 +61,9 @@ def compare(
         trust: Whether code stored in model files may run.
         use_cache: Whether results of earlier identical jobs are reused.
         env: The environment in which the frameworks run.
+        batches: Batch sizes at which latency is measured.
+        providers: Of onnxruntime, for latency; by default the CPU.
+        seconds: How long latency is measured in all, without loading; by default 5 s for each model and batch size.
         listener: Told each job's label and step.
 
     Raises:
@@ -66,20 +75,26 @@ def compare(
     for model in models:
         if isinstance(model, (str, os.PathLike)):
             zoo.parse(os.fspath(model))  # a misspelt reference is told before the first export, not after it
-    _known(parts)
+    wanted = _known(parts)
     request = Request.of(inputs, shapes, seed=seed, opset=opset, trust=trust, exporter=exporter)
     here = find(env) if env else None
-    with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache, environment=here) as jobs:
-        found = open_models(jobs, models, request)
+    given = providers or ["cpu"]
+    timing = Asked(tuple(batches), restricted(choose_providers(given), here, given), seconds)
+    forms = sides.BOTH_FORMS if Part.LATENCY in wanted else (ExportForm.UNFOLDED,)
+    told = quiet_turns(listener)
+    with Jobs(timeout_s=timeout_s, listener=told, use_cache=use_cache, environment=here) as jobs:
+        found = open_models(jobs, models, request, forms)
         failures = tuple(f for f in found if isinstance(f, Failed))
         if len(failures) == len(found):
             raise failures[0].error
         sources = _named([f for f in found if isinstance(f, Source)])
+        latency = measure(jobs, sources, request, timing, told) if Part.LATENCY in wanted else None
     kept = tuple(source.side for source in sources)
     pairs = sorted((compare_pair(a, b) for a, b in itertools.combinations(kept, 2)), key=_rank)
     return Comparison(
         kept, tuple(pairs), tuple(Failure(f.ref, f.error.line()) for f in failures),
         {"versions": fingerprint.versions(), "machine": fingerprint.machine(), **for_report(jobs.environments)},
+        latency,
     )  # fmt: skip
 
 

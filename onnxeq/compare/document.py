@@ -6,6 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
+from onnxeq.compare.latency.values import SHARE, Latency
 from onnxeq.compare.values import Comparison, Pair, Side
 from onnxeq.records import plain
 
@@ -22,6 +23,7 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
         "pairs": [_pair(pair) for pair in comparison.pairs],
         "failures": [dataclasses.asdict(failure) for failure in comparison.failures],
         "environment": dict(comparison.environment),
+        "latency": None if comparison.latency is None else _latency(comparison.latency),
     }
     made: dict[str, Any] = plain(document)
     return made
@@ -63,3 +65,7 @@ def _pair(pair: Pair) -> dict[str, Any]:
             "layers": pair.layers,
         },
     }
+
+
+def _latency(latency: Latency) -> dict[str, Any]:
+    return {**dataclasses.asdict(latency), "share": SHARE, "stopped": {str(b): s.value for b, s in latency.stopped}}

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from onnxeq.compare.latency.values import Latency
 from onnxeq.compat import StrEnum
 
 __all__ = [
@@ -282,12 +283,14 @@ class Comparison:
         pairs: Each two of them, those that differ most first.
         failures: Those that could not be had.
         environment: Versions and machine.
+        latency: What they cost to run; ``None`` where it was not asked for.
     """
 
     sides: tuple[Side, ...]
     pairs: tuple[Pair, ...]
     failures: tuple[Failure, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
+    latency: Latency | None = None
 
     @property
     def alike(self) -> bool:

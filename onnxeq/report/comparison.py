@@ -7,7 +7,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from onnxeq.compare.latency.values import Latency
 from onnxeq.compare.values import Architecture, Comparison, Difference, Pair, Place, Same, Side
+from onnxeq.report.latency import COSTS, RATIOS, cost_rows, latency_lines, ratio_rows
 
 __all__ = ["FIGURES", "PAIRS", "figure_row", "headline", "pair_row", "place_text", "render", "show"]
 
@@ -41,6 +43,8 @@ def render(comparison: Comparison, *, every: bool = False) -> RenderableType:
         parts += [Text(), _verdicts(comparison.pairs)]
     for pair in comparison.pairs:
         parts += [Text(), _pair(pair, every)]
+    if comparison.latency is not None:
+        parts += _latency(comparison.latency)
     return Group(*parts)
 
 
@@ -161,3 +165,17 @@ def place_text(place: Place) -> str:
     if not place.left or not place.right or place.left == place.right:
         return place.left or place.right
     return f"{place.left} | {place.right}"
+
+
+def _latency(latency: Latency) -> list[RenderableType]:
+    """What each costs, the ratios, and what a reader must know of both."""
+    parts: list[RenderableType] = []
+    for header, rows in ((COSTS, cost_rows(latency)), (RATIOS, ratio_rows(latency))):
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        table.add_column(header[0], overflow="fold")
+        for name in header[1:]:
+            table.add_column(name, justify="right", overflow="fold")
+        for row in rows:
+            table.add_row(*row[:-1], Text(row[-1], style="bold red" if row[-1] == "discrepancy" else ""))
+        parts += [Text(), table] if rows else []
+    return parts + [Text(line, style="yellow") for line in latency_lines(latency)]

@@ -11,6 +11,15 @@ from pathlib import Path
 from onnxeq.compare.document import to_json
 from onnxeq.compare.values import Comparison, Pair, Side
 from onnxeq.report.comparison import FIGURES, PAIRS, figure_row, headline, pair_row, place_text
+from onnxeq.report.latency import (
+    COSTS,
+    RATIOS,
+    cost_rows,
+    latency_lines,
+    pair_cells,
+    pair_columns,
+    ratio_rows,
+)
 from onnxeq.report.output import check_path, replace
 
 __all__ = ["FORMATS", "check_name", "write"]
@@ -62,6 +71,10 @@ def _markdown(comparison: Comparison) -> str:
     for pair in comparison.pairs:
         lines += ["", f"## {pair.left} and {pair.right}: {pair.same.value}", ""]
         lines += [f"- {line}" for line in _lines(pair)]
+    if (latency := comparison.latency) is not None:
+        lines += ["", "## Latency", "", *_markdown_table(COSTS, cost_rows(latency))]
+        lines += ["", *_markdown_table(RATIOS, ratio_rows(latency)), ""]
+        lines += [f"- {line}" for line in latency_lines(latency)]
     return "\n".join(lines) + "\n"
 
 
@@ -81,6 +94,9 @@ def _html(comparison: Comparison) -> str:
     for pair in comparison.pairs:
         head = html.escape(f"{pair.left} and {pair.right}: {pair.same.value}")
         tables += f"<h2>{head}</h2>{_html_list(_lines(pair))}"
+    if (latency := comparison.latency) is not None:
+        tables += f"<h2>Latency</h2>{_html_table(COSTS, cost_rows(latency))}"
+        tables += f"{_html_table(RATIOS, ratio_rows(latency))}{_html_list(latency_lines(latency))}"
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{style}</style></head><body><h1>{title}</h1>{tables}</body></html>\n"
@@ -106,13 +122,25 @@ def _csv(comparison: Comparison) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     figures = [f"{which} {name}" for name in _COUNTS for which in ("left", "right")]
-    writer.writerow(["left", "right", "architecture", "aligned", *figures, "about", "differences"])
+    writer.writerow(
+        [
+            "left",
+            "right",
+            "architecture",
+            "aligned",
+            *figures,
+            "about",
+            "differences",
+            *pair_columns(comparison.latency),
+        ]
+    )
     for pair in comparison.pairs:
         both = (sides[pair.left], sides[pair.right])
         row = pair_row(pair)
         sentences = "; ".join(d.sentence for d in pair.differences)
         numbers = [_figure(side, name) for name in _COUNTS for side in both]
-        writer.writerow([pair.left, pair.right, row[1], pair.aligned, *numbers, row[3], sentences])
+        costs = pair_cells(comparison.latency, pair.left, pair.right)
+        writer.writerow([pair.left, pair.right, row[1], pair.aligned, *numbers, row[3], sentences, *costs])
     return text.getvalue()
 
 
