@@ -9,7 +9,7 @@ from rich.text import Text
 
 from onnxeq.compare.latency.values import Latency
 from onnxeq.compare.values import Architecture, Comparison, Difference, Pair, Place, Same, Side
-from onnxeq.report.latency import COSTS, RATIOS, cost_rows, latency_lines, ratio_rows
+from onnxeq.report.latency import COSTS, cost_rows, latency_lines, sentence
 
 __all__ = ["FIGURES", "PAIRS", "figure_row", "headline", "pair_row", "place_text", "render", "show"]
 
@@ -168,14 +168,15 @@ def place_text(place: Place) -> str:
 
 
 def _latency(latency: Latency) -> list[RenderableType]:
-    """What each costs, the ratios, and what a reader must know of both."""
-    parts: list[RenderableType] = []
-    for header, rows in ((COSTS, cost_rows(latency)), (RATIOS, ratio_rows(latency))):
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        table.add_column(header[0], overflow="fold")
-        for name in header[1:]:
-            table.add_column(name, justify="right", overflow="fold")
-        for row in rows:
-            table.add_row(*row[:-1], Text(row[-1], style="bold red" if row[-1] == "discrepancy" else ""))
-        parts += [Text(), table] if rows else []
+    """What each costs, the ratios in words, and what a reader must know of both."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(COSTS[0], overflow="fold")
+    for name in COSTS[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in cost_rows(latency):
+        table.add_row(*row)
+    parts: list[RenderableType] = [Text(), table] if latency.figures else [Text()]
+    for ratio in (*latency.pairs, *latency.runtimes):
+        what = ("discrepancy: ", "bold red") if ratio.discrepancy else "alike: "
+        parts.append(Text.assemble(what, sentence(ratio)))
     return parts + [Text(line, style="yellow") for line in latency_lines(latency)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onnxeq.compare.latency.turns import NARROW
 from onnxeq.compare.latency.values import Execution, Interval, Latency, Ratio
 
 __all__ = ["COSTS", "RATIOS", "cost_rows", "latency_lines", "pair_cells", "pair_columns", "ratio_rows", "sentence"]
@@ -66,7 +67,8 @@ def latency_lines(latency: Latency) -> list[str]:
         if batch in counts:
             lines.append(f"batch of {batch}: {counts[batch]} rounds, until {why.value}")
     if latency.pairs or latency.runtimes:
-        lines.append(f"ratios are known to {latency.width:.1%} or better, after {latency.seconds:.0f} s in all")
+        busy = "; more --seconds, or less beside it, will make them closer" if latency.width > NARROW else ""
+        lines.append(f"after {latency.seconds:.0f} s each ratio may be off by {latency.width:.1%} at most{busy}")
     return lines
 
 

@@ -26,6 +26,7 @@ def _node(name: str, **notes: str) -> ir.Node:
         ("", "resnet50_1/conv1_relu_1/Relu", "resnet50_1/conv1_relu_1"),
         ("", "block/add;block/relu", "block"),
         ("", "n17", "n17"),
+        ("w", "", ""),
         ("onnx::Conv_123", "/features/features.0/Conv", "features.0"),
     ],
 )

@@ -3,7 +3,7 @@
 1. For each model the file that would be deployed is found, and a feed for each batch size.
 2. Each model in each runtime gets a process of its own, which loads it once. Nothing else runs meanwhile.
 3. Batch size by batch size they are asked in turn (:mod:`onnxeq.compare.latency.turns`).
-4. Figures and ratios come from the medians of the rounds (:mod:`onnxeq.compare.latency.statistics`).
+4. Figures and ratios come from the rounds (:mod:`onnxeq.compare.latency.statistics`).
 """
 
 from __future__ import annotations

@@ -45,11 +45,12 @@ def interval(values: Sequence[float], seed: int, resamples: int = _RESAMPLES) ->
 def ratio(left: tuple[Execution, Sequence[float]], right: tuple[Execution, Sequence[float]], seed: int) -> Ratio:
     """How many times as long ``left`` takes as ``right``, from paired rounds.
 
-    With ``a_i`` and ``b_i`` the medians of the i-th round it is ``median_i(a_i / b_i)``: what slows the machine in a
-    round slows both, and cancels. Rounds are drawn for the interval as in :func:`interval`, both sides together.
+    With ``a_i`` and ``b_i`` what a run took on average in the i-th round it is ``median_i(a_i / b_i)``: what slows the
+    machine in a round slows both, and cancels. Rounds are drawn for the interval as in :func:`interval`, both sides
+    together.
 
     Args:
-        left: The execution with its median in each round.
+        left: The execution with what a run of it took in each round.
         right: The same, for the same rounds.
         seed: Of the draws.
     """

@@ -55,8 +55,15 @@ class Turn:
 
     @property
     def median_s(self) -> float:
-        """Of its runs."""
+        """What a run takes, those aside in which the machine did something else."""
         return median(self.times_s)
+
+    @property
+    def mean_s(self) -> float:
+        """What a run takes with those: their share is the same for long runs and for short ones, so that in a quotient
+        it cancels. The median of short runs never sees what every long one is held up by.
+        """
+        return sum(self.times_s) / len(self.times_s)
 
 
 @dataclass(frozen=True)
@@ -152,6 +159,6 @@ def compared(executions: Sequence[Execution]) -> list[tuple[Execution, Execution
 
 
 def ratios(turns: Mapping[Execution, Sequence[Turn]], seed: int) -> list[Ratio]:
-    """All ratios, from the medians of paired rounds."""
-    medians = {of: [turn.median_s for turn in each] for of, each in turns.items() if each}
-    return [ratio((a, medians[a]), (b, medians[b]), seed) for a, b in compared(list(medians))]
+    """All ratios, from the mean times of paired rounds."""
+    means = {of: [turn.mean_s for turn in each] for of, each in turns.items() if each}
+    return [ratio((a, means[a]), (b, means[b]), seed) for a, b in compared(list(means))]

@@ -77,7 +77,8 @@ class Ratio:
     Attributes:
         left: The one.
         right: The other.
-        ratio: Median over the rounds of what the two took in the same round, left by right.
+        ratio: Median over the rounds of what a run took on average in that round, left by right. That is steadier than
+            the quotient of the two medians, and need not be the same.
         interval: Of that.
         discrepancy: Whether the interval excludes 1 and the ratio is further from it than :data:`SHARE`.
     """
