@@ -34,6 +34,7 @@ KINDS = {
     "attribute": "onnxeq.runners.attribute:run",
     "blame": "onnxeq.runners.blame:run",
     "catalogue": "onnxeq.runners.native:catalogue",
+    "function": "onnxeq.runners.function:run",
     "golden": "onnxeq.runners.golden:run",
     "golden-layers": "onnxeq.runners.golden_layers:run",
     "isolate": "onnxeq.runners.isolate:run",

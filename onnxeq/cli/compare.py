@@ -25,6 +25,13 @@ def compare(
     seed: o.Seed = 0,
     opset: o.Opset = None,
     exporter: o.Exporter = "",
+    recipe: Annotated[
+        list[str],
+        typer.Option(
+            help="How pictures are prepared, for models without a recipe of their own: ZOO:NAME or FILE.json;"
+            " REF=RECIPE for one of the models."
+        ),
+    ] = [],  # noqa: B006
     every: Annotated[bool, typer.Option("--all", help="Name all places of a difference; count all layers.")] = False,
     timeout: o.Timeout = None,
     trust: o.Trust = False,
@@ -62,7 +69,7 @@ def compare(
         found = run(
             *models, parts=only.split(",") if only else tuple(Part), inputs=inputs,
             shapes=inputs_.parse_shape(shape), seed=seed, opset=opset, exporter=exporter, timeout_s=timeout,
-            trust=trust, use_cache=not no_cache, env=env, batches=o.batches(batch),
+            trust=trust, use_cache=not no_cache, env=env, recipes=recipe, batches=o.batches(batch),
             providers=o.split(providers), seconds=seconds, listener=progress,
         )  # fmt: skip
     if json:

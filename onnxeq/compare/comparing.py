@@ -16,14 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from onnxeq import fingerprint, sides, zoo
+from onnxeq.compare.function.splitting import split
 from onnxeq.compare.latency.measuring import Asked, measure, quiet_turns
+from onnxeq.compare.recipes import Recipes
 from onnxeq.compare.sources import Failed, Source, open_models
 from onnxeq.compare.values import Comparison, Failure, Pair, Part, Same, Topic
-from onnxeq.compare.verdicts import compare_pair
+from onnxeq.compare.verdicts import judged, matched
 from onnxeq.envs.environment import find, for_report
-from onnxeq.errors import UsageError
+from onnxeq.errors import OnnxeqError, UsageError
 from onnxeq.jobs import Jobs, Listener
-from onnxeq.providers import choose_providers, restricted
+from onnxeq.preprocessing.pictures import pictures_in
 from onnxeq.sides import Request
 from onnxeq.types import ExportForm, Feed
 
@@ -42,6 +44,7 @@ def compare(
     trust: bool = False,
     use_cache: bool = True,
     env: str = "",
+    recipes: Sequence[str] = (),
     batches: Sequence[int] = (1,),
     providers: Sequence[str] | None = None,
     seconds: float | None = None,
@@ -52,7 +55,8 @@ def compare(
     Args:
         models: References, paths or live models, as :func:`onnxeq.check` takes them.
         parts: What to compare, of :class:`onnxeq.compare.values.Part`; the architecture always is.
-        inputs: Feeds that tell the shapes, for models that do not.
+        inputs: What the models are run on: arrays, or pictures that each model's own recipe prepares; they tell the
+            shapes of models that do not.
         shapes: Input name -> shape; by default each model's own.
         seed: Seed of a factory's random weights.
         opset: Opset of the exports.
@@ -61,6 +65,8 @@ def compare(
         trust: Whether code stored in model files may run.
         use_cache: Whether results of earlier identical jobs are reused.
         env: The environment in which the frameworks run.
+        recipes: How pictures are prepared: a recipe (``ZOO:NAME`` or ``FILE.json``) for models that have none of their
+            own, or ``REF=RECIPE`` for one of them.
         batches: Batch sizes at which latency is measured.
         providers: Of onnxruntime, for latency; by default the CPU.
         seconds: How long latency is measured in all, without loading; by default 5 s for each model and batch size.
@@ -75,27 +81,45 @@ def compare(
     for model in models:
         if isinstance(model, (str, os.PathLike)):
             zoo.parse(os.fspath(model))  # a misspelt reference is told before the first export, not after it
-    wanted = _known(parts)
-    request = Request.of(inputs, shapes, seed=seed, opset=opset, trust=trust, exporter=exporter)
+    asked = _known(parts)
+    pictures = pictures_in(inputs)
+    request = Request.of(() if pictures else inputs, shapes, seed=seed, opset=opset, trust=trust, exporter=exporter)
     here = find(env) if env else None
-    given = providers or ["cpu"]
-    timing = Asked(tuple(batches), restricted(choose_providers(given), here, given), seconds)
-    forms = sides.BOTH_FORMS if Part.LATENCY in wanted else (ExportForm.UNFOLDED,)
+    timing = Asked.of(batches, providers, seconds, here) if Part.LATENCY in asked else None
     told = quiet_turns(listener)
     with Jobs(timeout_s=timeout_s, listener=told, use_cache=use_cache, environment=here) as jobs:
-        found = open_models(jobs, models, request, forms)
+        found = open_models(jobs, models, request, sides.BOTH_FORMS if timing else (ExportForm.UNFOLDED,))
         failures = tuple(f for f in found if isinstance(f, Failed))
         if len(failures) == len(found):
             raise failures[0].error
         sources = _named([f for f in found if isinstance(f, Source)])
-        latency = measure(jobs, sources, request, timing, told) if Part.LATENCY in wanted else None
-    kept = tuple(source.side for source in sources)
-    pairs = sorted((compare_pair(a, b) for a, b in itertools.combinations(kept, 2)), key=_rank)
+        chosen = Recipes.of(recipes, sources)
+        pairs = [_pair(jobs, a, b, asked, request, chosen, pictures) for a, b in itertools.combinations(sources, 2)]
+        latency = measure(jobs, sources, request, timing, told) if timing else None
     return Comparison(
-        kept, tuple(pairs), tuple(Failure(f.ref, f.error.line()) for f in failures),
+        tuple(source.side for source in sources), tuple(sorted(pairs, key=_rank)),
+        tuple(Failure(f.ref, f.error.line()) for f in failures),
         {"versions": fingerprint.versions(), "machine": fingerprint.machine(), **for_report(jobs.environments)},
         latency,
     )  # fmt: skip
+
+
+def _pair(
+    jobs: Jobs, a: Source, b: Source, asked: frozenset[Part], request: Request, recipes: Recipes,
+    pictures: Sequence[Path],
+) -> Pair:  # fmt: skip
+    both = matched(a.side, b.side)
+    pair = judged(a.side, b.side, both)
+    if Part.FUNCTION not in asked:
+        return pair
+    try:
+        prepared = (recipes.prepared(jobs, a, pictures), recipes.prepared(jobs, b, pictures)) if pictures else None
+        split_ = split(jobs, a, b, both, request, prepared)
+    except OnnxeqError as error:
+        split_ = error.message
+    if isinstance(split_, str):
+        return replace(pair, not_split=split_)
+    return replace(pair, function=split_)
 
 
 def _known(parts: Sequence[str]) -> frozenset[Part]:

@@ -52,6 +52,12 @@ def _side(side: Side) -> dict[str, Any]:
     }
 
 
+def _function(pair: Pair) -> dict[str, Any]:
+    if pair.function is None:
+        return {"missing": pair.not_split}
+    return {**dataclasses.asdict(pair.function), "origins": pair.function.origins}
+
+
 def _pair(pair: Pair) -> dict[str, Any]:
     return {
         "left": pair.left,
@@ -64,6 +70,7 @@ def _pair(pair: Pair) -> dict[str, Any]:
             "aligned": pair.aligned,
             "layers": pair.layers,
         },
+        "function": _function(pair),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from onnxeq.compare.values import Attribute, Graph, Layer, Weight
 
-__all__ = ["graph_from_record", "graph_to_record"]
+__all__ = ["graph_from_record", "graph_to_record", "weight_from_record"]
 
 
 def graph_to_record(graph: Graph) -> dict[str, Any]:
@@ -21,8 +21,9 @@ def graph_from_record(record: Mapping[str, Any]) -> Graph:
     layers = tuple(
         Layer(
             str(row["kind"]), tuple(row["inputs"]), {k: _attribute(v) for k, v in row["attributes"].items()},
-            tuple(row["shape"]), str(row["name"]), tuple(row["nodes"]), tuple(_weight(w) for w in row["weights"]),
-            int(row["macs"]), tuple(row["spelling"]),
+            tuple(row["shape"]), str(row["name"]), tuple(row["nodes"]),
+            tuple(weight_from_record(w) for w in row["weights"]),
+            int(row["macs"]), tuple(row["spelling"]), str(row["value"]), tuple(row["axes"]),
         )
         for row in record["layers"]
     )  # fmt: skip
@@ -31,7 +32,8 @@ def graph_from_record(record: Mapping[str, Any]) -> Graph:
     )
 
 
-def _weight(row: Mapping[str, Any]) -> Weight:
+def weight_from_record(row: Mapping[str, Any]) -> Weight:
+    """The weight that ``dataclasses.asdict`` made JSON values of."""
     part = row["part"]
     return Weight(
         str(row["role"]), str(row["name"]), int(row["elements"]), tuple(row["viewed"]), tuple(row["axes"]),

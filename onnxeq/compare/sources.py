@@ -84,7 +84,8 @@ def _opened(jobs: Jobs, model: object, request: Request, forms: Sequence[ExportF
     said = (*export.notes, *notes)
     side = _read(jobs, ref.text, artifact, replace(request, shapes=None), said, may_be_folded=saved)
     about = {**native.job.data["provenance"], **side.about}
-    return Source(replace(side, about=about), native.ref, artifact, native)
+    random = native.ref.weights.partition(":")[0] == "seeded"
+    return Source(replace(side, about=about, random=random), native.ref, artifact, native)
 
 
 def _exported(

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from onnxeq.compare.function.values import Origin, Split
 from onnxeq.compare.latency.values import Latency
 from onnxeq.compat import StrEnum
 
@@ -66,6 +67,8 @@ class Layer:
         weights: The stored tensors that it reads.
         macs: Multiplications with an addition each, for one item.
         spelling: What is written otherwise than usual and means the same.
+        value: The tensor of the file that holds its result; empty where none does.
+        axes: Of each axis of that tensor, which axis of the result it is; -1 for a further one of size 1.
     """
 
     kind: str
@@ -77,6 +80,8 @@ class Layer:
     weights: tuple[Weight, ...] = ()
     macs: int = 0
     spelling: tuple[str, ...] = ()
+    value: str = ""
+    axes: tuple[int, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -230,6 +235,7 @@ class Side:
             what is exported here is not.
         about: What its framework says about itself, and the file's producer, opset and digest.
         notes: What a reader must know.
+        random: Whether its weights are random.
     """
 
     ref: str
@@ -239,6 +245,7 @@ class Side:
     may_be_folded: bool = False
     about: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    random: bool = False
 
 
 @dataclass(frozen=True)
@@ -262,6 +269,8 @@ class Pair:
         notes: What could not be compared.
         aligned: Layers that have a counterpart.
         layers: Layers on either side.
+        function: How far they are apart for the same inputs, and why; ``None`` where that was not asked for.
+        not_split: Why it could not be told.
     """
 
     left: str
@@ -272,6 +281,8 @@ class Pair:
     notes: tuple[str, ...]
     aligned: int
     layers: tuple[int, int]
+    function: Split | None = None
+    not_split: str = ""
 
 
 @dataclass(frozen=True)
@@ -294,5 +305,16 @@ class Comparison:
 
     @property
     def alike(self) -> bool:
-        """Whether all could be had and none is different."""
-        return not self.failures and all(pair.same is not Same.DIFFERENT for pair in self.pairs)
+        """Whether all could be had and no discrepancy was found.
+
+        That random weights differ is none.
+        """
+        drawn = {side.name for side in self.sides if side.random}
+        return not self.failures and all(
+            pair.same is not Same.DIFFERENT
+            and (
+                pair.function is None
+                or not {*pair.function.origins} - ({Origin.WEIGHTS} if drawn & {pair.left, pair.right} else set())
+            )
+            for pair in self.pairs
+        )

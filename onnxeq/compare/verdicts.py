@@ -9,28 +9,64 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from onnxeq.compare.aligning import Pairing, align
 from onnxeq.compare.collecting import collect
 from onnxeq.compare.folding import folded, norms_behind
 from onnxeq.compare.kinds import WEIGHTED
+from onnxeq.compare.ordering import in_order
 from onnxeq.compare.places import sizes
 from onnxeq.compare.sameness import one_to_one
 from onnxeq.compare.stages import by_stage, unlike
 from onnxeq.compare.values import Difference, Graph, Pair, Same, Side, Topic
 from onnxeq.compare.words import told
 
-__all__ = ["compare_pair"]
+__all__ = ["Matched", "compare_pair", "judged", "matched"]
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Two graphs as they are compared, and which of their layers stand for each other.
+
+    Attributes:
+        left: The one; where the other is folded, as folding leaves it.
+        right: The other, likewise.
+        in_order: Their layers in pairs, in an order in which each comes after what it reads.
+        proven: Whether the graphs are one graph.
+        notes: What a reader must know of that.
+    """
+
+    left: Graph
+    right: Graph
+    in_order: Pairing
+    proven: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def folded(self) -> bool:
+        """Whether one was looked at as folding leaves it."""
+        return bool(self.notes)
+
+
+def matched(a: Side, b: Side) -> Matched:
+    """Which layers of two models stand for each other."""
+    left, right, notes = _alike_folded(a, b)
+    proven = one_to_one(left, right)
+    pairing: Pairing = [(i, proven[i]) for i in in_order(left)] if proven is not None else align(left, right)
+    return Matched(left, right, pairing, proven is not None, tuple(notes))
 
 
 def compare_pair(a: Side, b: Side) -> Pair:
     """Compares two models' architectures."""
-    left, right, notes = _alike_folded(a, b)
-    proven = one_to_one(left, right)
+    return judged(a, b, matched(a, b))
+
+
+def judged(a: Side, b: Side, both: Matched) -> Pair:
+    """The verdict on two models' architectures."""
+    left, right, notes = both.left, both.right, list(both.notes)
     counts = (_counted(a.graph), _counted(b.graph))
-    if proven is not None:
-        pairing: Pairing = sorted(proven.items())
+    if both.proven:
         literal = a.graph.literal and a.graph.literal == b.graph.literal
         same = Same.IDENTICAL if literal else Same.EQUIVALENT
         if a.architecture.parameters != b.architecture.parameters and not notes:
@@ -38,8 +74,9 @@ def compare_pair(a: Side, b: Side) -> Pair:
                 f"{a.architecture.parameters:,} parameters against {b.architecture.parameters:,}: stored tensors that"
                 " layers share, or constants that only one file stores"
             )
-        return Pair(a.name, b.name, same, (), _normalised(a, b, left, right, pairing), tuple(notes), counts[0], counts)
-    pairing = align(left, right)
+        written = _normalised(a, b, left, right, sorted(both.in_order, key=lambda pair: pair[0] or 0))
+        return Pair(a.name, b.name, same, (), written, tuple(notes), counts[0], counts)
+    pairing = both.in_order
     found = collect(left, right, pairing)
     aligned = sum(i is not None and j is not None and left.layers[i].kind != "input" for i, j in pairing)
     if unlike(left, right, pairing):

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from onnxeq.compare.latency.values import Latency
 from onnxeq.compare.values import Architecture, Comparison, Difference, Pair, Place, Same, Side
+from onnxeq.report.comparison_function import function_cell, function_lines
 from onnxeq.report.latency import COSTS, cost_rows, latency_lines, sentence
 
 __all__ = ["FIGURES", "PAIRS", "figure_row", "headline", "pair_row", "place_text", "render", "show"]
@@ -18,7 +19,7 @@ _STYLE = {Same.IDENTICAL: "bold green", Same.EQUIVALENT: "bold green", Same.DIFF
 FIGURES = ("model", "parameters", "MACs", "activ.", "depth", "layers", "sees", "input")
 """Columns of the figures: what :class:`onnxeq.compare.values.Architecture` says of one item."""
 
-PAIRS = ("pair", "architecture", "aligned", "about")
+PAIRS = ("pair", "architecture", "aligned", "outputs differ by", "about")
 """Columns of the verdicts."""
 
 _MOST_PLACES = 2
@@ -62,8 +63,9 @@ def headline(comparison: Comparison) -> str:
 def _headline(comparison: Comparison) -> Text:
     style = "bold green" if comparison.alike else "bold red"
     number = len(comparison.sides)
+    about = ["architecture"] + ["outputs"] * any(p.function or p.not_split for p in comparison.pairs)
     return Text.assemble(
-        (headline(comparison), style), f"  {number} {'models' if number != 1 else 'model'}, architecture"
+        (headline(comparison), style), f"  {number} {'models' if number != 1 else 'model'}, {' and '.join(about)}"
     )
 
 
@@ -129,7 +131,13 @@ def _verdicts(pairs: tuple[Pair, ...]) -> Table:
 def pair_row(pair: Pair) -> tuple[str, ...]:
     """One pair's verdict, in the order of :data:`PAIRS`."""
     topics = ", ".join(dict.fromkeys(d.topic.value for d in pair.differences))
-    return f"{pair.left} | {pair.right}", pair.same.value, f"{pair.aligned}/{max(pair.layers)}", topics
+    return (
+        f"{pair.left} | {pair.right}",
+        pair.same.value,
+        f"{pair.aligned}/{max(pair.layers)}",
+        function_cell(pair),
+        topics,
+    )
 
 
 def _pair(pair: Pair, every: bool) -> RenderableType:
@@ -141,6 +149,7 @@ def _pair(pair: Pair, every: bool) -> RenderableType:
         parts += _difference(difference, every)
     if left := len(pair.differences) - len(shown):
         parts.append(Text(f"  and {left} less consequential ones (--all)"))
+    parts += [Padding(Text(text), (0, 0, 0, 2)) for text in function_lines(pair)]
     if pair.normalised:
         written = f"written otherwise, and the same: {'; '.join(pair.normalised)}"
         parts.append(Padding(Text(written, style="dim"), (0, 0, 0, 2)))

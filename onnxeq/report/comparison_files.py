@@ -11,15 +11,8 @@ from pathlib import Path
 from onnxeq.compare.document import to_json
 from onnxeq.compare.values import Comparison, Pair, Side
 from onnxeq.report.comparison import FIGURES, PAIRS, figure_row, headline, pair_row, place_text
-from onnxeq.report.latency import (
-    COSTS,
-    RATIOS,
-    cost_rows,
-    latency_lines,
-    pair_cells,
-    pair_columns,
-    ratio_rows,
-)
+from onnxeq.report.comparison_function import function_lines
+from onnxeq.report.latency import COSTS, RATIOS, cost_rows, latency_lines, pair_cells, pair_columns, ratio_rows
 from onnxeq.report.output import check_path, replace
 
 __all__ = ["FORMATS", "check_name", "write"]
@@ -51,6 +44,7 @@ def _lines(pair: Pair) -> list[str]:
         left = len(difference.places) - _MOST_PLACES
         named += f"; {left} more" if left > 0 else ""
         lines.append(f"{difference.topic.value}: {difference.sentence}{f' ({named})' if named else ''}")
+    lines += function_lines(pair)
     lines += [f"written otherwise, and the same: {text}" for text in pair.normalised]
     return lines + [f"note: {text}" for text in pair.notes]
 
@@ -122,26 +116,21 @@ def _csv(comparison: Comparison) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     figures = [f"{which} {name}" for name in _COUNTS for which in ("left", "right")]
-    writer.writerow(
-        [
-            "left",
-            "right",
-            "architecture",
-            "aligned",
-            *figures,
-            "about",
-            "differences",
-            *pair_columns(comparison.latency),
-        ]
-    )
+    words = ("outputs differ by", "total", "about", "differences")
+    writer.writerow(["left", "right", "architecture", "aligned", *figures, *words, *pair_columns(comparison.latency)])
     for pair in comparison.pairs:
         both = (sides[pair.left], sides[pair.right])
         row = pair_row(pair)
         sentences = "; ".join(d.sentence for d in pair.differences)
         numbers = [_figure(side, name) for name in _COUNTS for side in both]
-        costs = pair_cells(comparison.latency, pair.left, pair.right)
-        writer.writerow([pair.left, pair.right, row[1], pair.aligned, *numbers, row[3], sentences, *costs])
+        told = [pair.left, pair.right, row[1], pair.aligned, *numbers, row[3], _total(pair), row[4], sentences]
+        writer.writerow(told + pair_cells(comparison.latency, pair.left, pair.right))
     return text.getvalue()
+
+
+def _total(pair: Pair) -> str:
+    """How far the outputs are apart, relative to their size."""
+    return "" if pair.function is None else f"{pair.function.total.relative:.6g}"
 
 
 def _figure(side: Side, name: str) -> int:

@@ -19,11 +19,12 @@ from onnxeq.compare.latency.statistics import half_width, interval, median
 from onnxeq.compare.latency.turns import Arm, Rounds, Turn, ratios, take_turns
 from onnxeq.compare.latency.values import NATIVE, Execution, Figure, Interval, Latency, NotRun
 from onnxeq.compare.sources import Source
+from onnxeq.envs.environment import Environment
 from onnxeq.errors import OnnxeqError, UsageError
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.kept import store_feeds
 from onnxeq.processes import Lane
-from onnxeq.providers import Provider
+from onnxeq.providers import Provider, choose_providers, restricted
 from onnxeq.sides import Request, reads_of
 
 __all__ = ["Asked", "measure", "quiet_turns"]
@@ -45,20 +46,27 @@ class Asked:
         batches: Batch sizes.
         providers: Of onnxruntime, with why one cannot be had here.
         seconds: For all rounds together; ``None`` for :data:`_SECONDS_EACH` for each model and batch size.
-
-    Raises:
-        UsageError: No time, or no batch sizes.
     """
 
     batches: tuple[int, ...] = (1,)
     providers: tuple[Provider, ...] = (Provider("cpu", True),)
     seconds: float | None = None
 
-    def __post_init__(self) -> None:
-        if self.seconds is not None and not self.seconds > 0:
-            raise UsageError(f"{self.seconds:g} s leave no time to measure", hint="write --seconds 10, say")
-        if not self.batches or any(size < 1 for size in self.batches):
-            raise UsageError(f"{self.batches} are no batch sizes", hint="write --batch 1,8")
+    @classmethod
+    def of(
+        cls, batches: Sequence[int], providers: Sequence[str] | None, seconds: float | None, here: Environment | None
+    ) -> Asked:
+        """Reads and checks what a caller handed over.
+
+        Raises:
+            UsageError: No time, no batch sizes, or an unknown provider.
+        """
+        if seconds is not None and not seconds > 0:
+            raise UsageError(f"{seconds:g} s leave no time to measure", hint="write --seconds 10, say")
+        if not batches or any(size < 1 for size in batches):
+            raise UsageError(f"{tuple(batches)} are no batch sizes", hint="write --batch 1,8")
+        given = providers or ["cpu"]
+        return cls(tuple(batches), restricted(choose_providers(given), here, given), seconds)
 
 
 def quiet_turns(listener: Listener | None) -> Listener | None:

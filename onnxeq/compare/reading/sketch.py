@@ -28,6 +28,8 @@ class Draft:
     nodes: list[str] = field(default_factory=list)
     weights: list[Weight] = field(default_factory=list)
     spelling: list[str] = field(default_factory=list)
+    value: str = ""
+    axes: tuple[int, ...] = ()
 
     @property
     def elements(self) -> int:
@@ -111,7 +113,8 @@ class Sketch:
         return found[0] if len(found) == 1 and not any(o is draft for o in self.outputs) else None
 
     def replace(self, old: Draft, new: Draft, readers: dict[int, list[Draft]]) -> None:
-        """Lets all that reads ``old`` read ``new``, and keeps ``readers`` true for ``new``."""
+        """Lets all that reads ``old`` read ``new``, whose result is then ``old``'s; keeps ``readers`` true for it."""
+        new.value, new.axes = old.value, old.axes
         for reader in readers.get(id(old), []):
             if reader is not new:
                 reader.inputs = [new if d is old else d for d in reader.inputs]
@@ -127,7 +130,7 @@ class Sketch:
         layers = tuple(
             Layer(
                 d.kind, tuple(place[id(i)] for i in d.inputs), dict(sorted(d.attributes.items())), d.shape, d.name,
-                tuple(d.nodes), tuple(d.weights), _macs(d), tuple(d.spelling),
+                tuple(d.nodes), tuple(d.weights), _macs(d), tuple(d.spelling), d.value, d.axes,
             )
             for d in drafts
         )  # fmt: skip

@@ -80,8 +80,11 @@ class Walker:
         return sizes or ()
 
     def put(self, value: ir.Value, view: View) -> None:
-        """Says what a tensor is."""
+        """Says what a tensor is; the first that shows a layer's result is the one that holds it."""
         self._views[value] = view
+        if not view.draft.value and value.name:
+            view.draft.value = value.name
+            view.draft.axes = tuple(-1 if axis is None else axis for axis in view.axes)
 
     def moved(self, view: View) -> Draft:
         """The tensor as it lies, as a layer: a ``transpose`` where its axes lie otherwise than in its layer."""
