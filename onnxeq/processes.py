@@ -299,17 +299,12 @@ _ALONE = frozenset({"diff", "trace-referee"})
 """Those of them that have the machine to themselves; see :func:`onnxeq.referee.blocks.product_threads`."""
 
 
-_TIMED = frozenset({"latency", "native-latency"})
-"""Kinds of job that are timed: nothing runs beside them, and threads wait as they do for the models' users."""
-
-
 def _variables(kind: str, threads: int) -> dict[str, str]:
     env = dict(os.environ)
     env["PYTHONSAFEPATH"] = "1"  # a folder named like a framework must not shadow it
     env.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if kind not in _TIMED:
-        # Several jobs share the cores: a thread that waits must not burn the core that its partner waits for.
-        env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Several jobs share the cores: a thread that waits must not burn the core that its partner waits for.
+    env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if kind in _ARRAYS:
         # Large arrays come and go with every node: memory that was given back would be cleared page by page again.
         env.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
