@@ -30,6 +30,7 @@ from montes2022_names import ARCHITECTURES, FOUR, Named
 from montes2022_table import markdown
 
 import onnxeq
+from onnxeq.compare.latency.statistics import half_width
 from onnxeq.compare.values import Comparison, Pair
 from onnxeq.errors import EXIT_INTERRUPTED, OnnxeqError
 from onnxeq.report.progress import JobProgress
@@ -107,7 +108,8 @@ def row_of(named: Named, refs: Sequence[str], found: Comparison, seconds: float)
         "failures": [f"{f.ref}: {f.reason}" for f in found.failures],
         "not_run": [f"{n.model} in {n.runtime}: {n.reason}" for n in latency.not_run] if latency else [],
         "notes": list(latency.notes) if latency else [],
-        "width": latency.width if latency else 0.0, "accuracy": _accuracy(found), "seconds": seconds,
+        "width": max((half_width(r.interval) for r in latency.pairs), default=0.0) if latency else 0.0,
+        "accuracy": _accuracy(found), "seconds": seconds,
         "versions": dict(found.environment["versions"]), "machine": dict(found.environment["machine"]),
         "envs": _environments(found),
     }  # fmt: skip
@@ -183,6 +185,13 @@ def stored(path: Path | None) -> list[dict[str, Any]]:
     return rows
 
 
+def keep(path: Path, row: Mapping[str, Any]) -> None:
+    """Adds a row, on a line of its own whatever the last one looks like."""
+    before = path.read_text() if path.exists() else ""
+    with path.open("a") as file:
+        file.write(f"{'' if before.endswith(chr(10)) or not before else chr(10)}{json.dumps(row)}\n")
+
+
 def run(todo: Sequence[tuple[Named, list[str]]], options: argparse.Namespace) -> list[dict[str, Any]]:
     """All rows, the stored ones among them; says how far it has come and how long the rest will take."""
     kept = {(row["architecture"], *row["refs"]): row for row in stored(options.results)}
@@ -199,8 +208,7 @@ def run(todo: Sequence[tuple[Named, list[str]]], options: argparse.Namespace) ->
         for reason in row["failures"]:
             progress(f"    {reason}")
         if options.results is not None:
-            with options.results.open("a") as file:
-                file.write(f"{json.dumps(row)}\n")
+            keep(options.results, row)
     order = {(named.name, *refs): place for place, (named, refs) in enumerate(todo)}
     return sorted(rows, key=lambda row: order[row["architecture"], *row["refs"]])
 

@@ -45,11 +45,10 @@ def sentence(ratio: Ratio) -> str:
     slow, fast, times, low, high = ratio.left, ratio.right, ratio.ratio, ratio.interval.low, ratio.interval.high
     if times < 1:
         slow, fast, times, low, high = fast, slow, 1 / times, 1 / high, 1 / low
-    where = f"in {slow.runtime}, " if slow.runtime == fast.runtime else ""
-    names = (_called(slow), _called(fast)) if not where else (slow.model, fast.model)
-    return f"{names[0]} takes {times:.3g} times as long as {names[1]} ({low:.3g} to {high:.3g}) {where}" + (
-        f"batch of {slow.batch}"
-    )
+    alike = slow.runtime == fast.runtime
+    names = (slow.model, fast.model) if alike else (_called(slow), _called(fast))
+    where = f" in {slow.runtime}" if alike else ""
+    return f"{names[0]} takes {times:.3g} times as long as {names[1]} ({low:.3g} to {high:.3g}){where}, batch of {slow.batch}"
 
 
 def _called(of: Execution) -> str:
