@@ -48,7 +48,8 @@ def sentence(ratio: Ratio) -> str:
     alike = slow.runtime == fast.runtime
     names = (slow.model, fast.model) if alike else (_called(slow), _called(fast))
     where = f" in {slow.runtime}" if alike else ""
-    return f"{names[0]} takes {times:.3g} times as long as {names[1]} ({low:.3g} to {high:.3g}){where}, batch of {slow.batch}"
+    said = f"{names[0]} takes {times:.3g} times as long as {names[1]} ({low:.3g} to {high:.3g})"
+    return f"{said}{where}, batch of {slow.batch}"
 
 
 def _called(of: Execution) -> str:
