@@ -91,9 +91,8 @@ def main() -> int:
     with noise(options.noise):
         for index in range(options.runs):
             found = onnxeq.compare(
-                *options.models.split(","), parts=["latency"], batches=(options.batch,), seconds=options.seconds,
-                seed=index,
-            ).latency  # fmt: skip
+                *options.models.split(","), parts=["latency"], batches=(options.batch,), seconds=options.seconds
+            ).latency
             assert found is not None
             runs.append(found)
             progress(f"{index + 1}/{options.runs}: {found.seconds:.0f} s, ratios within {found.width:.1%}")

@@ -32,8 +32,9 @@ def turn(job: Job, held: Held) -> dict[str, Any]:
     """One turn: warming up, if this feed has not been run here, then runs for ``job.params['seconds']``.
 
     Returns:
-        ``times_s`` of the single runs; ``load_s``; ``peak_bytes``, the most of this process that was in memory during
-        the turn; ``warmed``, the runs that warming up took and whether it came to rest, or ``None``.
+        ``times_s`` of the single runs, ``quiet_s`` of those that nothing disturbed; ``load_s``; ``peak_bytes``, the most
+        of this process that was in memory during the turn; ``warmed``, the runs that warming up took and whether it
+        came to rest, or ``None``.
     """
     key = str(job.inputs["feeds"])
     if not job.objects:  # a live model runs in its owner's process, whose figures are its own
@@ -46,5 +47,11 @@ def turn(job: Job, held: Held) -> dict[str, Any]:
         warmth = warm_up(held.calls[key], float(job.params["warm_up_s"]))
         warmed = {"runs": warmth.runs, "steady": warmth.steady}
     job.step("run")
-    times = time_runs(held.calls[key], float(job.params["seconds"]))
-    return {"times_s": times, "load_s": held.load_s, "peak_bytes": peak_resident(), "warmed": warmed}
+    runs = time_runs(held.calls[key], float(job.params["seconds"]))
+    return {
+        "times_s": runs.times_s,
+        "quiet_s": runs.quiet_s,
+        "load_s": held.load_s,
+        "peak_bytes": peak_resident(),
+        "warmed": warmed,
+    }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
-from onnxeq.runners.timing import peak_resident, reset_peak, time_runs, timed, warm_up
+from onnxeq.runners.timing import Runs, peak_resident, reset_peak, time_runs, timed, waited, warm_up
 
 
 class Machine:
@@ -70,20 +70,61 @@ def test_a_model_slower_than_the_time_runs_twice_at_most() -> None:
 def test_the_first_run_of_a_turn_is_not_counted() -> None:
     """9 ms with cold caches, then 4 ms each: three of them fill 10 ms."""
     machine = Machine(0.009, 0.004)
-    assert time_runs(machine.call, 0.010, machine.clock) == pytest.approx([0.004, 0.004, 0.004])
+    assert time_runs(machine.call, 0.010, machine.clock).times_s == pytest.approx([0.004] * 3)
 
 
 def test_a_run_longer_than_the_turn_is_all_there_is() -> None:
     """2 s where 0.1 s are asked for: one run, and it counts."""
     machine = Machine(2.0)
-    assert time_runs(machine.call, 0.1, machine.clock) == [2.0]
+    assert time_runs(machine.call, 0.1, machine.clock).times_s == (2.0,)
     assert machine.calls == 1
 
 
 def test_a_turn_has_an_end() -> None:
     """A call that takes no time at all is made a thousand times and not for ever."""
     machine = Machine(0.0)
-    assert len(time_runs(machine.call, 0.1, machine.clock)) == 1000
+    assert len(time_runs(machine.call, 0.1, machine.clock).times_s) == 1000
+
+
+class Shared(Machine):
+    """A machine on which some calls, by number, wait for a core for so many seconds."""
+
+    def __init__(self, takes: float, lost: Mapping[int, float]) -> None:
+        super().__init__(takes)
+        self._lost = lost
+
+    def waiting(self) -> float:
+        """Seconds waited so far."""
+        return sum(seconds for number, seconds in self._lost.items() if number <= self.calls)
+
+
+def test_disturbed_runs_are_told_apart() -> None:
+    """Of three runs after the first, one waits for a core for 3 % of its time and two for 1 %: two are undisturbed."""
+    took = 2.0**-6
+    machine = Shared(took, {1: 1.0, 2: 0.01 * took, 3: 0.03 * took, 4: 0.01 * took})
+    found = time_runs(machine.call, 3 * took, machine.clock, machine.waiting)
+    assert found.times_s == (took,) * 3
+    assert found.quiet_s == (took,) * 2
+
+
+def test_short_runs_are_looked_at_together() -> None:
+    """Runs of 2^-10 s, six of which make a look of 5 ms: one that loses its core takes its five neighbours along."""
+    took = 2.0**-10
+    machine = Shared(took, {9: took})
+    found = time_runs(machine.call, 17.5 * took, machine.clock, machine.waiting)
+    assert (len(found.times_s), len(found.quiet_s)) == (18, 12)
+
+
+def test_a_single_long_run_is_judged_as_well() -> None:
+    """2 s, of which 0.1 s without a core."""
+    machine = Shared(2.0, {1: 0.1})
+    assert time_runs(machine.call, 0.1, machine.clock, machine.waiting) == Runs((2.0,), ())
+
+
+def test_waiting_for_a_core_is_counted() -> None:
+    """It never goes back, and asking is quick."""
+    first = waited()
+    assert 0 <= first <= waited()
 
 
 def test_the_peak_counts_from_its_reset() -> None:

@@ -16,8 +16,8 @@ from typing import Any
 
 from onnxeq.compare.latency.feeding import Subject, batches_of, feed_of, for_onnx, prepare
 from onnxeq.compare.latency.statistics import half_width, interval, median
-from onnxeq.compare.latency.turns import Arm, Rounds, Turn, ratios, take_turns
-from onnxeq.compare.latency.values import NATIVE, Execution, Figure, Interval, Latency, NotRun
+from onnxeq.compare.latency.turns import Arm, Rounds, Turn, ratios, take_turns, undisturbed
+from onnxeq.compare.latency.values import NATIVE, Execution, Figure, Latency, NotRun
 from onnxeq.compare.sources import Source
 from onnxeq.envs.environment import Environment
 from onnxeq.errors import OnnxeqError, UsageError
@@ -179,7 +179,7 @@ def _ort(jobs: Jobs, lane: Lane, subject: Subject, runtime: str, feeds: Path) ->
 def _turn(done: JobResult) -> Turn:
     data: Mapping[str, Any] = done.data
     steady = None if data["warmed"] is None else bool(data["warmed"]["steady"])
-    return Turn(tuple(data["times_s"]), float(data["load_s"]), int(data["peak_bytes"]), steady)
+    return Turn(tuple(data["times_s"]), tuple(data["quiet_s"]), float(data["load_s"]), int(data["peak_bytes"]), steady)
 
 
 def _notes(subjects: Sequence[Subject], wanted: Sequence[int]) -> tuple[str, ...]:
@@ -207,11 +207,13 @@ def _result(
 
 def _figure(rounds: Rounds, of: Execution, seed: int) -> Figure:
     first, turns = rounds.first[of], rounds.turns[of]
-    medians_ms = [turn.median_s * 1000 for turn in turns]
+    (counted,) = undisturbed(turns)
+    medians_ms = [turn.median_s * 1000 for turn in counted]
     middle, between = median(medians_ms), interval(medians_ms, seed)
     peak = max(turn.peak_bytes for turn in (first, *turns)) / 2**20
-    runs = sum(len(turn.times_s) for turn in turns)
+    runs = sum(len(turn.times_s) for turn in counted)
+    quiet = sum(bool(turn.quiet_s) for turn in turns)
     return Figure(
-        of, middle, Interval(between.low, between.high), of.batch * 1000 / middle, peak, first.load_s, len(turns), runs,
+        of, middle, between, of.batch * 1000 / middle, peak, first.load_s, len(turns), quiet, runs,
         first.steady is not False,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from onnxeq.compare.latency.statistics import half_width, median, ratio
 from onnxeq.compare.latency.values import NATIVE, Execution, Ratio, Stopped
 from onnxeq.errors import OnnxeqError
 
-__all__ = ["NARROW", "Arm", "Rounds", "Turn", "compared", "ratios", "take_turns"]
+__all__ = ["NARROW", "Arm", "Rounds", "Turn", "compared", "ratios", "take_turns", "undisturbed"]
 
 NARROW = 0.02
 """Measuring ends when every ratio is known to 2 %: well below what counts as a discrepancy."""
@@ -43,27 +43,34 @@ class Turn:
 
     Attributes:
         times_s: Seconds that each run took.
+        quiet_s: The same of those runs in which no other program took a core away.
         load_s: Seconds that loading took, in an earlier turn or this one.
         peak_bytes: The most of its process that was resident in this turn.
         steady: Whether warming up came to rest; ``None`` where it was warm already.
     """
 
     times_s: tuple[float, ...]
+    quiet_s: tuple[float, ...] = ()
     load_s: float = 0.0
     peak_bytes: int = 0
     steady: bool | None = None
 
     @property
     def median_s(self) -> float:
-        """What a run takes, those aside in which the machine did something else."""
+        """What a run takes."""
         return median(self.times_s)
 
     @property
     def mean_s(self) -> float:
-        """What a run takes with those: their share is the same for long runs and for short ones, so that in a quotient
-        it cancels. The median of short runs never sees what every long one is held up by.
+        """What a run takes with what other programs add to it: that is the same share of long runs and of short ones,
+        so that in a quotient it cancels. The median of short runs never sees what holds up every long one.
         """
         return sum(self.times_s) / len(self.times_s)
+
+    @property
+    def undisturbed(self) -> Turn:
+        """The same of its undisturbed runs, of which it must have some."""
+        return replace(self, times_s=self.quiet_s)
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,20 @@ def compared(executions: Sequence[Execution]) -> list[tuple[Execution, Execution
 
 
 def ratios(turns: Mapping[Execution, Sequence[Turn]], seed: int) -> list[Ratio]:
-    """All ratios, from the mean times of paired rounds."""
-    means = {of: [turn.mean_s for turn in each] for of, each in turns.items() if each}
-    return [ratio((a, means[a]), (b, means[b]), seed) for a, b in compared(list(means))]
+    """All ratios, from the mean times of paired rounds: of the undisturbed ones where there are enough."""
+    found = []
+    for a, b in compared([of for of, each in turns.items() if each]):
+        left, right = undisturbed(turns[a], turns[b])
+        means = [[turn.mean_s for turn in each] for each in (left, right)]
+        found.append(ratio((a, means[0]), (b, means[1]), seed))
+    return found
+
+
+def undisturbed(*sides: Sequence[Turn]) -> tuple[list[Turn], ...]:
+    """The rounds in which every side has runs that nothing disturbed, and of those these runs; where such rounds are
+    fewer than :data:`_FEWEST`, all rounds with all runs. Disturbed runs are never held against undisturbed ones.
+    """
+    rounds = [each for each in zip(*sides, strict=True) if all(turn.quiet_s for turn in each)]
+    if len(rounds) < _FEWEST:
+        return tuple(list(each) for each in sides)
+    return tuple([each[side].undisturbed for each in rounds] for side in range(len(sides)))

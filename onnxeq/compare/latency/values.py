@@ -55,7 +55,8 @@ class Figure:
         load_s: Seconds until the model could be run, without importing the framework or runtime; seeded weights are
             drawn in that time.
         rounds: How many rounds.
-        runs: How many runs in all of them.
+        quiet: In how many of them there were runs that no other program disturbed; if in enough of them, these count.
+        runs: How many runs count.
         steady: Whether warming up came to rest.
     """
 
@@ -66,6 +67,7 @@ class Figure:
     peak_mib: float
     load_s: float
     rounds: int
+    quiet: int
     runs: int
     steady: bool
 

@@ -7,7 +7,7 @@ from onnxeq.compare.latency.values import Execution, Figure, Interval, Latency
 
 
 def _figure(model: str, ms: float, runtime: str = "ort/cpu", batch: int = 1) -> Figure:
-    return Figure(Execution(model, runtime, batch), ms, Interval(ms, ms), 1000 / ms, 100.0, 0.1, 8, 80, True)
+    return Figure(Execution(model, runtime, batch), ms, Interval(ms, ms), 1000 / ms, 100.0, 0.1, 8, 8, 80, True)
 
 
 def _latency(*figures: Figure) -> Latency:

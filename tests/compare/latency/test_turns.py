@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from onnxeq.compare.latency.turns import Arm, Rounds, Turn, compared, take_turns
+from onnxeq.compare.latency.turns import Arm, Rounds, Turn, compared, ratios, take_turns, undisturbed
 from onnxeq.compare.latency.values import Execution, Stopped
 from onnxeq.errors import CannotRun
 
@@ -123,3 +123,25 @@ def test_like_is_held_against_like() -> None:
         ("bb", "native", "ort/cuda"),
     }  # fmt: skip
     assert len(compared(made)) == 2 * len(found)
+
+
+def _turn(time_s: float, *quiet_s: float) -> Turn:
+    return Turn((time_s,), quiet_s)
+
+
+def test_undisturbed_rounds_count_where_there_are_enough() -> None:
+    """Eight rounds in which both sides were left alone give 2, whatever four others say; of seven, all rounds count."""
+    a = [*(_turn(2.0, 2.0) for _ in range(8)), *(_turn(90.0) for _ in range(4))]
+    b = [*(_turn(5.0, 1.0) for _ in range(8)), *(_turn(1.0, 1.0) for _ in range(4))]
+    (found,) = ratios({A: a, B: b}, 0)
+    assert (found.ratio, found.interval.low, found.interval.high) == (2.0, 2.0, 2.0)
+    left, right = undisturbed(a[1:], b[1:])
+    assert (left, right) == (a[1:], b[1:])
+
+
+def test_disturbed_runs_are_not_held_against_undisturbed_ones() -> None:
+    """One side is never left alone: then all runs of both count, and the other's own figure is its undisturbed one."""
+    a, b = [_turn(3.0) for _ in range(9)], [_turn(1.5, 1.0) for _ in range(9)]
+    assert [r.ratio for r in ratios({A: a, B: b}, 0)] == [2.0]
+    (alone,) = undisturbed(b)
+    assert [turn.times_s for turn in alone] == [(1.0,)] * 9
