@@ -64,7 +64,7 @@ class JobSpec:
     environment: Environment | None = None
 
 
-_RUNTIME_KINDS = frozenset({"anchor", "golden", "isolate", "ort", "predict", "runtime", "sizes", "steadiness", "trace"})
+_RUNTIME_KINDS = frozenset("anchor golden isolate latency ort predict runtime sizes steadiness trace".split())
 """Kinds of job that run a runtime."""
 
 

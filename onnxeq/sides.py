@@ -130,7 +130,8 @@ class NativeSide:
         job: The finished job that prepared it.
         inputs: What it takes.
         exports: What it was exported to.
-        question: Starts another job with the same model: kind, label, parameters, files that it reads, ``urgency``.
+        question: Starts another job with the same model: kind, label, parameters, files that it reads, ``urgency``,
+            ``cache`` (whether an earlier answer will do).
         release: Ends the process that holds the model; a later question loads it again.
     """
 
@@ -338,10 +339,11 @@ def prepare_native(
     same = {"load": load, "weights_sha256": prepared.data["provenance"]["weights_sha256"]}
 
     def question(
-        kind: str, label: str, asked: Mapping[str, Any], files: Mapping[str, Path], *, urgency: int = 0
-    ) -> Future[JobResult]:
+        kind: str, label: str, asked: Mapping[str, Any], files: Mapping[str, Path], *, urgency: int = 0,
+        cache: bool = True,
+    ) -> Future[JobResult]:  # fmt: skip
         job = replace(spec, kind=kind, label=label, params={**same, **asked}, inputs={**reads, **files})
-        return run(job, urgency=urgency)
+        return run(job if cache else replace(job, cache=False), urgency=urgency)
 
     exports = tuple(export_from_record(e, prepared.out) for e in prepared.data["exports"])
     return NativeSide(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import importlib
+import json
 import math
 import sys
 from collections.abc import Iterator
@@ -162,3 +165,104 @@ def test_a_layer_exists_where_a_value_equals_it_in_some_layout(load: Any) -> Non
         ({"last": output.transpose(0, 2, 3, 1)}, True), ({"flat": output.reshape(1, 24)}, True), ({"o": other}, False)
     ):  # fmt: skip
         assert alignment.exists(layer, likeness.Pool(values), values) is expected
+
+
+def test_a_spread_is_the_largest_over_the_smallest(load: Any) -> None:
+    """2.2 over 2.0 is 10 %; a run without the ratio, or none at all, is no steadiness."""
+    spread = load("latency").spread
+    assert spread([2.0, 2.2, 2.1]) == pytest.approx(0.1)
+    assert spread([3.0]) == 0
+    assert spread([2.0, math.nan]) == math.inf
+    assert spread([]) == math.inf
+
+
+def test_noise_ends_with_its_block(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it is left by an exception."""
+    latency = load("latency")
+    started: list[Any] = []
+    start = latency.subprocess.Popen
+
+    def popen(*args: Any) -> Any:
+        started.append(start(*args))
+        return started[-1]
+
+    monkeypatch.setattr(latency.subprocess, "Popen", popen)
+    with contextlib.suppress(ZeroDivisionError), latency.noise(True):
+        assert started[0].poll() is None
+        raise ZeroDivisionError
+    assert started[0].poll() is not None
+
+
+def test_the_study_takes_the_smallest_that_most_zoos_have(load: Any) -> None:
+    """Of ResNets the one that all four have, of VGGs the one of three; a zoo that is not there counts for nothing."""
+    study = load("montes2022")
+    there: dict[str, set[str]] = {zoo: set() for zoo in study.FOUR}
+    for named in study.ARCHITECTURES:
+        for zoo, name in named.names.items():
+            if zoo in there:
+                there[zoo].add(name)
+    names = {n.family: n.name for n in study.chosen(there, every=False, only="")}
+    assert (names["ResNet"], names["VGG"], names["DenseNet"]) == ("ResNet-50", "VGG-19", "DenseNet-121")
+    assert names["EfficientNet"] == "EfficientNet-B0"
+    assert "Xception" not in names  # Keras alone has it, of these four
+    assert [n.name for n in study.chosen(there, every=True, only="vgg")] == ["VGG-16", "VGG-19"]
+    there["keras"] = there["onnx-zoo"] = set()
+    names = {n.family: n.name for n in study.chosen(there, every=False, only="")}
+    assert names["ResNet"] == "ResNet-18"
+    assert "VGG" not in names
+
+
+def test_an_architecture_stands_once_in_the_study(load: Any) -> None:
+    """No name of a zoo is in two rows, and every row is of two zoos at least."""
+    names = load("montes2022_names")
+    refs = [ref for named in names.ARCHITECTURES for ref in named.names.items()]
+    assert len(refs) == len(set(refs))
+    assert all(len(named.names) >= 2 for named in names.ARCHITECTURES)
+
+
+def _row(ratio: float, discrepancy: bool) -> dict[str, Any]:
+    held = {"ratio": ratio, "low": ratio * 0.9, "high": ratio * 1.1, "discrepancy": discrepancy}
+    size = {"parameters": 1_500_000, "macs": 2 * 10**9, "input": [[1, 3, 8, 8]], "ms": {"ort/cpu": 4.0}}
+    models = [{"name": name, **size} for name in "ab"]
+    pair = {
+        "left": "a", "right": "b", "verdict": "different", "differences": ["stride: it is"], "more": 2,
+        "ratios": {"ort/cpu": held}, "agreement": 0.975,
+    }  # fmt: skip
+    return {
+        "architecture": "Net", "family": "Net", "refs": ["z:a", "z:b"], "models": models, "pairs": [pair],
+        "failures": [], "not_run": ["b in native: broken"], "notes": [], "width": 0.02, "accuracy": {"a": 0.7},
+        "seconds": 60.0, "versions": {"python": "3"}, "machine": {"cores": "2"}, "envs": [],
+    }  # fmt: skip
+
+
+def test_the_study_writes_a_row_for_each_pair(load: Any) -> None:
+    """Verdict, sizes, ratio (bold for a discrepancy), agreement, accuracy beside the name, differences; the sums."""
+    text = load("montes2022_table").markdown([_row(2.0, True), _row(1.01, False)], seeded=True)
+    assert "| Net | a (70.0%), b | different | 1.500 M | 2.000 G |  | **2.00 (1.80 to 2.20)** | 97.5% |" in text
+    assert "| stride: it is; 2 more |" in text
+    assert "| 1.01 (0.91 to 1.11) |" in text
+    assert "- another latency in ort/cpu: 1 of 2, by up to 100%" in text
+    assert "- Net: b in native: broken" in text
+    assert "2 minutes in all" in text
+
+
+def test_the_study_goes_on_where_it_was(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that stands in the file is not done again; a line that was cut off is; each new one is kept at once."""
+    study = load("montes2022")
+    path = tmp_path / "rows.jsonl"
+    kept = {"architecture": "One", "refs": ["z:a"], "failures": [], "seconds": 1.0}
+    path.write_text(f'{json.dumps(kept)}\n{{"architecture": "Two", "re')
+    done: list[str] = []
+
+    def compared(named: Any, refs: Any, _options: Any) -> dict[str, Any]:
+        done.append(named.name)
+        return {"architecture": named.name, "refs": list(refs), "failures": [], "seconds": 2.0}
+
+    monkeypatch.setattr(study, "compared", compared)
+    todo = [(study.Named("F", name, {}), [f"z:{ref}"]) for name, ref in (("Two", "b"), ("One", "a"))]
+    options = argparse.Namespace(results=path)
+    rows = study.run(todo, options)
+    assert done == ["Two"]
+    assert [row["architecture"] for row in rows] == ["Two", "One"]
+    assert [row["architecture"] for row in study.run(todo, options)] == ["Two", "One"]
+    assert done == ["Two"]

@@ -33,6 +33,12 @@ def compare(
     max_items: o.MaxItems = None,
     recipe: o.Recipes = [],  # noqa: B006
     env: o.Env = "",
+    batch: Annotated[str, typer.Option(help="Batch sizes at which latency is measured, e.g. 1,8.")] = "1",
+    providers: Annotated[str, typer.Option(help="Of onnxruntime, for latency: cpu,cuda.")] = "cpu",
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="How long latency is measured, in all; by default 5 s for each model and batch size."),
+    ] = None,
     no_cache: o.NoCache = False,
     json: o.Json = False,
     report: Annotated[
@@ -40,7 +46,11 @@ def compare(
     ] = None,
     quiet: o.Quiet = False,
 ) -> None:
-    """Say how the architectures of several models differ, layer by layer and in words, and how often each is right."""
+    """Say how several models differ: in their layers, outputs, accuracy on a labelled set, and in what they cost to run.
+
+    The exit status is 1 where architectures, outputs or accuracies differ. How long models take does not change it:
+    machines differ.
+    """
     from rich.console import Console
 
     from onnxeq import inputs as inputs_
@@ -59,6 +69,7 @@ def compare(
             shapes=inputs_.parse_shape(shape), seed=seed, opset=opset, exporter=exporter, timeout_s=timeout,
             trust=trust, use_cache=not no_cache, env=env, listener=progress,
             dataset=dataset, class_map=class_map, max_items=max_items, recipes=recipe,
+            batches=o.batches(batch), providers=o.split(providers), seconds=seconds,
         )  # fmt: skip
     if json:
         typer.echo(to_json(found))

@@ -4,7 +4,9 @@
    its zoo defines them; an ONNX file is taken as it is. The exports run side by side, each in a process of its own.
 2. A job reads the file into its canonical graph (:mod:`onnxeq.compare.reading`).
 3. The figures and the differences come from those graphs alone (:mod:`onnxeq.compare.verdicts`).
-4. Where labelled items are given, the exports are run on them (:mod:`onnxeq.compare.accuracy`).
+4. Each two are run in float64 and given each other's weights (:mod:`onnxeq.compare.function`).
+5. Where labelled items are given, the exports are run on them (:mod:`onnxeq.compare.accuracy`).
+6. When nothing else runs any more, the models are timed in turn (:mod:`onnxeq.compare.latency`).
 """
 
 from __future__ import annotations
@@ -12,24 +14,24 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from onnxeq import fingerprint, zoo
-from onnxeq.compare.accuracy.asked import asked
+from onnxeq import fingerprint, sides, zoo
 from onnxeq.compare.accuracy.datasets import open_items
-from onnxeq.compare.accuracy.measuring import measure
+from onnxeq.compare.accuracy.measuring import measure as measure_accuracy
 from onnxeq.compare.function.splitting import split
-from onnxeq.compare.recipes import prepared_for, recipes_by_model
+from onnxeq.compare.latency.measuring import measure as measure_latency
+from onnxeq.compare.latency.measuring import quiet_turns
+from onnxeq.compare.recipes import prepared_for
 from onnxeq.compare.sources import Failed, Source, open_models, text_of
 from onnxeq.compare.values import Comparison, Failure, Pair, Part, Same, Topic
 from onnxeq.compare.verdicts import judged, matched
-from onnxeq.envs.environment import find, for_report
+from onnxeq.compare.wanted import Wanted
+from onnxeq.envs.environment import for_report
 from onnxeq.errors import OnnxeqError, UsageError
 from onnxeq.jobs import Jobs, Listener
-from onnxeq.preprocessing.pictures import Prepared, pictures_in
-from onnxeq.sides import Request
-from onnxeq.types import Feed
+from onnxeq.types import ExportForm, Feed
 
 __all__ = ["compare"]
 
@@ -46,13 +48,16 @@ def compare(
     trust: bool = False,
     use_cache: bool = True,
     env: str = "",
-    listener: Listener | None = None,
+    recipes: Sequence[str] = (),
     dataset: str = "",
     class_map: str | os.PathLike[str] | None = None,
     max_items: int | None = None,
-    recipes: Sequence[str] = (),
+    batches: Sequence[int] = (1,),
+    providers: Sequence[str] | None = None,
+    seconds: float | None = None,
+    listener: Listener | None = None,
 ) -> Comparison:
-    """Compares the architectures of two or more models, and how often each is right on labelled items.
+    """Compares two or more models: their architectures, outputs, accuracies and costs.
 
     Args:
         models: References, paths or live models, as :func:`onnxeq.check` takes them.
@@ -60,45 +65,49 @@ def compare(
         inputs: What the models are run on: arrays, or pictures that each model's own recipe prepares; they tell the
             shapes of models that do not.
         shapes: Input name -> shape; by default each model's own.
-        seed: Seed of a factory's random weights.
+        seed: Seed of inputs, samples and a factory's random weights.
         opset: Opset of the exports.
         exporter: Which of torch's exporters to use, for models of torch.
         timeout_s: Limit for each job in seconds.
         trust: Whether code stored in model files may run.
         use_cache: Whether results of earlier identical jobs are reused.
         env: The environment in which the frameworks run.
-        listener: Told each job's label and step.
+        recipes: By what pictures are prepared for models without a recipe; ``MODEL=RECIPE`` for one, whatever its own.
         dataset: Labelled items for accuracy: ``imagefolder:FOLDER``, ``npz:FILE`` or ``digits``.
         class_map: A JSON file that says which class a folder is, ``{"folder": index}`` or a list of folders.
         max_items: At most so many items, drawn class by class with ``seed``.
-        recipes: By what pictures are prepared for models without a recipe; ``MODEL=RECIPE`` for one, whatever its own.
+        batches: Batch sizes at which latency is measured.
+        providers: Of onnxruntime, for latency; by default the CPU.
+        seconds: How long latency is measured in all, without loading; by default 5 s for each model and batch size.
+        listener: Told each job's label and step.
 
     Raises:
         onnxeq.errors.UsageError: Fewer than two models, a reference that names nothing, or items that are none.
         onnxeq.errors.OnnxeqError: No model could be had; if some could, the others are told as failures.
     """
-    texts = _texts(models)
-    known = _known(parts)
-    wanted = asked(
-        known, dataset, class_map=class_map, max_items=max_items, recipes=recipes, models=texts, seed=seed,
-        trust=trust,
+    wanted = Wanted.of(
+        _texts(models), parts, inputs=inputs, shapes=shapes, seed=seed, opset=opset, exporter=exporter, trust=trust,
+        env=env, recipes=recipes, dataset=dataset, class_map=class_map, max_items=max_items, batches=batches,
+        providers=providers, seconds=seconds,
     )  # fmt: skip
-    pictures = pictures_in(inputs)
-    if recipes and wanted is None and not pictures:
-        hint = "give some: --inputs FOLDER, or --dataset imagefolder:FOLDER"
-        raise UsageError(f"the recipe {recipes[0]} is about pictures, and none are given", hint=hint)
-    request = Request.of(() if pictures else inputs, shapes, seed=seed, opset=opset, trust=trust, exporter=exporter)
-    here = find(env) if env else None
-    with Jobs(timeout_s=timeout_s, listener=listener, use_cache=use_cache, environment=here) as jobs:
-        items = None if wanted is None else open_items(jobs, wanted)
-        sources, failures = _opened(jobs, models, request)
-        of_pictures = _Pictures(pictures, recipes_by_model(recipes, texts))
-        pairs = [_pair(jobs, a, b, known, request, of_pictures) for a, b in itertools.combinations(sources, 2)]
-        accuracy = None if wanted is None or items is None else measure(jobs, sources, items, wanted)
+    told = quiet_turns(listener)
+    with Jobs(timeout_s=timeout_s, listener=told, use_cache=use_cache, environment=wanted.environment) as jobs:
+        return _compared(jobs, models, wanted, told)
+
+
+def _compared(jobs: Jobs, models: Sequence[object], wanted: Wanted, listener: Listener | None) -> Comparison:
+    items = None if wanted.accuracy is None else open_items(jobs, wanted.accuracy)
+    sources, failures = _opened(jobs, models, wanted)
+    pairs = [_pair(jobs, a, b, wanted) for a, b in itertools.combinations(sources, 2)]
+    accuracy = latency = None
+    if wanted.accuracy is not None and items is not None:
+        accuracy = measure_accuracy(jobs, sources, items, wanted.accuracy)
+    if wanted.latency is not None:
+        latency = measure_latency(jobs, sources, wanted.request, wanted.latency, listener)
     return Comparison(
         tuple(source.side for source in sources), tuple(sorted(pairs, key=_rank)), failures,
         {"versions": fingerprint.versions(), "machine": fingerprint.machine(), **for_report(jobs.environments)},
-        accuracy,
+        accuracy, latency,
     )  # fmt: skip
 
 
@@ -112,9 +121,10 @@ def _texts(models: Sequence[object]) -> list[str]:
     return [text_of(model) for model in models]
 
 
-def _opened(jobs: Jobs, models: Sequence[object], request: Request) -> tuple[tuple[Source, ...], tuple[Failure, ...]]:
+def _opened(jobs: Jobs, models: Sequence[object], wanted: Wanted) -> tuple[tuple[Source, ...], tuple[Failure, ...]]:
     """The models that could be had, and why the others could not; the error of the first where none could."""
-    found = open_models(jobs, models, request)
+    forms = (ExportForm.UNFOLDED,) if wanted.latency is None else sides.BOTH_FORMS
+    found = open_models(jobs, models, wanted.request, forms)
     failed = [f for f in found if isinstance(f, Failed)]
     if len(failed) == len(found):
         raise failed[0].error
@@ -122,39 +132,21 @@ def _opened(jobs: Jobs, models: Sequence[object], request: Request) -> tuple[tup
     return sources, tuple(Failure(f.ref, f.error.line()) for f in failed)
 
 
-@dataclass(frozen=True)
-class _Pictures:
-    """Pictures among the inputs, and by what they are prepared where the user says so."""
-
-    files: Sequence[Path]
-    recipes: Mapping[str, str]
-
-    def of(self, jobs: Jobs, source: Source, request: Request) -> Prepared:
-        return prepared_for(jobs, source, self.recipes, self.files, trust=request.trust)
-
-
-def _pair(
-    jobs: Jobs, a: Source, b: Source, known: frozenset[Part], request: Request, pictures: _Pictures
-) -> Pair:  # fmt: skip
+def _pair(jobs: Jobs, a: Source, b: Source, wanted: Wanted) -> Pair:
     both = matched(a.side, b.side)
     pair = judged(a.side, b.side, both)
-    if Part.FUNCTION not in known:
+    if Part.FUNCTION not in wanted.parts:
         return pair
     try:
-        prepared = (pictures.of(jobs, a, request), pictures.of(jobs, b, request)) if pictures.files else None
-        found = split(jobs, a, b, both, request, prepared)
+        prepared = None
+        if wanted.pictures:
+            trust = wanted.request.trust
+            ours, theirs = (prepared_for(jobs, s, wanted.recipes, wanted.pictures, trust=trust) for s in (a, b))
+            prepared = (ours, theirs)
+        found = split(jobs, a, b, both, wanted.request, prepared)
     except OnnxeqError as error:
         found = error.message
-    if isinstance(found, str):
-        return replace(pair, not_split=found)
-    return replace(pair, function=found)
-
-
-def _known(parts: Sequence[str]) -> frozenset[Part]:
-    known = [part.value for part in Part]
-    if wrong := [part for part in parts if part not in known]:
-        raise UsageError(f"'{wrong[0]}' is nothing that can be compared", hint=f"write --only {','.join(known)}")
-    return frozenset(Part(part) for part in parts)
+    return replace(pair, not_split=found) if isinstance(found, str) else replace(pair, function=found)
 
 
 def _named(found: Sequence[Source]) -> tuple[Source, ...]:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from onnxeq.compare.accuracy.values import Accuracy
+from onnxeq.compare.latency.values import SHARE, Latency
 from onnxeq.compare.values import Comparison, Pair, Side
 from onnxeq.records import plain
 
@@ -23,6 +24,7 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
         "pairs": [_pair(pair) for pair in comparison.pairs],
         "failures": [dataclasses.asdict(failure) for failure in comparison.failures],
         "environment": dict(comparison.environment),
+        "latency": None if comparison.latency is None else _latency(comparison.latency),
     }
     if comparison.accuracy is not None:
         document["accuracy"] = _accuracy(comparison.accuracy)
@@ -87,3 +89,7 @@ def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
     for row, swap in zip(record["swaps"], accuracy.swaps, strict=True):
         row["matters"] = swap.matters
     return record
+
+
+def _latency(latency: Latency) -> dict[str, Any]:
+    return {**dataclasses.asdict(latency), "share": SHARE, "stopped": {str(b): s.value for b, s in latency.stopped}}

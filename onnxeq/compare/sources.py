@@ -12,7 +12,7 @@ from onnxeq import sides
 from onnxeq.compare.figures import figures
 from onnxeq.compare.records import graph_from_record
 from onnxeq.compare.values import Side
-from onnxeq.errors import OnnxeqError, WeightsUnavailable
+from onnxeq.errors import ExportFailed, OnnxeqError, WeightsUnavailable
 from onnxeq.jobs import Jobs, JobSpec
 from onnxeq.sides import Artifact, NativeSide, Request
 from onnxeq.types import ExportForm, ModelRef
@@ -46,11 +46,16 @@ class Failed:
     error: OnnxeqError
 
 
-def open_models(jobs: Jobs, models: Sequence[object], request: Request) -> list[Source | Failed]:
-    """All models, each by a thread that waits for its jobs; they stop at once when the caller is interrupted."""
+def open_models(
+    jobs: Jobs, models: Sequence[object], request: Request, forms: Sequence[ExportForm] = (ExportForm.UNFOLDED,)
+) -> list[Source | Failed]:
+    """All models, each by a thread that waits for its jobs; they stop at once when the caller is interrupted.
+
+    Those that a framework exports are exported in all of ``forms``, as far as they can be.
+    """
     pool = ThreadPoolExecutor(len(models), thread_name_prefix="onnxeq-compare")
     try:
-        found = list(pool.map(lambda model: _source(jobs, model, request), models))
+        found = list(pool.map(lambda model: _source(jobs, model, request, forms), models))
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
@@ -72,9 +77,9 @@ def folded(jobs: Jobs, source: Source, request: Request) -> Source:
     return replace(source, side=replace(source.side, graph=read.graph, may_be_folded=True), artifact=artifact)
 
 
-def _source(jobs: Jobs, model: object, request: Request) -> Source | Failed:
+def _source(jobs: Jobs, model: object, request: Request, forms: Sequence[ExportForm]) -> Source | Failed:
     try:
-        return _opened(jobs, model, request)
+        return _opened(jobs, model, request, forms)
     except OnnxeqError as error:
         return Failed(text_of(model), error)
 
@@ -84,12 +89,12 @@ def text_of(model: object) -> str:
     return os.fspath(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__
 
 
-def _opened(jobs: Jobs, model: object, request: Request) -> Source:
+def _opened(jobs: Jobs, model: object, request: Request, forms: Sequence[ExportForm]) -> Source:
     ref, live = sides.resolve(model, jobs)
     if live is None and converter_for(ref) == "onnx":
         artifact = sides.open_artifact(ref.name, jobs.root)
         return Source(_read(jobs, ref.text, artifact, request, (), may_be_folded=True), ref, artifact)
-    native, notes = _exported(jobs, ref, live, request)
+    native, notes = _exported(jobs, ref, live, request, forms)
     export = native.export(ExportForm.UNFOLDED)
     artifact = sides.open_artifact(export.path, jobs.root)
     # What others saved may be folded already; what is built by its framework, or saved by Keras, is not.
@@ -101,15 +106,22 @@ def _opened(jobs: Jobs, model: object, request: Request) -> Source:
     return Source(replace(side, about=about, random=random), native.ref, artifact, native)
 
 
-def _exported(jobs: Jobs, ref: ModelRef, live: object | None, request: Request) -> tuple[NativeSide, tuple[str, ...]]:
+def _exported(
+    jobs: Jobs, ref: ModelRef, live: object | None, request: Request, forms: Sequence[ExportForm]
+) -> tuple[NativeSide, tuple[str, ...]]:
     """The unfolded export; with other weights where a zoo's own cannot be had, since the layers are still its own."""
     asked = replace(request, exporter=request.exporter if converter_for(ref) in ("torch", "factory") else "")
 
-    def prepare(which: ModelRef) -> NativeSide:
-        native = sides.prepare_native(
-            jobs, which, live, asked, declared=sides.declared_inputs(asked, None), forms=(ExportForm.UNFOLDED,),
-            feeds=False, label=f"export {ref.text}",
-        )  # fmt: skip
+    def prepare(which: ModelRef, forms: Sequence[ExportForm] = forms) -> NativeSide:
+        try:
+            native = sides.prepare_native(
+                jobs, which, live, asked, declared=sides.declared_inputs(asked, None), forms=forms, feeds=False,
+                label=f"export {ref.text}",
+            )  # fmt: skip
+        except ExportFailed:
+            if len(forms) == 1:
+                raise
+            return prepare(which, (ExportForm.UNFOLDED,))  # whoever needs another one tells why there is none
         native.release()
         return native
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from onnxeq.compare.accuracy.values import Accuracy
 from onnxeq.compare.function.values import Origin, Split
+from onnxeq.compare.latency.values import Latency
 from onnxeq.compat import StrEnum
 
 __all__ = [
@@ -303,6 +304,7 @@ class Comparison:
         failures: Those that could not be had.
         environment: Versions and machine.
         accuracy: On labelled items; ``None`` where none are given.
+        latency: What they cost to run; ``None`` where it was not asked for.
     """
 
     sides: tuple[Side, ...]
@@ -310,6 +312,7 @@ class Comparison:
     failures: tuple[Failure, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Accuracy | None = None
+    latency: Latency | None = None
 
     @property
     def alike(self) -> bool:

@@ -7,9 +7,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from onnxeq.compare.latency.values import Latency
 from onnxeq.compare.values import Architecture, Comparison, Difference, Pair, Place, Same, Side
 from onnxeq.report import comparison_accuracy
 from onnxeq.report.comparison_function import function_cell, function_lines
+from onnxeq.report.latency import COSTS, cost_rows, latency_lines, sentence
 
 __all__ = ["FIGURES", "PAIRS", "figure_row", "headline", "pair_row", "place_text", "render", "show"]
 
@@ -45,6 +47,8 @@ def render(comparison: Comparison, *, every: bool = False) -> RenderableType:
         parts += [Text(), _pair(pair, every)]
     if comparison.accuracy is not None:
         parts += comparison_accuracy.render(comparison.accuracy)
+    if comparison.latency is not None:
+        parts += _latency(comparison.latency)
     return Group(*parts)
 
 
@@ -175,3 +179,18 @@ def place_text(place: Place) -> str:
     if not place.left or not place.right or place.left == place.right:
         return place.left or place.right
     return f"{place.left} | {place.right}"
+
+
+def _latency(latency: Latency) -> list[RenderableType]:
+    """What each costs, the ratios in words, and what a reader must know of both."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(COSTS[0], overflow="fold")
+    for name in COSTS[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in cost_rows(latency):
+        table.add_row(*row)
+    parts: list[RenderableType] = [Text(), table] if latency.figures else [Text()]
+    for ratio in (*latency.pairs, *latency.runtimes):
+        what = ("discrepancy: ", "bold red") if ratio.discrepancy else "alike: "
+        parts.append(Text.assemble(what, sentence(ratio)))
+    return parts + [Text(line, style="yellow") for line in latency_lines(latency)]

@@ -14,6 +14,7 @@ from onnxeq.compare.values import Comparison, Pair, Side
 from onnxeq.report import comparison_accuracy
 from onnxeq.report.comparison import FIGURES, PAIRS, figure_row, headline, pair_row, place_text
 from onnxeq.report.comparison_function import function_lines
+from onnxeq.report.latency import COSTS, RATIOS, cost_rows, latency_lines, pair_cells, pair_columns, ratio_rows
 from onnxeq.report.output import check_path, replace
 
 __all__ = ["FORMATS", "check_name", "write"]
@@ -71,6 +72,10 @@ def _markdown(comparison: Comparison) -> str:
         for header, rows in _accuracy_tables(found):
             lines += ["", *_markdown_table(header, rows)]
         lines += ["", *(f"- {line}" for line in _accuracy_lines(found))]
+    if (latency := comparison.latency) is not None:
+        lines += ["", "## Latency", "", *_markdown_table(COSTS, cost_rows(latency))]
+        lines += ["", *_markdown_table(RATIOS, ratio_rows(latency)), ""]
+        lines += [f"- {line}" for line in latency_lines(latency)]
     return "\n".join(lines) + "\n"
 
 
@@ -94,6 +99,9 @@ def _html(comparison: Comparison) -> str:
         tables += f"<h2>{html.escape(comparison_accuracy.title(found))}</h2>"
         tables += "".join(_html_table(header, rows) for header, rows in _accuracy_tables(found))
         tables += _html_list(_accuracy_lines(found))
+    if (latency := comparison.latency) is not None:
+        tables += f"<h2>Latency</h2>{_html_table(COSTS, cost_rows(latency))}"
+        tables += f"{_html_table(RATIOS, ratio_rows(latency))}{_html_list(latency_lines(latency))}"
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{style}</style></head><body><h1>{title}</h1>{tables}</body></html>\n"
@@ -132,16 +140,17 @@ def _csv(comparison: Comparison) -> str:
     figures = [f"{which} {name}" for name in _COUNTS for which in ("left", "right")]
     found = comparison.accuracy
     added = () if found is None else comparison_accuracy.CSV
-    function = ("outputs differ by", "total")
-    writer.writerow(["left", "right", "architecture", "aligned", *figures, *function, "about", "differences", *added])
+    words = ("outputs differ by", "total", "about", "differences")
+    timed = pair_columns(comparison.latency)
+    writer.writerow(["left", "right", "architecture", "aligned", *figures, *words, *added, *timed])
     for pair in comparison.pairs:
         both = (sides[pair.left], sides[pair.right])
         row = pair_row(pair)
         sentences = "; ".join(d.sentence for d in pair.differences)
         more = [] if found is None else comparison_accuracy.csv_cells(found, pair.left, pair.right)
         numbers = [_figure(side, name) for name in _COUNTS for side in both]
-        told = [row[3], _total(pair), row[4], sentences]
-        writer.writerow([pair.left, pair.right, row[1], pair.aligned, *numbers, *told, *more])
+        told = [pair.left, pair.right, row[1], pair.aligned, *numbers, row[3], _total(pair), row[4], sentences]
+        writer.writerow([*told, *more, *pair_cells(comparison.latency, pair.left, pair.right)])
     return text.getvalue()
 
 

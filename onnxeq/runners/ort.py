@@ -86,8 +86,8 @@ def open(model: Path, options: SessionOptions) -> _Session:  # noqa: A001 - the 
     """A session for a model file; see :class:`onnxeq.protocols.Runner`.
 
     Settings: ``level`` (a key of :func:`levels`), ``disabled_passes`` (a list), the attributes of
-    ``onnxruntime.SessionOptions`` that :data:`EXPERIMENTS` names, and options of the CUDA provider (``cuda.`` and
-    their name).
+    ``onnxruntime.SessionOptions`` that :data:`EXPERIMENTS` names, options of the CUDA provider (``cuda.`` and
+    their name), and ``spinning``: threads wait as by default, which is faster where nothing else runs.
     """
     import onnxruntime
 
@@ -136,8 +136,9 @@ def _session(onnxruntime: Any, model: Path, options: SessionOptions, save: Path 
 def _session_options(onnxruntime: Any, options: SessionOptions) -> Any:
     asked = onnxruntime.SessionOptions()
     asked.log_severity_level = 3
-    # Other jobs share the cores: threads that wait shall sleep. It changes no number.
-    asked.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not options.settings.get("spinning"):
+        # Other jobs share the cores: threads that wait shall sleep. It changes no number.
+        asked.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if options.threads:
         asked.intra_op_num_threads = options.threads
     level = onnxruntime.GraphOptimizationLevel

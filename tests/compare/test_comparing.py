@@ -40,7 +40,7 @@ def _models(*names: str) -> list[str]:
 
 
 def _ran(arguments: Sequence[str], capfd: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    status = run(["compare", *arguments])
+    status = run(["compare", *arguments, "--only", "architecture"])
     shown = capfd.readouterr()
     return status, shown.out, shown.err
 
@@ -72,12 +72,12 @@ def test_one_that_fails_does_not_stop_the_others(capfd: pytest.CaptureFixture[st
     assert "could not be had: broken.onnx: " in said
     assert "broken.onnx:holdsnoONNXmodel" in said.replace(" ", "")  # a long path is broken anywhere
     with pytest.raises(UnusableModel):
-        onnxeq.compare("broken.onnx", "broken.onnx")
+        onnxeq.compare("broken.onnx", "broken.onnx", parts=["architecture"])
 
 
 def test_each_two_are_compared() -> None:
     """Three files make three pairs, those that differ most first; each model is named as the user named it."""
-    found = onnxeq.compare(*_models("plain", "early", "soft", "renamed"))
+    found = onnxeq.compare(*_models("plain", "early", "soft", "renamed"), parts=["architecture"])
     assert [s.name for s in found.sides] == _models("plain", "early", "soft", "renamed")
     assert len(found.pairs) == 6
     assert [p.same for p in found.pairs] == [Same.DIFFERENT] * 5 + [Same.IDENTICAL]
@@ -87,21 +87,21 @@ def test_each_two_are_compared() -> None:
 
 def test_a_model_in_memory_and_one_named_twice() -> None:
     """A live ModelProto is taken, too; two of one name are told apart by a number."""
-    found = onnxeq.compare(network(), network(), "plain.onnx")
+    found = onnxeq.compare(network(), network(), "plain.onnx", parts=["architecture"])
     assert [s.name for s in found.sides] == ["ModelProto (1)", "ModelProto (2)", "plain.onnx"]
     assert found.alike
 
 
 def test_another_opset_is_the_same() -> None:
     """The same network in opset 17 and 18 is the same network."""
-    (pair,) = onnxeq.compare(*_models("plain", "later")).pairs
+    (pair,) = onnxeq.compare(*_models("plain", "later"), parts=["architecture"]).pairs
     assert pair.same in (Same.IDENTICAL, Same.EQUIVALENT)
 
 
 @pytest.fixture
 def found() -> Comparison:
     """Two that differ in two respects."""
-    return onnxeq.compare(*_models("plain", "early"))
+    return onnxeq.compare(*_models("plain", "early"), parts=["architecture"])
 
 
 def test_json_is_one_document(found: Comparison, capfd: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +151,7 @@ def test_an_unknown_form_is_refused_before_the_work() -> None:
     """A suffix that no form has is wrong usage."""
     assert run(["compare", *_models("plain", "early"), "--report", "report.txt", "--quiet"]) == 2
     with pytest.raises(UsageError, match="--shape gives 2"):
-        onnxeq.compare(*_models("plain", "early"), shapes={"x": (1, 3)})
+        onnxeq.compare(*_models("plain", "early"), shapes={"x": (1, 3)}, parts=["architecture"])
 
 
 def test_a_recipe_without_pictures_is_one_line() -> None:

@@ -28,6 +28,7 @@ def _node(name: str, **notes: str) -> ir.Node:
         ("", "n17", "n17"),
         ("", "", ""),
         ("table", "", ""),
+        ("w", "", ""),
         ("onnx::Conv_123", "/features/features.0/Conv", "features.0"),
     ],
 )
