@@ -46,7 +46,7 @@ def compare(
     ] = None,
     quiet: o.Quiet = False,
 ) -> None:
-    """Say how several models differ: in their layers, outputs, accuracy on a labelled set, and in what they cost to run.
+    """Say how several models differ: in layers, outputs, accuracy on a labelled set, and in what they cost to run.
 
     The exit status is 1 where architectures, outputs or accuracies differ. How long models take does not change it:
     machines differ.
