@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from onnxeq.compare.accuracy.values import Accuracy
+from onnxeq.compare.discrepancies import Discrepancy, discrepancies
 from onnxeq.compare.latency.values import SHARE, Latency
 from onnxeq.compare.values import Comparison, Pair, Side
 from onnxeq.records import plain
@@ -22,9 +23,11 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
         "schema": SCHEMA,
         "models": [_side(side) for side in comparison.sides],
         "pairs": [_pair(pair) for pair in comparison.pairs],
+        "discrepancies": [_discrepancy(row) for row in discrepancies(comparison)],
         "failures": [dataclasses.asdict(failure) for failure in comparison.failures],
         "environment": dict(comparison.environment),
         "latency": None if comparison.latency is None else _latency(comparison.latency),
+        "reached": [dataclasses.asdict(row) for row in comparison.reached],
     }
     if comparison.accuracy is not None:
         document["accuracy"] = _accuracy(comparison.accuracy)
@@ -89,6 +92,22 @@ def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
     for row, swap in zip(record["swaps"], accuracy.swaps, strict=True):
         row["matters"] = swap.matters
     return record
+
+
+def _discrepancy(row: Discrepancy) -> dict[str, Any]:
+    """A row of the verdict table."""
+    function, ratio = row.pair.function, row.latency
+    return {
+        "left": row.pair.left,
+        "right": row.pair.right,
+        "architecture": row.pair.same.value,
+        "outputs": None if function is None else {"relative": function.total.relative, "origins": function.origins},
+        "accuracy": None if row.accuracy is None else {
+            "points": row.points, "p": row.accuracy.corrected, "discrepancy": row.accuracy.discrepancy,
+        },
+        "latency": None if ratio is None else {**dataclasses.asdict(ratio)},
+        "causes": row.causes,
+    }  # fmt: skip
 
 
 def _latency(latency: Latency) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 
 from onnxeq.compare.accuracy.values import Accuracy
 from onnxeq.compare.function.values import Origin, Split
-from onnxeq.compare.latency.values import Latency
+from onnxeq.compare.latency.reaching import reached
+from onnxeq.compare.latency.values import Latency, Reached
 from onnxeq.compat import StrEnum
 
 __all__ = [
@@ -327,6 +328,13 @@ class Comparison:
             pair.same is not Same.DIFFERENT and not pair.origins(random=bool(drawn & {pair.left, pair.right}))
             for pair in self.pairs
         )
+
+    @property
+    def reached(self) -> tuple[Reached, ...]:
+        """What each accuracy costs, where both were measured."""
+        if self.accuracy is None or self.latency is None:
+            return ()
+        return reached({m.model: m.top1.value for m in self.accuracy.measured}, self.latency)
 
     @property
     def whole(self) -> bool:

@@ -10,18 +10,16 @@ from rich.text import Text
 from onnxeq.compare.latency.values import Latency
 from onnxeq.compare.values import Architecture, Comparison, Difference, Pair, Place, Same, Side
 from onnxeq.report import comparison_accuracy
-from onnxeq.report.comparison_function import function_cell, function_lines
-from onnxeq.report.latency import COSTS, cost_rows, latency_lines, sentence
+from onnxeq.report.comparison_function import function_lines
+from onnxeq.report.comparison_verdicts import verdict_rows
+from onnxeq.report.latency import COSTS, cost_rows, latency_lines, reached_lines, sentence
 
-__all__ = ["FIGURES", "PAIRS", "figure_row", "headline", "pair_row", "place_text", "render", "show"]
+__all__ = ["FIGURES", "figure_row", "headline", "place_text", "render", "show"]
 
 _STYLE = {Same.IDENTICAL: "bold green", Same.EQUIVALENT: "bold green", Same.DIFFERENT: "bold red"}
 
 FIGURES = ("model", "parameters", "MACs", "activ.", "depth", "layers", "sees", "input")
 """Columns of the figures: what :class:`onnxeq.compare.values.Architecture` says of one item."""
-
-PAIRS = ("pair", "architecture", "aligned", "outputs differ by", "about")
-"""Columns of the verdicts."""
 
 _MOST_PLACES = 2
 _MOST_DIFFERENCES = 12
@@ -41,14 +39,16 @@ def render(comparison: Comparison, *, every: bool = False) -> RenderableType:
         parts += [Text(f"note: {side.name}: {note}", style="yellow") for note in side.notes]
     if every:
         parts += [Text(), _kinds(comparison.sides)]
-    if len(comparison.pairs) > 1:
-        parts += [Text(), _verdicts(comparison.pairs)]
+    if len(comparison.pairs) > 1 or comparison.accuracy or comparison.latency:
+        parts += [Text(), _verdicts(comparison)]
     for pair in comparison.pairs:
         parts += [Text(), _pair(pair, every)]
     if comparison.accuracy is not None:
         parts += comparison_accuracy.render(comparison.accuracy)
     if comparison.latency is not None:
         parts += _latency(comparison.latency)
+    if found := comparison.reached:
+        parts += [Text(), Text("what an accuracy costs:"), *(Text(f"  {line}") for line in reached_lines(found))]
     return Group(*parts)
 
 
@@ -69,9 +69,9 @@ def _headline(comparison: Comparison) -> Text:
     style = "bold green" if comparison.alike else "bold red"
     number = len(comparison.sides)
     about = ["architecture"] + ["outputs"] * any(p.function or p.not_split for p in comparison.pairs)
-    return Text.assemble(
-        (headline(comparison), style), f"  {number} {'models' if number != 1 else 'model'}, {' and '.join(about)}"
-    )
+    about += ["accuracy"] * (comparison.accuracy is not None) + ["latency"] * (comparison.latency is not None)
+    listed = ", ".join(about[:-1]) + " and " * (len(about) > 1) + about[-1]
+    return Text.assemble((headline(comparison), style), f"  {number} {'models' if number != 1 else 'model'}, {listed}")
 
 
 def _figures(sides: tuple[Side, ...]) -> Table:
@@ -122,27 +122,18 @@ def _kinds(sides: tuple[Side, ...]) -> Table:
     return table
 
 
-def _verdicts(pairs: tuple[Pair, ...]) -> Table:
+def _verdicts(comparison: Comparison) -> Table:
+    header, rows = verdict_rows(comparison)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(PAIRS[0], overflow="fold")
-    for name in PAIRS[1:]:
-        table.add_column(name, overflow="fold")
-    for pair in pairs:
-        row = pair_row(pair)
-        table.add_row(row[0], Text(row[1], style=_STYLE[pair.same]), *row[2:])
+    for name in header:
+        table.add_column(name, overflow="fold", no_wrap=name == "rank")
+    for row in rows:
+        table.add_row(*(Text(cell, style=_cell_style(cell)) for cell in row))
     return table
 
 
-def pair_row(pair: Pair) -> tuple[str, ...]:
-    """One pair's verdict, in the order of :data:`PAIRS`."""
-    topics = ", ".join(dict.fromkeys(d.topic.value for d in pair.differences))
-    return (
-        f"{pair.left} | {pair.right}",
-        pair.same.value,
-        f"{pair.aligned}/{max(pair.layers)}",
-        function_cell(pair),
-        topics,
-    )
+def _cell_style(cell: str) -> str:
+    return "red" if cell.startswith("different") else ""
 
 
 def _pair(pair: Pair, every: bool) -> RenderableType:

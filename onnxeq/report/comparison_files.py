@@ -9,12 +9,23 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from onnxeq.compare.accuracy.values import Accuracy
+from onnxeq.compare.discrepancies import discrepancies
 from onnxeq.compare.document import to_json
 from onnxeq.compare.values import Comparison, Pair, Side
 from onnxeq.report import comparison_accuracy
-from onnxeq.report.comparison import FIGURES, PAIRS, figure_row, headline, pair_row, place_text
-from onnxeq.report.comparison_function import function_lines
-from onnxeq.report.latency import COSTS, RATIOS, cost_rows, latency_lines, pair_cells, pair_columns, ratio_rows
+from onnxeq.report.comparison import FIGURES, figure_row, headline, place_text
+from onnxeq.report.comparison_function import function_cell, function_lines
+from onnxeq.report.comparison_verdicts import verdict_rows
+from onnxeq.report.latency import (
+    COSTS,
+    RATIOS,
+    cost_rows,
+    latency_lines,
+    pair_cells,
+    pair_columns,
+    ratio_rows,
+    reached_lines,
+)
 from onnxeq.report.output import check_path, replace
 
 __all__ = ["FORMATS", "check_name", "write"]
@@ -62,7 +73,7 @@ def _title(comparison: Comparison) -> str:
 
 def _markdown(comparison: Comparison) -> str:
     lines = [f"# {_title(comparison)}", "", *_markdown_table(FIGURES, map(figure_row, comparison.sides))]
-    lines += ["", *_markdown_table(PAIRS, map(pair_row, comparison.pairs))]
+    lines += ["", *_markdown_table(*verdict_rows(comparison))]
     lines += ["", *(f"- {line}" for line in _notes(comparison))]
     for pair in comparison.pairs:
         lines += ["", f"## {pair.left} and {pair.right}: {pair.same.value}", ""]
@@ -75,7 +86,7 @@ def _markdown(comparison: Comparison) -> str:
     if (latency := comparison.latency) is not None:
         lines += ["", "## Latency", "", *_markdown_table(COSTS, cost_rows(latency))]
         lines += ["", *_markdown_table(RATIOS, ratio_rows(latency)), ""]
-        lines += [f"- {line}" for line in latency_lines(latency)]
+        lines += [f"- {line}" for line in (*latency_lines(latency), *reached_lines(comparison.reached))]
     return "\n".join(lines) + "\n"
 
 
@@ -91,7 +102,7 @@ def _html(comparison: Comparison) -> str:
     )
     title = html.escape(_title(comparison))
     tables = _html_table(FIGURES, map(figure_row, comparison.sides))
-    tables += _html_table(PAIRS, map(pair_row, comparison.pairs)) + _html_list(_notes(comparison))
+    tables += _html_table(*verdict_rows(comparison)) + _html_list(_notes(comparison))
     for pair in comparison.pairs:
         head = html.escape(f"{pair.left} and {pair.right}: {pair.same.value}")
         tables += f"<h2>{head}</h2>{_html_list(_lines(pair))}"
@@ -101,7 +112,8 @@ def _html(comparison: Comparison) -> str:
         tables += _html_list(_accuracy_lines(found))
     if (latency := comparison.latency) is not None:
         tables += f"<h2>Latency</h2>{_html_table(COSTS, cost_rows(latency))}"
-        tables += f"{_html_table(RATIOS, ratio_rows(latency))}{_html_list(latency_lines(latency))}"
+        tables += f"{_html_table(RATIOS, ratio_rows(latency))}"
+        tables += _html_list([*latency_lines(latency), *reached_lines(comparison.reached)])
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{style}</style></head><body><h1>{title}</h1>{tables}</body></html>\n"
@@ -140,16 +152,17 @@ def _csv(comparison: Comparison) -> str:
     figures = [f"{which} {name}" for name in _COUNTS for which in ("left", "right")]
     found = comparison.accuracy
     added = () if found is None else comparison_accuracy.CSV
-    words = ("outputs differ by", "total", "about", "differences")
+    words = ("outputs differ by", "total", "about", "differences", "cause")
     timed = pair_columns(comparison.latency)
-    writer.writerow(["left", "right", "architecture", "aligned", *figures, *words, *added, *timed])
-    for pair in comparison.pairs:
+    writer.writerow(["rank", "left", "right", "architecture", "aligned", *figures, *words, *added, *timed])
+    for rank, row in enumerate(discrepancies(comparison), 1):
+        pair = row.pair
         both = (sides[pair.left], sides[pair.right])
-        row = pair_row(pair)
         sentences = "; ".join(d.sentence for d in pair.differences)
         more = [] if found is None else comparison_accuracy.csv_cells(found, pair.left, pair.right)
         numbers = [_figure(side, name) for name in _COUNTS for side in both]
-        told = [pair.left, pair.right, row[1], pair.aligned, *numbers, row[3], _total(pair), row[4], sentences]
+        told = [rank, pair.left, pair.right, pair.same.value, pair.aligned, *numbers, function_cell(pair), _total(pair)]
+        told += [", ".join(dict.fromkeys(d.topic.value for d in pair.differences)), sentences, "; ".join(row.causes)]
         writer.writerow([*told, *more, *pair_cells(comparison.latency, pair.left, pair.right)])
     return text.getvalue()
 

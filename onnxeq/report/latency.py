@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnxeq.compare.latency.turns import NARROW
-from onnxeq.compare.latency.values import Execution, Interval, Latency, Ratio
+from onnxeq.compare.latency.values import Execution, Interval, Latency, Ratio, Reached
 
-__all__ = ["COSTS", "RATIOS", "cost_rows", "latency_lines", "pair_cells", "pair_columns", "ratio_rows", "sentence"]
+__all__ = [
+    "COSTS", "RATIOS", "cost_rows", "latency_lines", "pair_cells", "pair_columns", "ratio_rows", "reached_lines",
+    "sentence",
+]  # fmt: skip
 
 COSTS = ("model", "runtime", "batch", "median ms", "95 %", "items/s", "memory", "load s")
 """Columns of :func:`cost_rows`."""
@@ -75,6 +78,15 @@ def latency_lines(latency: Latency) -> list[str]:
         busy = "; more --seconds, or less beside it, will make them closer" if latency.width > NARROW else ""
         lines.append(f"after {latency.seconds:.0f} s each ratio may be off by {latency.width:.1%} at most{busy}")
     return lines
+
+
+def reached_lines(reached: Sequence[Reached]) -> list[str]:
+    """What an accuracy costs, a line for each model that no other beats in both."""
+    return [
+        f"{r.accuracy:.2%} in {_number(r.ms_per_item)} ms an item: {_called(r.of)}, batch of {r.of.batch}"
+        for r in reached
+        if r.front
+    ]
 
 
 def pair_columns(latency: Latency | None) -> list[str]:
