@@ -24,7 +24,7 @@ from onnxeq.compare.reading.walker import Walker, rounded
 from onnxeq.compare.values import Attribute
 from onnxeq.graph.edit import array, attribute, constant, is_standard, only_reader
 
-__all__ = ["concat", "gather", "pad", "reshape", "sequence_at", "slices", "split", "transpose"]
+__all__ = ["concat", "gather", "pad", "reshape", "reverse_sequence", "sequence_at", "slices", "split", "transpose"]
 
 
 def transpose(walk: Walker, node: ir.Node) -> bool:
@@ -152,6 +152,20 @@ def split(walk: Walker, node: ir.Node) -> bool:
         draft = _cut(walk, node, view, along, begin, begin + size, 1)
         walk.put(output, View(draft, view.axes))
         begin += size
+    return True
+
+
+def reverse_sequence(walk: Walker, node: ir.Node) -> bool:
+    """ReverseSequence over the whole of an axis, for each item."""
+    source, lengths = node.inputs[0], array(node.inputs[1])
+    if source is None or not walk.has(source) or lengths is None:
+        return False
+    view, at = walk.view(source), int(attribute(node, "time_axis", 0))
+    along = view.axes[at] if at < len(view.axes) else None
+    if along is None or bool((lengths != view.shape[at]).any()):
+        return False
+    draft = walk.made(node, "reverse", [view.draft], view.draft.shape, axis=along)
+    walk.put(node.outputs[0], View(draft, view.axes))
     return True
 
 
