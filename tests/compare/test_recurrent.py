@@ -311,16 +311,3 @@ def test_a_loop_that_computes_something_else_stays_one(held: Held, read: Read) -
     model = _net(lambda n: _loop(n, "GRU", wrong=True))
     assert "Loop" in {layer.kind for layer in read(model).layers}
     assert held(model, _net(lambda n: _layer(n, linear_before_reset=1))).same is Same.DIFFERENT
-
-
-@pytest.mark.parametrize("op_type", ["Slice", "Squeeze", "Softmax", "ReduceMean", "Transpose", "Gather", "Split"])
-def test_a_tensor_of_unknown_rank_stops_no_reading(op_type: str, read: Read) -> None:
-    """Behind a domain that nobody knows the shape is unknown: the operator is a layer of its own kind."""
-    net = Net(1, 4, 6, opset=13)
-    net.nodes.append(helper.make_node("Unheard", ["x"], ["y"], domain="of.somebody"))
-    more = {"Slice": [_whole(net, 0), _whole(net, 1), _whole(net, 1)], "Squeeze": [_whole(net, 0)],
-            "Gather": [net.store("at", np.array(0))]}  # fmt: skip
-    model = net.model(net.node(op_type, ["y", *more.get(op_type, [])]))
-    model.opset_import.append(helper.make_opsetid("of.somebody", 1))
-    kinds = [layer.kind for layer in read(model).layers]
-    assert kinds == ["input", "of.somebody::Unheard", op_type]

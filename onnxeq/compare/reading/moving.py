@@ -109,6 +109,8 @@ def concat(walk: Walker, node: ir.Node) -> bool:
         return False
     views = [walk.view(v) for v in values]
     rank = len(views[0].axes)
+    if rank == 0 or any(len(view.axes) != rank for view in views):
+        return False
     at = int(attribute(node, "axis", 0)) % rank
     main = next(view for view, v in zip(views, values, strict=True) if walk.has(v))
     lies = [_alike(view, main, at) for view in views]
@@ -221,6 +223,8 @@ def slices(walk: Walker, node: ir.Node) -> bool:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         at = int(axis) % len(view.axes)
         along, size = view.axes[at], view.shape[at]
+        if size < 0:
+            return False
         begin, stop, _ = slice(int(start), int(end), int(step)).indices(size)
         if (begin, stop, step) == (0, size, 1):
             continue

@@ -289,7 +289,7 @@ def _ranked(walk: Walker, node: ir.Node) -> bool:
     return known and (not computed or bool(walk.view(computed[0]).axes) or node.op_type in _OF_SCALARS)
 
 
-_OF_SCALARS = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Unsqueeze", "Where", "Concat"})
+_OF_SCALARS = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Unsqueeze", "Where"})
 
 
 def _fixed_operator(node: ir.Node) -> bool:
