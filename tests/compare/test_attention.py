@@ -172,6 +172,13 @@ def _chosen(net: Net, scores: str) -> str:
     return net.node("Where", [net.store("mask", _BELOW == 0), scores, _number(net, -1e9)])
 
 
+def _switched(net: Net, scores: str) -> str:
+    """Keras' form: scores times one where they are seen, plus a low number where they are not, for each head again."""
+    seen = np.broadcast_to((_BELOW == 0).astype(np.float32), (1, _HEADS, _T, _T)).copy()
+    kept = net.node("Mul", [net.store("seen", seen), scores])
+    return net.node("Add", [kept, net.store("away", (1 - seen) * np.float32(-1e9))])
+
+
 def _net(write: Write, opset: int = 17) -> onnx.ModelProto:
     net = Net(1, _T, _WIDTH, opset=opset)
     model = net.model(write(net))
@@ -200,6 +207,7 @@ FORMS: dict[str, tuple[Write, Write, int]] = {
     "the standard's node, causal": (lambda n: _usual(n, mask=_causal), lambda n: _one_node(n, is_causal=1), 23),
     "onnxruntime's node": (_usual, lambda n: _of_runtime(n, "Attention"), 17),
     "onnxruntime's node of three": (_usual, lambda n: _of_runtime(n, "MultiHeadAttention"), 17),
+    "a causal mask by switching": (lambda n: _usual(n, mask=_causal), lambda n: _usual(n, mask=_switched), 17),
     "a causal mask by choice": (lambda n: _usual(n, mask=_causal), lambda n: _usual(n, mask=_chosen), 17),
 }
 

@@ -184,6 +184,13 @@ def _all_in_order(net: Net) -> str:
     return net.node("Gather", [flat, net.store("all", np.arange(864).reshape(1, 6, 12, 12))])
 
 
+def _parted(net: Net, x: str) -> list[str]:
+    """Two and four of six channels."""
+    parts = [f"{x}.two", f"{x}.four"]
+    net.nodes.append(onnx.helper.make_node("Split", [x, _whole(net, 2, 4)], parts, axis=1))
+    return parts
+
+
 def _minus_erf(net: Net, x: str) -> str:
     inner = net.node("Erf", [net.node("Mul", [net.node("Neg", [x]), _number(net, 0.5**0.5)])])
     return net.node("Mul", [net.node("Mul", [_number(net, 0.5), x]), net.node("Sub", [_number(net, 1), inner])])
@@ -240,6 +247,10 @@ SAME: dict[str, tuple[Write, Write]] = {
     "a layer normalisation as a product": (lambda n: _layer_norm(n, "node"), lambda n: _layer_norm(n, "product")),
     "a dense layer over rows": (lambda n: _conv(n, _conv(n), "d", 6, 5, 1), _by_rows),
     "all in order": (_conv, _all_in_order),
+    "parted and joined again": (
+        _conv,
+        _act(lambda n, x: n.node("Concat", [*_parted(n, x)], axis=1)),
+    ),
     "times one": (_conv, _act(lambda n, x: n.node("Mul", [x, _number(n, 1)]))),
     "leaky relu": (
         _act(lambda n, x: n.node("LeakyRelu", [x], alpha=0.2)),
@@ -335,6 +346,14 @@ DIFFERENT: dict[str, tuple[Write, Write]] = {
     "a subtraction the other way round": (
         lambda n: n.node("Sub", [_conv(n, name="a"), _conv(n, name="b", kernel=1)]),
         lambda n: n.node("Sub", [_conv(n, name="b", kernel=1), _conv(n, name="a")]),
+    ),
+    "parted and joined the other way round": (
+        _conv,
+        _act(lambda n, x: n.node("Concat", _parted(n, x)[::-1], axis=1)),
+    ),
+    "parted and joined with a part twice": (
+        _conv,
+        _act(lambda n, x: (lambda parts: n.node("Concat", [*parts, parts[0]], axis=1))(_parted(n, x))),
     ),
     "another slope": (
         _act(lambda n, x: n.node("LeakyRelu", [x], alpha=0.2)),

@@ -110,6 +110,21 @@ def test_a_weight_that_is_stored_quantised_is_a_weight(form: str, held: Held, re
     np.testing.assert_allclose(*found, rtol=1e-6)
 
 
+def test_a_number_that_is_stored_quantised_is_the_number(held: Held) -> None:
+    """A factor of 3 steps of 0.25: a scaling by 0.75."""
+
+    def model(factor: float | None) -> onnx.ModelProto:
+        net = Net(1, _IN, opset=13)
+        x = net.node("Relu", ["x"])
+        if factor is not None:
+            return net.model(net.node("Mul", [x, net.store("factor", np.float32(factor))]))
+        held = [net.store("whole", np.int8(3)), net.store("scale", np.float32(0.25)), net.store("zero", np.int8(0))]
+        return net.model(net.node("Mul", [x, net.node("DequantizeLinear", held)]))
+
+    assert held(model(None), model(0.75)).same is Same.EQUIVALENT
+    assert held(model(None), model(0.5)).same is Same.DIFFERENT
+
+
 def test_what_rounds_an_input_stays(held: Held) -> None:
     """A pair of QuantizeLinear and DequantizeLinear around a computed tensor changes the numbers: a difference."""
 

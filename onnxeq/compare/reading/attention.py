@@ -104,6 +104,8 @@ def _scores(sketch: Sketch, second: Draft, readers: dict[int, list[Draft]]) -> _
         elif current.kind == "scale" and current.number is not None:
             found.factor *= current.number
             current = current.inputs[0]
+        elif current.kind == "scale" and current.attributes.get("mask") in {a.mask for a in found.added if a.mask}:
+            current = current.inputs[0]  # zero where the mask takes all away
         elif (item := added(current, softmax.shape, scaled=found.factor != 1.0)) is not None:
             found.added.append(item)
             current = item.source

@@ -184,7 +184,9 @@ def _with_constant(walk: Walker, node: ir.Node, source: ir.Value, other: ir.Valu
         draft = walk.made(node, kind, [view.draft], view.draft.shape, by=rounded(number))
         draft.number = number
     else:
-        seen = pattern(held) if kind == "shift" and node.op_type == "Add" and _on_scores(view) else ""
+        added = kind == "shift" and node.op_type == "Add"
+        binary = kind == "scale" and node.op_type == "Mul" and bool(((held == 0) | (held == 1)).all())
+        seen = pattern(held == 1 if binary else held) if (added or binary) and _on_scores(view) else ""
         weights = [] if seen else [walk.weight("constant", other, _lying(view, held))]
         draft = walk.made(node, kind, [view.draft], view.draft.shape, weights, along=axes)
         if seen:

@@ -43,6 +43,9 @@ def pattern(held: Array) -> str:
         if not low < _LOW or not bool(((numbers == low) | seen).all()) or not bool(seen.any()):
             return ""
     value = "" if low <= LOWEST else f" of {low:g}"
+    for axis in range(seen.ndim - 2):
+        first = seen.take([0], axis)
+        seen = first if bool((seen == first).all()) else seen
     rows, columns = seen.shape[-2:]
     if (
         rows == columns > 1

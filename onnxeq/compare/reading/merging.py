@@ -8,6 +8,7 @@
 3. A concatenation of a concatenation along the same axis is one of all parts.
 4. ``flatten`` whose elements only dense layers read may take them in any order: their weights are ordered alike.
 5. A reshape of a reshape is one, and none where it brings the shape back.
+6. All slices of something along an axis, one behind another in their order, are it again, or a reshape of it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = [
     "EXPLICIT_PAD",
     "FLATTENED_LAST",
     "drop_no_ops",
+    "join_slices",
     "mark_preprocessing",
     "merge_biases",
     "merge_concats",
@@ -157,6 +159,34 @@ def merge_concats(sketch: Sketch) -> None:
             if inner:
                 draft.say(NESTED_CONCAT)
         draft.inputs = parts
+
+
+def join_slices(sketch: Sketch) -> None:
+    """Rule 6."""
+    readers = sketch.readers()
+    for draft in sketch.drafts():
+        if draft.kind != "concat" or len(draft.inputs) < 2 or any(d.kind != "slice" for d in draft.inputs):
+            continue
+        source, cut = draft.inputs[0].inputs[0], draft.inputs[0].attributes["axis"]
+        ends = [0, *(int(str(part.attributes["end"])) for part in draft.inputs)]
+        consecutive = all(
+            part.inputs[0] is source and (told["axis"], told["begin"]) == (cut, begin) and "step" not in told
+            for part, begin in zip(draft.inputs, ends, strict=False)
+            for told in (part.attributes,)
+        )
+        if not isinstance(cut, int) or not consecutive or len(source.shape) != len(draft.shape):
+            continue
+        if ends[-1] != source.shape[cut] or "operands" in draft.attributes:
+            continue
+        along = draft.attributes["axis"]
+        single = all(part.shape[cut] == 1 for part in draft.inputs)
+        following = next((a for a in range(cut + 1, len(source.shape)) if source.shape[a] != 1), None)
+        if along == cut:
+            sketch.replace(draft, source, readers)
+        elif single and along == following and len(draft.inputs) == source.shape[cut]:
+            draft.kind, draft.inputs = "reshape", [source]
+            draft.attributes = {"before": squeezed(source.shape), "after": squeezed(draft.shape)}
+            readers.setdefault(id(source), []).append(draft)
 
 
 def settle_flattening(sketch: Sketch) -> None:

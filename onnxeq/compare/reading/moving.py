@@ -24,7 +24,7 @@ from onnxeq.compare.reading.walker import Walker, rounded
 from onnxeq.compare.values import Attribute
 from onnxeq.graph.edit import array, attribute, constant, is_standard, only_reader
 
-__all__ = ["concat", "gather", "pad", "reshape", "sequence_at", "slices", "split", "transpose"]
+__all__ = ["concat", "gather", "pad", "reshape", "reverse_sequence", "sequence_at", "slices", "split", "transpose"]
 
 
 def transpose(walk: Walker, node: ir.Node) -> bool:
@@ -109,6 +109,8 @@ def concat(walk: Walker, node: ir.Node) -> bool:
         return False
     views = [walk.view(v) for v in values]
     rank = len(views[0].axes)
+    if rank == 0 or any(len(view.axes) != rank for view in views):
+        return False
     at = int(attribute(node, "axis", 0)) % rank
     main = next(view for view, v in zip(views, values, strict=True) if walk.has(v))
     lies = [_alike(view, main, at) for view in views]
@@ -152,6 +154,20 @@ def split(walk: Walker, node: ir.Node) -> bool:
         draft = _cut(walk, node, view, along, begin, begin + size, 1)
         walk.put(output, View(draft, view.axes))
         begin += size
+    return True
+
+
+def reverse_sequence(walk: Walker, node: ir.Node) -> bool:
+    """ReverseSequence over the whole of an axis, for each item."""
+    source, lengths = node.inputs[0], array(node.inputs[1])
+    if source is None or not walk.has(source) or lengths is None:
+        return False
+    view, at = walk.view(source), int(attribute(node, "time_axis", 0))
+    along = view.axes[at] if at < len(view.axes) else None
+    if along is None or bool((lengths != view.shape[at]).any()):
+        return False
+    draft = walk.made(node, "reverse", [view.draft], view.draft.shape, axis=along)
+    walk.put(node.outputs[0], View(draft, view.axes))
     return True
 
 
@@ -207,6 +223,8 @@ def slices(walk: Walker, node: ir.Node) -> bool:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         at = int(axis) % len(view.axes)
         along, size = view.axes[at], view.shape[at]
+        if size < 0:
+            return False
         begin, stop, _ = slice(int(start), int(end), int(step)).indices(size)
         if (begin, stop, step) == (0, size, 1):
             continue

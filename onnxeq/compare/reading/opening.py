@@ -25,6 +25,7 @@ from onnxeq.compare.reading.literal import literal_nodes
 from onnxeq.compare.reading.loops import without_loops
 from onnxeq.compare.reading.merging import (
     drop_no_ops,
+    join_slices,
     mark_preprocessing,
     merge_biases,
     merge_concats,
@@ -36,7 +37,7 @@ from onnxeq.compare.reading.names import without_common_parts
 from onnxeq.compare.reading.operators import OF_RUNTIMES, OPERATORS
 from onnxeq.compare.reading.parting import bias_behind, drop_moves, part_linears
 from onnxeq.compare.reading.quantised import dequantised
-from onnxeq.compare.reading.recurrent import merge_last_states
+from onnxeq.compare.reading.recurrent import merge_last_states, merge_reversed
 from onnxeq.compare.reading.runtimes import infer_shapes, without_fused_products
 from onnxeq.compare.reading.sketch import Draft, Sketch, View
 from onnxeq.compare.reading.spelled import Spelled, put_spelled, spelled_out
@@ -60,9 +61,9 @@ _ROUNDS = 8
 
 
 _MERGES: tuple[Callable[[Sketch], None], ...] = (
-    drop_no_ops, mark_preprocessing, merge_biases, merge_pads, merge_concats, merge_activations, bias_behind,
-    settle_flattening, part_linears, bias_behind, merge_attention, merge_last_states, drop_moves, lift_ranks,
-    merge_reshapes,
+    drop_no_ops, mark_preprocessing, merge_biases, merge_pads, merge_concats, join_slices, merge_activations,
+    bias_behind, settle_flattening, part_linears, bias_behind, merge_attention, merge_last_states, merge_reversed,
+    drop_moves, lift_ranks, merge_reshapes,
 )  # fmt: skip
 
 
@@ -217,7 +218,7 @@ def _best(model: ir.Model, written: _Written) -> Sketch:
     last: set[str] = set()
     best = _walked(model, written, last)
     for value in model.graph.inputs:
-        if value.shape is None or len(value.shape) < 4:
+        if value.shape is None or len(value.shape) < 3:
             continue
         other = _walked(model, written, last | {str(value.name)})
         if _moves(other) < _moves(best):
@@ -288,7 +289,7 @@ def _ranked(walk: Walker, node: ir.Node) -> bool:
     return known and (not computed or bool(walk.view(computed[0]).axes) or node.op_type in _OF_SCALARS)
 
 
-_OF_SCALARS = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Unsqueeze", "Where", "Concat"})
+_OF_SCALARS = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Unsqueeze", "Where"})
 
 
 def _fixed_operator(node: ir.Node) -> bool:

@@ -62,6 +62,7 @@ OPERATORS: dict[str, Callable[[Walker, ir.Node], bool]] = {
     "MatMul": linear.matmul,
     "PRelu": elementwise.prelu,
     "Pad": moving.pad,
+    "ReverseSequence": moving.reverse_sequence,
     "SequenceAt": moving.sequence_at,
     "Slice": moving.slices,
     "Split": moving.split,

@@ -5,7 +5,8 @@
 2. Initial states of zeros are none.
 3. The last state of one direction is the sequence at its last step, which for the reverse direction is the first; of a
    layer of which nothing else is read it is what the layer gives.
-4. Weights lie as ONNX has them: ``[directions, gates * hidden, in]``, ``[directions, gates * hidden, hidden]`` and
+4. What reads its steps in reverse, and gives them so (or its last state alone), is of the other direction.
+5. Weights lie as ONNX has them: ``[directions, gates * hidden, in]``, ``[directions, gates * hidden, hidden]`` and
    ``[directions, 2 * gates * hidden]``, gates in ONNX' order.
 """
 
@@ -23,7 +24,7 @@ from onnxeq.compare.reading.walker import Walker, rounded
 from onnxeq.compare.values import Attribute
 from onnxeq.graph.edit import array, attribute, constant
 
-__all__ = ["GATES", "merge_last_states", "recurrent"]
+__all__ = ["GATES", "merge_last_states", "merge_reversed", "recurrent"]
 
 GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 _ACTIVATIONS = {"GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh"), "RNN": ("Tanh",)}
@@ -153,6 +154,27 @@ def _cut(source: Draft, axis: int, at: int) -> Draft:
         return source
     shape = tuple(1 if i == axis else n for i, n in enumerate(source.shape))
     return Draft("slice", [source], {"axis": axis, "begin": at, "end": at + 1}, shape, source.name)
+
+
+def merge_reversed(sketch: Sketch) -> None:
+    """Rule 4."""
+    readers = sketch.readers()
+    for draft in sketch.drafts():
+        if draft.kind not in RECURRENT or draft.attributes["direction"] == "bidirectional":
+            continue
+        before, last = draft.inputs[0], draft.attributes["given"] == "last state"
+        behind = draft if last else sketch.sole_reader(draft, readers)
+        turned = before.kind == "reverse" and before.attributes["axis"] == 1 and len(before.shape) == len(draft.shape)
+        if not turned or behind is None or not (last or (behind.kind, behind.attributes.get("axis")) == ("reverse", 1)):
+            continue
+        forward = draft.attributes["direction"] == "forward"
+        draft.attributes["direction"] = "reverse" if forward else "forward"
+        draft.inputs = [before.inputs[0], *draft.inputs[1:]]
+        draft.nodes = [*before.nodes, *draft.nodes]
+        readers.setdefault(id(before.inputs[0]), []).append(draft)
+        draft.say("steps in reverse order by nodes of their own")
+        if not last:
+            sketch.replace(behind, draft, readers)
 
 
 def merge_last_states(sketch: Sketch) -> None:
