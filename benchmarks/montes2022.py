@@ -140,12 +140,15 @@ def _pair(found: Comparison, pair: Pair) -> dict[str, Any]:
 
 
 def _agreement(found: Comparison, pair: Pair) -> float | None:
-    """The share of the items for which both say the same class, where labelled items were given."""
+    """The share of items for which both say the same class: labelled items where given, else the comparison's own."""
     accuracy: Any = getattr(found, "accuracy", None)
     for contest in accuracy.contests if accuracy is not None else ():
         if {contest.left, contest.right} == {pair.left, pair.right}:
             return float(contest.agree) / float(contest.items)
-    return None
+    split = pair.function
+    if split is None or split.total.top1_changes is None:
+        return None
+    return 1 - split.total.top1_changes / split.inputs
 
 
 def _accuracy(found: Comparison) -> dict[str, float]:
@@ -160,6 +163,7 @@ def compared(named: Named, refs: Sequence[str], options: argparse.Namespace) -> 
 
     began = time.perf_counter()
     parts = ["architecture", "latency", *(["accuracy"] if options.dataset else [])]
+    parts += ["function"] if options.pretrained else []  # drawn weights are not meant to agree
     more = {"dataset": options.dataset} if options.dataset else {}
     try:
         with JobProgress(Console(stderr=True), quiet=not sys.stderr.isatty()) as listener:

@@ -51,7 +51,8 @@ def compare(
 ) -> None:
     """Say how several models differ: layer by layer and in words, and in what they cost to run.
 
-    The exit status is 1 where architectures differ. How long models take does not change it: machines differ.
+    The exit status is 1 where architectures differ. How long models take does not change it: machines differ;
+    what could not be run at all makes it 3.
     """
     from rich.console import Console
 
@@ -79,5 +80,7 @@ def compare(
     if report is not None:
         write(found, report)
     if found.failures:
+        raise typer.Exit(errors.EXIT_UNDECIDED)
+    if found.alike and found.latency is not None and found.latency.not_run:
         raise typer.Exit(errors.EXIT_UNDECIDED)
     raise typer.Exit(errors.EXIT_EQUIVALENT if found.alike else errors.EXIT_DIVERGENT)

@@ -32,7 +32,7 @@ def turn(job: Job, held: Held) -> dict[str, Any]:
     """One turn: warming up, if this feed has not been run here, then runs for ``job.params['seconds']``.
 
     Returns:
-        ``times_s`` of the single runs, ``quiet_s`` of those that nothing disturbed; ``load_s``; ``peak_bytes``, the most
+        ``times_s`` of the runs, ``quiet_s`` of those that nothing disturbed; ``load_s``; ``peak_bytes``, the most
         of this process that was in memory during the turn; ``warmed``, the runs that warming up took and whether it
         came to rest, or ``None``.
     """
