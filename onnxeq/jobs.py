@@ -64,7 +64,9 @@ class JobSpec:
     environment: Environment | None = None
 
 
-_RUNTIME_KINDS = frozenset({"anchor", "golden", "isolate", "latency", "ort", "runtime", "sizes", "steadiness", "trace"})
+_RUNTIME_KINDS = frozenset(
+    {"anchor", "golden", "isolate", "latency", "ort", "predict", "runtime", "sizes", "steadiness", "trace"}
+)
 """Kinds of job that run a runtime."""
 
 

@@ -25,16 +25,13 @@ def compare(
     seed: o.Seed = 0,
     opset: o.Opset = None,
     exporter: o.Exporter = "",
-    recipe: Annotated[
-        list[str],
-        typer.Option(
-            help="How pictures are prepared, for models without a recipe of their own: ZOO:NAME or FILE.json;"
-            " REF=RECIPE for one of the models."
-        ),
-    ] = [],  # noqa: B006
     every: Annotated[bool, typer.Option("--all", help="Name all places of a difference; count all layers.")] = False,
     timeout: o.Timeout = None,
     trust: o.Trust = False,
+    dataset: o.Dataset = "",
+    class_map: o.ClassMap = None,
+    max_items: o.MaxItems = None,
+    recipe: o.Recipes = [],  # noqa: B006
     env: o.Env = "",
     batch: Annotated[str, typer.Option(help="Batch sizes at which latency is measured, e.g. 1,8.")] = "1",
     providers: Annotated[str, typer.Option(help="Of onnxruntime, for latency: cpu,cuda.")] = "cpu",
@@ -49,10 +46,10 @@ def compare(
     ] = None,
     quiet: o.Quiet = False,
 ) -> None:
-    """Say how several models differ: layer by layer and in words, and in what they cost to run.
+    """Say how several models differ: layer by layer and in words, in how often each is right, and in their latency.
 
-    The exit status is 1 where architectures differ. How long models take does not change it: machines differ;
-    what could not be run at all makes it 3.
+    The exit status is 1 where architectures or accuracies differ. How long models take does not change it, since
+    machines differ; what could not be run at all makes a 0 a 3.
     """
     from rich.console import Console
 
@@ -70,8 +67,9 @@ def compare(
         found = run(
             *models, parts=only.split(",") if only else tuple(Part), inputs=inputs,
             shapes=inputs_.parse_shape(shape), seed=seed, opset=opset, exporter=exporter, timeout_s=timeout,
-            trust=trust, use_cache=not no_cache, env=env, recipes=recipe, batches=o.batches(batch),
-            providers=o.split(providers), seconds=seconds, listener=progress,
+            trust=trust, use_cache=not no_cache, env=env, listener=progress,
+            dataset=dataset, class_map=class_map, max_items=max_items, recipes=recipe,
+            batches=o.batches(batch), providers=o.split(providers), seconds=seconds,
         )  # fmt: skip
     if json:
         typer.echo(to_json(found))
@@ -79,7 +77,7 @@ def compare(
         show(found, Console(highlight=False), every=every)
     if report is not None:
         write(found, report)
-    if found.failures:
+    if not found.whole:
         raise typer.Exit(errors.EXIT_UNDECIDED)
     if found.alike and found.latency is not None and found.latency.not_run:
         raise typer.Exit(errors.EXIT_UNDECIDED)

@@ -10,8 +10,9 @@ import typer
 from onnxeq.errors import UsageError
 
 __all__ = [
-    "Accept", "Atol", "Batch", "Env", "Exporter", "Inputs", "Json", "NoCache", "Opset", "ProviderList", "Quiet",
-    "ReportFile", "Rtol", "Runner", "Seed", "Shape", "Timeout", "Trust", "batches", "split",
+    "Accept", "Atol", "Batch", "ClassMap", "Dataset", "Env", "Exporter", "Inputs", "Json", "MaxItems", "NoCache",
+    "Opset", "ProviderList", "Quiet", "Recipes", "ReportFile", "Rtol", "Runner", "Seed", "Shape", "Timeout", "Trust",
+    "batches", "split",
 ]  # fmt: skip
 
 Accept = Annotated[list[str], typer.Option(help="A reduced precision that is fine: tf32, float16, bfloat16, int8.")]
@@ -41,6 +42,18 @@ Seed = Annotated[int, typer.Option(help="Seed of generated inputs.")]
 Shape = Annotated[list[str], typer.Option(help="An input's shape, NAME=1x3x224x224 (repeatable).")]
 Timeout = Annotated[float | None, typer.Option(help="Limit for each job in seconds.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Let code stored in the model file run.")]
+
+Dataset = Annotated[str, typer.Option(help="Labelled items for accuracy: imagefolder:FOLDER, npz:FILE or digits.")]
+ClassMap = Annotated[
+    Path | None, typer.Option(help='JSON that says which class a folder is: {"folder": index}, or a list.')
+]
+MaxItems = Annotated[int | None, typer.Option(help="At most so many items, drawn class by class with --seed.")]
+Recipes = Annotated[
+    list[str],
+    typer.Option(
+        "--recipe", help="Prepare pictures by ZOO:NAME or FILE.json: of models without a recipe; MODEL=RECIPE for one."
+    ),
+]
 
 
 def split(text: str) -> list[str]:

@@ -27,11 +27,11 @@ _OPENING = 0.8
 
 _ALONE = {
     "convolution": 2.5, "dense": 2.5, "normalisation": 0.8, "activation": 0.6, "pooling": 1.5, "sum": 1.5,
-    "product": 1.5, "concatenation": 1.5, "input": 9.0,
+    "product": 1.5, "concatenation": 1.5, "input": 9.0, "attention": 2.5, "recurrent": 2.5,
 }  # fmt: skip
 """What it costs to leave a layer of a family alone; 1 for others."""
 
-_OTHER_KIND = {"convolution": 2.0, "normalisation": 0.6, "activation": 0.4, "pooling": 0.8}
+_OTHER_KIND = {"convolution": 2.0, "normalisation": 0.6, "activation": 0.4, "pooling": 0.8, "recurrent": 2.0}
 _ATTRIBUTES = {
     "kernel": 1.5, "out": 1.0, "groups": 0.8, "strides": 0.5, "dilations": 0.5, "in": 0.3, "read": 0.15, "bias": 0.05,
     "channels": 0.3, "epsilon": 0.05, "sizes": 0.3, "by": 0.2,

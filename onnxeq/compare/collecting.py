@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onnxeq.compare.aligning import Pairing
-from onnxeq.compare.kinds import ACTIVATIONS, COMMUTATIVE, CONVOLUTIONS, POOLS, family
+from onnxeq.compare.kinds import ACTIVATIONS, COMMUTATIVE, CONVOLUTIONS, POOLS, RECURRENT, family
 from onnxeq.compare.places import noun
 from onnxeq.compare.sameness import telling
 from onnxeq.compare.values import Graph, Layer, Topic
@@ -137,6 +137,7 @@ def _topic_of_kind(layer: Layer) -> Topic:
     return {
         "activation": Topic.ACTIVATION, "pooling": Topic.POOLING, "normalisation": Topic.NORMALISATION,
         "convolution": Topic.GROUPS, "softmax": Topic.SOFTMAX, "constant": Topic.CONSTANT,
+        "recurrent": Topic.RECURRENT, "attention": Topic.ATTENTION,
     }.get(family(layer.kind), Topic.OTHER)  # fmt: skip
 
 
@@ -145,6 +146,10 @@ def _topic(layer: Layer, name: str) -> Topic:
         return Topic.POOLING
     if layer.kind in ACTIVATIONS:
         return Topic.ACTIVATION
+    if layer.kind in RECURRENT and name != "bias":
+        return Topic.RECURRENT
+    if layer.kind == "attention":
+        return Topic.ATTENTION
     return _BY_ATTRIBUTE.get(name, Topic.OTHER)
 
 

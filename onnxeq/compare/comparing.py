@@ -4,7 +4,8 @@
    its zoo defines them; an ONNX file is taken as it is. The exports run side by side, each in a process of its own.
 2. A job reads the file into its canonical graph (:mod:`onnxeq.compare.reading`).
 3. The figures and the differences come from those graphs alone (:mod:`onnxeq.compare.verdicts`).
-4. When nothing else runs any more, the models are timed in turn (:mod:`onnxeq.compare.latency`).
+4. Where labelled items are given, the exports are run on them (:mod:`onnxeq.compare.accuracy`).
+5. When nothing else runs any more, the models are timed in turn (:mod:`onnxeq.compare.latency`).
 """
 
 from __future__ import annotations
@@ -12,20 +13,23 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnxeq import fingerprint, sides, zoo
+from onnxeq.compare.accuracy.asked import asked
+from onnxeq.compare.accuracy.datasets import open_items
+from onnxeq.compare.accuracy.measuring import measure
 from onnxeq.compare.function.splitting import split
-from onnxeq.compare.latency.measuring import Asked, measure, quiet_turns
-from onnxeq.compare.recipes import Recipes
-from onnxeq.compare.sources import Failed, Source, open_models
+from onnxeq.compare.latency import measuring as latency
+from onnxeq.compare.recipes import prepared_for, recipes_by_model
+from onnxeq.compare.sources import Failed, Source, open_models, text_of
 from onnxeq.compare.values import Comparison, Failure, Pair, Part, Same, Topic
 from onnxeq.compare.verdicts import judged, matched
 from onnxeq.envs.environment import find, for_report
 from onnxeq.errors import OnnxeqError, UsageError
 from onnxeq.jobs import Jobs, Listener
-from onnxeq.preprocessing.pictures import pictures_in
+from onnxeq.preprocessing.pictures import Prepared, pictures_in
 from onnxeq.sides import Request
 from onnxeq.types import ExportForm, Feed
 
@@ -44,13 +48,16 @@ def compare(
     trust: bool = False,
     use_cache: bool = True,
     env: str = "",
+    listener: Listener | None = None,
+    dataset: str = "",
+    class_map: str | os.PathLike[str] | None = None,
+    max_items: int | None = None,
     recipes: Sequence[str] = (),
     batches: Sequence[int] = (1,),
     providers: Sequence[str] | None = None,
     seconds: float | None = None,
-    listener: Listener | None = None,
 ) -> Comparison:
-    """Compares the architectures of two or more models.
+    """Compares the architectures of two or more models, how often each is right on labelled items, and their latency.
 
     Args:
         models: References, paths or live models, as :func:`onnxeq.check` takes them.
@@ -65,61 +72,95 @@ def compare(
         trust: Whether code stored in model files may run.
         use_cache: Whether results of earlier identical jobs are reused.
         env: The environment in which the frameworks run.
-        recipes: How pictures are prepared: a recipe (``ZOO:NAME`` or ``FILE.json``) for models that have none of their
-            own, or ``REF=RECIPE`` for one of them.
+        listener: Told each job's label and step.
+        dataset: Labelled items for accuracy: ``imagefolder:FOLDER``, ``npz:FILE`` or ``digits``.
+        class_map: A JSON file that says which class a folder is, ``{"folder": index}`` or a list of folders.
+        max_items: At most so many items, drawn class by class with ``seed``.
+        recipes: By what pictures are prepared for models without a recipe; ``MODEL=RECIPE`` for one, whatever its own.
         batches: Batch sizes at which latency is measured.
         providers: Of onnxruntime, for latency; by default the CPU.
         seconds: How long latency is measured in all, without loading; by default 5 s for each model and batch size.
-        listener: Told each job's label and step.
 
     Raises:
-        onnxeq.errors.UsageError: Fewer than two models, or a reference that names nothing.
+        onnxeq.errors.UsageError: Fewer than two models, a reference that names nothing, or items that are none.
         onnxeq.errors.OnnxeqError: No model could be had; if some could, the others are told as failures.
     """
+    texts = _texts(models)
+    known = _known(parts)
+    wanted = asked(
+        known, dataset, class_map=class_map, max_items=max_items, recipes=recipes, models=texts, seed=seed,
+        trust=trust,
+    )  # fmt: skip
+    pictures = pictures_in(inputs)
+    if recipes and wanted is None and not pictures:
+        hint = "give some: --inputs FOLDER, or --dataset imagefolder:FOLDER"
+        raise UsageError(f"the recipe {recipes[0]} is about pictures, and none are given", hint=hint)
+    request = Request.of(() if pictures else inputs, shapes, seed=seed, opset=opset, trust=trust, exporter=exporter)
+    here = find(env) if env else None
+    timing = latency.Asked.of(batches, providers, seconds, here) if Part.LATENCY in known else None
+    told = latency.quiet_turns(listener)
+    with Jobs(timeout_s=timeout_s, listener=told, use_cache=use_cache, environment=here) as jobs:
+        items = None if wanted is None else open_items(jobs, wanted)
+        sources, failures = _opened(jobs, models, request, sides.BOTH_FORMS if timing else (ExportForm.UNFOLDED,))
+        of_pictures = _Pictures(pictures, recipes_by_model(recipes, texts))
+        pairs = [_pair(jobs, a, b, known, request, of_pictures) for a, b in itertools.combinations(sources, 2)]
+        accuracy = None if wanted is None or items is None else measure(jobs, sources, items, wanted)
+        costs = latency.measure(jobs, sources, request, timing, told) if timing else None
+    return Comparison(
+        tuple(source.side for source in sources), tuple(sorted(pairs, key=_rank)), failures,
+        {"versions": fingerprint.versions(), "machine": fingerprint.machine(), **for_report(jobs.environments)},
+        accuracy, costs,
+    )  # fmt: skip
+
+
+def _texts(models: Sequence[object]) -> list[str]:
+    """What the models are called; a misspelt reference is told before the first export, not after it."""
     if len(models) < 2:
         raise UsageError(f"{len(models)} model is given, and two or more are compared", hint="name another one")
     for model in models:
         if isinstance(model, (str, os.PathLike)):
-            zoo.parse(os.fspath(model))  # a misspelt reference is told before the first export, not after it
-    asked = _known(parts)
-    pictures = pictures_in(inputs)
-    request = Request.of(() if pictures else inputs, shapes, seed=seed, opset=opset, trust=trust, exporter=exporter)
-    here = find(env) if env else None
-    timing = Asked.of(batches, providers, seconds, here) if Part.LATENCY in asked else None
-    told = quiet_turns(listener)
-    with Jobs(timeout_s=timeout_s, listener=told, use_cache=use_cache, environment=here) as jobs:
-        found = open_models(jobs, models, request, sides.BOTH_FORMS if timing else (ExportForm.UNFOLDED,))
-        failures = tuple(f for f in found if isinstance(f, Failed))
-        if len(failures) == len(found):
-            raise failures[0].error
-        sources = _named([f for f in found if isinstance(f, Source)])
-        chosen = Recipes.of(recipes, sources)
-        pairs = [_pair(jobs, a, b, asked, request, chosen, pictures) for a, b in itertools.combinations(sources, 2)]
-        latency = measure(jobs, sources, request, timing, told) if timing else None
-    return Comparison(
-        tuple(source.side for source in sources), tuple(sorted(pairs, key=_rank)),
-        tuple(Failure(f.ref, f.error.line()) for f in failures),
-        {"versions": fingerprint.versions(), "machine": fingerprint.machine(), **for_report(jobs.environments)},
-        latency,
-    )  # fmt: skip
+            zoo.parse(os.fspath(model))
+    return [text_of(model) for model in models]
+
+
+def _opened(
+    jobs: Jobs, models: Sequence[object], request: Request, forms: Sequence[ExportForm]
+) -> tuple[tuple[Source, ...], tuple[Failure, ...]]:
+    """The models that could be had, and why the others could not; the error of the first where none could."""
+    found = open_models(jobs, models, request, forms)
+    failed = [f for f in found if isinstance(f, Failed)]
+    if len(failed) == len(found):
+        raise failed[0].error
+    sources = _named([f for f in found if isinstance(f, Source)])
+    return sources, tuple(Failure(f.ref, f.error.line()) for f in failed)
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Pictures among the inputs, and by what they are prepared where the user says so."""
+
+    files: Sequence[Path]
+    recipes: Mapping[str, str]
+
+    def of(self, jobs: Jobs, source: Source, request: Request) -> Prepared:
+        return prepared_for(jobs, source, self.recipes, self.files, trust=request.trust)
 
 
 def _pair(
-    jobs: Jobs, a: Source, b: Source, asked: frozenset[Part], request: Request, recipes: Recipes,
-    pictures: Sequence[Path],
+    jobs: Jobs, a: Source, b: Source, known: frozenset[Part], request: Request, pictures: _Pictures
 ) -> Pair:  # fmt: skip
     both = matched(a.side, b.side)
     pair = judged(a.side, b.side, both)
-    if Part.FUNCTION not in asked:
+    if Part.FUNCTION not in known:
         return pair
     try:
-        prepared = (recipes.prepared(jobs, a, pictures), recipes.prepared(jobs, b, pictures)) if pictures else None
-        split_ = split(jobs, a, b, both, request, prepared)
+        prepared = (pictures.of(jobs, a, request), pictures.of(jobs, b, request)) if pictures.files else None
+        found = split(jobs, a, b, both, request, prepared)
     except OnnxeqError as error:
-        split_ = error.message
-    if isinstance(split_, str):
-        return replace(pair, not_split=split_)
-    return replace(pair, function=split_)
+        found = error.message
+    if isinstance(found, str):
+        return replace(pair, not_split=found)
+    return replace(pair, function=found)
 
 
 def _known(parts: Sequence[str]) -> frozenset[Part]:

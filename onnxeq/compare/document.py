@@ -6,6 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
+from onnxeq.compare.accuracy.values import Accuracy
 from onnxeq.compare.latency.values import SHARE, Latency
 from onnxeq.compare.values import Comparison, Pair, Side
 from onnxeq.records import plain
@@ -24,7 +25,10 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
         "failures": [dataclasses.asdict(failure) for failure in comparison.failures],
         "environment": dict(comparison.environment),
         "latency": None if comparison.latency is None else _latency(comparison.latency),
+        "reached": [dataclasses.asdict(each) for each in comparison.reached],
     }
+    if comparison.accuracy is not None:
+        document["accuracy"] = _accuracy(comparison.accuracy)
     made: dict[str, Any] = plain(document)
     return made
 
@@ -72,6 +76,20 @@ def _pair(pair: Pair) -> dict[str, Any]:
         },
         "function": _function(pair),
     }
+
+
+def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
+    """The figures, with what follows from them spelled out: the share, the agreement, what is called a discrepancy."""
+    record = dataclasses.asdict(accuracy)
+    for row, model in zip(record["measured"], accuracy.measured, strict=True):
+        for name, share in (("top1", model.top1), ("top5", model.top5)):
+            if share is not None:
+                row[name]["value"] = share.value
+    for row, pair in zip(record["pairs"], accuracy.pairs, strict=True):
+        row |= {"agreement": pair.agree / pair.items, "discrepancy": pair.discrepancy}
+    for row, swap in zip(record["swaps"], accuracy.swaps, strict=True):
+        row["matters"] = swap.matters
+    return record
 
 
 def _latency(latency: Latency) -> dict[str, Any]:

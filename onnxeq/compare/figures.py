@@ -15,10 +15,10 @@ __all__ = ["depths", "figures"]
 def figures(graph: Graph) -> Architecture:
     """Counts a graph, for one item; see :class:`onnxeq.compare.values.Architecture`."""
     layers = graph.layers
-    stored = {w.name: w.elements for layer in layers for w in layer.weights if w.learned and w.name}
+    stored = {(w.name, w.part): w.elements for layer in layers for w in layer.weights if w.learned and w.name}
     unnamed = sum(w.elements for layer in layers for w in layer.weights if w.learned and not w.name)
     kinds = Counter(layer.kind for layer in layers if layer.kind != "input")
-    multiplied = [layer for layer in layers if layer.kind in WEIGHTED or layer.kind == "matmul"]
+    multiplied = [layer for layer in layers if layer.kind in WEIGHTED | {"matmul", "attention"}]
     return Architecture(
         parameters=sum(stored.values()) + unnamed,
         macs=sum(layer.macs for layer in layers),

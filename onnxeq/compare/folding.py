@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onnxeq.compare.kinds import WEIGHTED
+from onnxeq.compare.kinds import FOLDS
 from onnxeq.compare.values import Graph, Layer
 
 __all__ = ["folded", "norms_behind"]
@@ -26,9 +26,7 @@ def norms_behind(graph: Graph) -> frozenset[int]:
     return frozenset(
         i
         for i, layer in enumerate(graph.layers)
-        if layer.kind == "batch_norm"
-        and graph.layers[layer.inputs[0]].kind in WEIGHTED
-        and readers[layer.inputs[0]] == 1
+        if layer.kind == "batch_norm" and graph.layers[layer.inputs[0]].kind in FOLDS and readers[layer.inputs[0]] == 1
     )
 
 

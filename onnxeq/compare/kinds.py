@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["ACTIVATIONS", "COMMUTATIVE", "CONVOLUTIONS", "FAMILIES", "JOINS", "NORMS", "POOLS", "WEIGHTED", "family"]
+__all__ = [
+    "ACTIVATIONS", "COMMUTATIVE", "CONVOLUTIONS", "FAMILIES", "FOLDS", "JOINS", "NORMS", "POOLS", "RECURRENT",
+    "WEIGHTED", "family",
+]  # fmt: skip
 
 CONVOLUTIONS = frozenset({"conv", "depthwise", "conv_transpose"})
-WEIGHTED = CONVOLUTIONS | {"linear"}
+FOLDS = CONVOLUTIONS | {"linear"}
+"""Layers into which a normalisation behind them can be folded."""
+
+RECURRENT = frozenset({"gru", "lstm", "rnn"})
+WEIGHTED = FOLDS | RECURRENT
 """Layers with a kernel or a matrix: those that depth counts."""
 
 NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "lrn"})
@@ -21,6 +28,8 @@ JOINS = COMMUTATIVE | {"concat", "sub", "div", "matmul"}
 FAMILIES: dict[str, frozenset[str]] = {
     "convolution": CONVOLUTIONS,
     "dense": frozenset({"linear"}),
+    "attention": frozenset({"attention"}),
+    "recurrent": RECURRENT,
     "normalisation": NORMS,
     "activation": ACTIVATIONS,
     "pooling": POOLS,

@@ -15,7 +15,8 @@ _NOUNS = {
     "hard_swish": "hard swish", "hard_sigmoid": "hard sigmoid", "leaky_relu": "leaky ReLU", "prelu": "PReLU",
     "max_pool": "max pooling", "avg_pool": "average pooling", "global_avg_pool": "global average pooling",
     "global_max_pool": "global max pooling", "add": "addition", "mul": "multiplication", "concat": "concatenation",
-    "linear": "dense layer", "scale": "scaling", "shift": "shift",
+    "attention": "attention layer", "gru": "GRU", "lstm": "LSTM", "rnn": "RNN", "linear": "dense layer",
+    "scale": "scaling", "shift": "shift",
 }  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from onnxeq.compare.sources import Source
@@ -11,57 +10,47 @@ from onnxeq.errors import NoRecipe, UsageError
 from onnxeq.jobs import Jobs
 from onnxeq.preprocessing.pictures import Prepared, of_reference, prepared
 
-__all__ = ["Recipes"]
+__all__ = ["prepared_for", "recipes_by_model"]
 
 
-@dataclass(frozen=True)
-class Recipes:
-    """What the user says of recipes.
+def recipes_by_model(recipes: Sequence[str], models: Sequence[str]) -> dict[str, str]:
+    """Model, as the user wrote it, -> its recipe; under the empty name, that of models without one of their own.
 
-    Attributes:
-        of_all: For models without one of their own; empty for none.
-        of_one: A model's reference -> its recipe.
+    Args:
+        recipes: Each ``RECIPE``, for models without one, or ``MODEL=RECIPE``.
+        models: As the user wrote them.
+
+    Raises:
+        UsageError: A model that is not compared, or two recipes for the same.
     """
+    found: dict[str, str] = {}
+    for text in recipes:
+        model = max((name for name in models if text.startswith(f"{name}=")), key=len, default="")
+        name = text[len(model) + 1 :] if model else text
+        if not model and "=" in text and not Path(text).is_file():
+            said = f"'{text.partition('=')[0]}' is none of the models, so that '{text}' is no recipe of one"
+            raise UsageError(said, hint=f"the models are {', '.join(models)}")
+        if model in found:
+            of = f"for {model}" if model else "for models without one"
+            raise UsageError(f"two recipes are given {of}: {found[model]} and {name}", hint="write MODEL=RECIPE")
+        found[model] = name
+    return found
 
-    of_all: str = ""
-    of_one: Mapping[str, str] | None = None
 
-    @classmethod
-    def of(cls, given: Sequence[str], sources: Sequence[Source]) -> Recipes:
-        """Reads ``RECIPE`` and ``REF=RECIPE``.
+def prepared_for(
+    jobs: Jobs, source: Source, recipes: Mapping[str, str], pictures: Sequence[Path], *, trust: bool
+) -> Prepared:
+    """The pictures as a model takes them: by the recipe that the user names for it, its own, or that for all others.
 
-        Raises:
-            UsageError: A reference that is not compared, or two recipes for the same.
-        """
-        known = {name for source in sources for name in (source.side.ref, source.side.name)}
-        found: dict[str, str] = {}
-        for text in given:
-            ref, equals, recipe = text.partition("=")
-            place, said = (ref, recipe) if equals else ("", text)
-            if place and place not in known:
-                raise UsageError(f"--recipe {text}: {place} is not compared", hint=f"name one of {', '.join(known)}")
-            if place in found:
-                raise UsageError(f"--recipe {text}: {place or 'all'} has a recipe already", hint="give one of them")
-            found[place] = said
-        return cls(found.pop("", ""), found)
-
-    def name_for(self, source: Source) -> str:
-        """The recipe that the user names for this model alone; empty where there is none."""
-        named = self.of_one or {}
-        return named.get(source.side.ref) or named.get(source.side.name) or ""
-
-    def prepared(self, jobs: Jobs, source: Source, pictures: Sequence[Path]) -> Prepared:
-        """The pictures as that model takes them.
-
-        Raises:
-            NoRecipe: Nothing says how.
-            onnxeq.errors.OnnxeqError: What the zoo says.
-        """
-        if named := self.name_for(source):
-            return prepared(jobs, named, pictures)
-        try:
-            return of_reference(jobs, source.ref, pictures)
-        except NoRecipe:
-            if not self.of_all:
-                raise
-            return prepared(jobs, self.of_all, pictures)
+    Raises:
+        NoRecipe: Nothing says how.
+        onnxeq.errors.OnnxeqError: What the zoo says.
+    """
+    if named := recipes.get(source.side.ref):
+        return prepared(jobs, named, pictures, trust=trust)
+    try:
+        return of_reference(jobs, source.ref, pictures, trust=trust)
+    except NoRecipe:
+        if not recipes.get(""):
+            raise
+        return prepared(jobs, recipes[""], pictures, trust=trust)

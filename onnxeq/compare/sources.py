@@ -18,7 +18,7 @@ from onnxeq.sides import Artifact, NativeSide, Request
 from onnxeq.types import ExportForm, ModelRef
 from onnxeq.zoo import converter_for
 
-__all__ = ["Failed", "Source", "open_models"]
+__all__ = ["Failed", "Source", "folded", "open_models", "text_of"]
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,30 @@ def open_models(
     return found
 
 
+def folded(jobs: Jobs, source: Source, request: Request) -> Source:
+    """The same model with its BatchNorms folded into what is before them, by this project's own normaliser.
+
+    Raises:
+        onnxeq.errors.OnnxeqError: It cannot be normalised.
+    """
+    done = jobs.start(
+        JobSpec("normalize", f"fold {source.side.name}", {}, sides.reads_of(source.artifact.path))
+    ).result()
+    artifact = sides.open_artifact(done.out / str(done.data["path"]), jobs.root)
+    read = _read(jobs, f"{source.side.name} folded", artifact, replace(request, shapes=None), (), may_be_folded=True)
+    return replace(source, side=replace(source.side, graph=read.graph, may_be_folded=True), artifact=artifact)
+
+
 def _source(jobs: Jobs, model: object, request: Request, forms: Sequence[ExportForm]) -> Source | Failed:
-    text = os.fspath(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__
     try:
         return _opened(jobs, model, request, forms)
     except OnnxeqError as error:
-        return Failed(text, error)
+        return Failed(text_of(model), error)
+
+
+def text_of(model: object) -> str:
+    """What a model is called: as the user wrote it, or its type."""
+    return os.fspath(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__
 
 
 def _opened(jobs: Jobs, model: object, request: Request, forms: Sequence[ExportForm]) -> Source:

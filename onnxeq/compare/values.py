@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from onnxeq.compare.accuracy.values import Accuracy
 from onnxeq.compare.function.values import Origin, Split
-from onnxeq.compare.latency.values import Latency
+from onnxeq.compare.latency.reaching import reached
+from onnxeq.compare.latency.values import Latency, Reached
 from onnxeq.compat import StrEnum
 
 __all__ = [
@@ -29,8 +31,9 @@ class Weight:
     """A stored tensor that a layer reads.
 
     Attributes:
-        role: ``weight``, ``bias``, ``scale``, ``shift``, ``mean``, ``variance``, ``constant``, or ``preprocessing`` for
-            a constant that the input is scaled or shifted by before anything else.
+        role: ``weight``, ``recurrent weight``, ``bias``, ``scale``, ``shift``, ``mean``, ``variance``, ``position
+            bias`` of an attention, ``constant``, or ``preprocessing`` for a constant that the input is scaled or
+            shifted by before anything else.
         name: Its initializer, or, with ``.folded`` behind it, what the file computes from constants.
         elements: How many numbers it holds.
         viewed: The shape in which the stored tensor is to be seen first; empty for its own.
@@ -182,6 +185,8 @@ class Topic(StrEnum):
     WIDTH = "width"
     STRIDE = "stride"
     WIRING = "wiring"
+    ATTENTION = "attention"
+    RECURRENT = "recurrent"
     ACTIVATION = "activation"
     POOLING = "pooling"
     PADDING = "padding"
@@ -284,6 +289,11 @@ class Pair:
     function: Split | None = None
     not_split: str = ""
 
+    def origins(self, *, random: bool = False) -> tuple[Origin, ...]:
+        """What makes the outputs differ, the largest first; weights are left out where they are ``random``."""
+        found = () if self.function is None else self.function.origins
+        return tuple(o for o in found if not (random and o is Origin.WEIGHTS))
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -294,6 +304,7 @@ class Comparison:
         pairs: Each two of them, those that differ most first.
         failures: Those that could not be had.
         environment: Versions and machine.
+        accuracy: On labelled items; ``None`` where none are given.
         latency: What they cost to run; ``None`` where it was not asked for.
     """
 
@@ -301,20 +312,31 @@ class Comparison:
     pairs: tuple[Pair, ...]
     failures: tuple[Failure, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: Accuracy | None = None
     latency: Latency | None = None
 
     @property
     def alike(self) -> bool:
-        """Whether all could be had and no discrepancy was found.
+        """Whether all could be had and no discrepancy was found, in architecture, outputs or accuracy.
 
         That random weights differ is none.
         """
+        if self.failures or (self.accuracy is not None and self.accuracy.discrepancies):
+            return False
         drawn = {side.name for side in self.sides if side.random}
-        return not self.failures and all(
-            pair.same is not Same.DIFFERENT
-            and (
-                pair.function is None
-                or not {*pair.function.origins} - ({Origin.WEIGHTS} if drawn & {pair.left, pair.right} else set())
-            )
+        return all(
+            pair.same is not Same.DIFFERENT and not pair.origins(random=bool(drawn & {pair.left, pair.right}))
             for pair in self.pairs
         )
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything that was asked for could be had of every model."""
+        return not self.failures and (self.accuracy is None or not self.accuracy.missing)
+
+    @property
+    def reached(self) -> tuple[Reached, ...]:
+        """Accuracy against time, where both were measured."""
+        if self.accuracy is None or self.latency is None:
+            return ()
+        return reached({model.model: model.top1.value for model in self.accuracy.measured}, self.latency)

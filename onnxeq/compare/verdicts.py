@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from onnxeq.compare.aligning import Pairing, align
 from onnxeq.compare.collecting import collect
 from onnxeq.compare.folding import folded, norms_behind
-from onnxeq.compare.kinds import WEIGHTED
+from onnxeq.compare.kinds import FOLDS
 from onnxeq.compare.ordering import in_order
 from onnxeq.compare.places import sizes
 from onnxeq.compare.sameness import one_to_one
@@ -99,7 +99,7 @@ def _alike_folded(a: Side, b: Side) -> tuple[Graph, Graph, list[str]]:
     """Rule 4: both graphs as they are compared, and what to say of that."""
     for side, other in ((a, b), (b, a)):
         behind = norms_behind(other.graph)
-        biased = sum(layer.attributes["bias"] is True for layer in side.graph.layers if layer.kind in WEIGHTED)
+        biased = sum(layer.attributes["bias"] is True for layer in side.graph.layers if layer.kind in FOLDS)
         if side.may_be_folded and behind and not norms_behind(side.graph) and biased >= len(behind):
             note = (
                 f"{side.name} is a file without BatchNorms behind its convolutions: folded into them, or never there;"
@@ -115,7 +115,7 @@ def _all_biased(graph: Graph) -> Graph:
     return replace(
         graph,
         layers=tuple(
-            replace(layer, attributes={**layer.attributes, "bias": True}) if layer.kind in WEIGHTED else layer
+            replace(layer, attributes={**layer.attributes, "bias": True}) if layer.kind in FOLDS else layer
             for layer in graph.layers
         ),
     )

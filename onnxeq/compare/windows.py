@@ -32,6 +32,12 @@ class Window:
     pads: tuple[int, ...]
     read: tuple[int, ...]
 
+    def along(self, kept: Sequence[int]) -> Window:
+        """The same along some of its axes."""
+        both = [*kept, *(len(self.kernel) + i for i in kept)]
+        once = [tuple(held[i] for i in kept) for held in (self.kernel, self.strides, self.dilations)]
+        return Window(*once, *(tuple(held[i] for i in both) for held in (self.pads, self.read)))
+
 
 def window(
     sizes: Sequence[int],

@@ -8,6 +8,7 @@ from typing import Any
 
 from onnxeq.compare.collecting import Found
 from onnxeq.compare.kinds import CONVOLUTIONS, family
+from onnxeq.compare.phrases import of_attention, of_recurrent
 from onnxeq.compare.places import called, noun, scale, scales, sizes
 from onnxeq.compare.values import Difference, Graph, Place, Topic
 
@@ -282,6 +283,21 @@ def _wired(g: _Group) -> str:
     return f"{g.count(word)} {verb} other layers in {g.a} than in {g.b}{_behind(g.where)}"
 
 
+def _phrased(phrase: Callable[..., str]) -> Callable[[_Group], str]:
+    """A sentence of what a layer does on either side."""
+
+    def speak(g: _Group) -> str:
+        one = len(g.found) == 1
+        left, right = (phrase(g.first.what, value, one=one) for value in (g.first.left, g.first.right))
+        if not left or not right:
+            return _value(g)
+        first, _, rest = left.partition(" ")
+        shared = right.startswith(f"{first} ")
+        return f"{g.named()} {first} {rest} in {g.a} and {right.partition(' ')[2] if shared else right} in {g.b}"
+
+    return speak
+
+
 _SENTENCES: dict[str, Callable[[_Group], str]] = {
     "moved": _moved,
     "only": _only,
@@ -290,6 +306,8 @@ _SENTENCES: dict[str, Callable[[_Group], str]] = {
     "stage": _stage,
     "kind": _kind,
     "strides": _stride,
+    Topic.ATTENTION.value: _phrased(of_attention),
+    Topic.RECURRENT.value: _phrased(of_recurrent),
     Topic.BIAS.value: _bias,
     Topic.CLASSES.value: _classes,
     Topic.INPUT.value: _input,

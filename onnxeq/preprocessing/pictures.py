@@ -29,8 +29,8 @@ from onnxeq.records import ref_to_record
 from onnxeq.types import Array, Feed, ModelRef
 
 __all__ = [
-    "MOST", "SUFFIXES", "Asked", "Prepared", "both", "load_params", "neutral", "of_reference", "pictures_in",
-    "prepared",
+    "MOST", "SUFFIXES", "Asked", "Prepared", "both", "from_file", "load_params", "neutral", "of_reference",
+    "pictures_in", "prepared", "reads",
 ]  # fmt: skip
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -134,7 +134,7 @@ def prepared(jobs: Jobs, name: str, pictures: Sequence[Path], *, trust: bool = F
         onnxeq.errors.OnnxeqError: What the zoo says.
     """
     if name.endswith(".json") and Path(name).is_file():
-        recipe = _from_file(Path(name))
+        recipe = from_file(Path(name))
         return Prepared(name, recipe, _by_ourselves(jobs, recipe, pictures))
     return of_reference(jobs, zoo.parse(name), pictures, trust=trust)
 
@@ -149,7 +149,7 @@ def of_reference(jobs: Jobs, ref: ModelRef, pictures: Sequence[Path], *, trust: 
         raise NoRecipe(f"{ref.text} has no recipe of its own for pictures", hint=hint)
     zoo.require_framework(ref, environment=jobs.where("native-pictures"))
     done = jobs.start(
-        JobSpec("native-pictures", f"pictures {ref.text}", {"load": load_params(ref, trust)}, _reads(ref, pictures))
+        JobSpec("native-pictures", f"pictures {ref.text}", {"load": load_params(ref, trust)}, reads(ref, pictures))
     ).result()
     arrays = tuple(next(iter(feed.values())) for feed in load_feeds(done.out / "feeds"))
     return Prepared(ref.text, recipe_from_record(done.data["recipe"], said_by=ref.text), arrays)
@@ -191,13 +191,18 @@ def _files(pictures: Sequence[Path]) -> dict[str, Path]:
     return {f"picture {index:04d}": path.resolve() for index, path in enumerate(pictures)}
 
 
-def _reads(ref: ModelRef, pictures: Sequence[Path]) -> dict[str, Path]:
+def reads(ref: ModelRef, pictures: Sequence[Path]) -> dict[str, Path]:
+    """What a job reads that prepares pictures by a reference's own recipe."""
     folder = Path(ref.name.partition("#")[0])
     return {**_files(pictures), **({"model": folder} if folder.is_absolute() else {})}
 
 
-def _from_file(path: Path) -> Recipe:
-    """A recipe that a person has written: what ``zoo show --json`` prints, or the recipe in it."""
+def from_file(path: Path) -> Recipe:
+    """A recipe that a person has written: what ``zoo show --json`` prints, or the recipe in it.
+
+    Raises:
+        UsageError: It is none.
+    """
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from onnxeq.compare.latency.values import Latency
+from onnxeq.compare.latency.values import Latency, Reached
 from onnxeq.compare.values import Architecture, Comparison, Difference, Pair, Place, Same, Side
+from onnxeq.report import comparison_accuracy
 from onnxeq.report.comparison_function import function_cell, function_lines
-from onnxeq.report.latency import COSTS, cost_rows, latency_lines, sentence
+from onnxeq.report.latency import COSTS, REACHED, cost_rows, latency_lines, reached_rows, sentence
 
 __all__ = ["FIGURES", "PAIRS", "figure_row", "headline", "pair_row", "place_text", "render", "show"]
 
@@ -44,8 +47,10 @@ def render(comparison: Comparison, *, every: bool = False) -> RenderableType:
         parts += [Text(), _verdicts(comparison.pairs)]
     for pair in comparison.pairs:
         parts += [Text(), _pair(pair, every)]
+    if comparison.accuracy is not None:
+        parts += comparison_accuracy.render(comparison.accuracy)
     if comparison.latency is not None:
-        parts += _latency(comparison.latency)
+        parts += _latency(comparison.latency, comparison.reached)
     return Group(*parts)
 
 
@@ -57,6 +62,8 @@ def headline(comparison: Comparison) -> str:
         said = [comparison.pairs[0].same.value]
     if comparison.failures:
         said.append(f"{len(comparison.failures)} could not be had")
+    if comparison.accuracy is not None:
+        said.append(comparison_accuracy.headline(comparison.accuracy))
     return ", ".join(said) or "nothing to compare"
 
 
@@ -176,16 +183,24 @@ def place_text(place: Place) -> str:
     return f"{place.left} | {place.right}"
 
 
-def _latency(latency: Latency) -> list[RenderableType]:
-    """What each costs, the ratios in words, and what a reader must know of both."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(COSTS[0], overflow="fold")
-    for name in COSTS[1:]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in cost_rows(latency):
-        table.add_row(*row)
-    parts: list[RenderableType] = [Text(), table] if latency.figures else [Text()]
+def _latency(latency: Latency, reached: Sequence[Reached]) -> list[RenderableType]:
+    """What each costs, the ratios in words, what accuracy costs, and what a reader must know of it."""
+    parts: list[RenderableType] = [Text()]
+    if latency.figures:
+        parts.append(_plain_table(COSTS, cost_rows(latency)))
     for ratio in (*latency.pairs, *latency.runtimes):
         what = ("discrepancy: ", "bold red") if ratio.discrepancy else "alike: "
         parts.append(Text.assemble(what, sentence(ratio)))
+    if reached:
+        parts += [Text(), _plain_table(REACHED, reached_rows(reached))]
     return parts + [Text(line, style="yellow") for line in latency_lines(latency)]
+
+
+def _plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(header[0], overflow="fold")
+    for name in header[1:]:
+        table.add_column(name, justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -8,11 +8,13 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from onnxeq.compare.accuracy.values import Accuracy
 from onnxeq.compare.document import to_json
 from onnxeq.compare.values import Comparison, Pair, Side
+from onnxeq.report import comparison_accuracy
 from onnxeq.report.comparison import FIGURES, PAIRS, figure_row, headline, pair_row, place_text
 from onnxeq.report.comparison_function import function_lines
-from onnxeq.report.latency import COSTS, RATIOS, cost_rows, latency_lines, pair_cells, pair_columns, ratio_rows
+from onnxeq.report.latency import latency_lines, latency_tables, pair_cells, pair_columns
 from onnxeq.report.output import check_path, replace
 
 __all__ = ["FORMATS", "check_name", "write"]
@@ -65,10 +67,16 @@ def _markdown(comparison: Comparison) -> str:
     for pair in comparison.pairs:
         lines += ["", f"## {pair.left} and {pair.right}: {pair.same.value}", ""]
         lines += [f"- {line}" for line in _lines(pair)]
+    if (found := comparison.accuracy) is not None:
+        lines += ["", f"## {comparison_accuracy.title(found)}"]
+        for header, rows in _accuracy_tables(found):
+            lines += ["", *_markdown_table(header, rows)]
+        lines += ["", *(f"- {line}" for line in _accuracy_lines(found))]
     if (latency := comparison.latency) is not None:
-        lines += ["", "## Latency", "", *_markdown_table(COSTS, cost_rows(latency))]
-        lines += ["", *_markdown_table(RATIOS, ratio_rows(latency)), ""]
-        lines += [f"- {line}" for line in latency_lines(latency)]
+        lines += ["", "## Latency"]
+        for header, rows in latency_tables(comparison):
+            lines += ["", *_markdown_table(header, rows)]
+        lines += ["", *(f"- {line}" for line in latency_lines(latency))]
     return "\n".join(lines) + "\n"
 
 
@@ -88,9 +96,13 @@ def _html(comparison: Comparison) -> str:
     for pair in comparison.pairs:
         head = html.escape(f"{pair.left} and {pair.right}: {pair.same.value}")
         tables += f"<h2>{head}</h2>{_html_list(_lines(pair))}"
+    if (found := comparison.accuracy) is not None:
+        tables += f"<h2>{html.escape(comparison_accuracy.title(found))}</h2>"
+        tables += "".join(_html_table(header, rows) for header, rows in _accuracy_tables(found))
+        tables += _html_list(_accuracy_lines(found))
     if (latency := comparison.latency) is not None:
-        tables += f"<h2>Latency</h2>{_html_table(COSTS, cost_rows(latency))}"
-        tables += f"{_html_table(RATIOS, ratio_rows(latency))}{_html_list(latency_lines(latency))}"
+        tables += "<h2>Latency</h2>" + "".join(_html_table(*table) for table in latency_tables(comparison))
+        tables += _html_list(latency_lines(latency))
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{style}</style></head><body><h1>{title}</h1>{tables}</body></html>\n"
@@ -107,6 +119,17 @@ def _html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
+def _accuracy_tables(found: Accuracy) -> list[tuple[Sequence[str], list[tuple[str, ...]]]]:
+    models = [comparison_accuracy.accuracy_row(model) for model in found.measured]
+    pairs = [comparison_accuracy.pair_row(pair) for pair in found.pairs]
+    tables = [(comparison_accuracy.COLUMNS, models), (comparison_accuracy.PAIR_COLUMNS, pairs)]
+    return [(header, rows) for header, rows in tables if rows]
+
+
+def _accuracy_lines(found: Accuracy) -> list[str]:
+    return [*map(comparison_accuracy.swap_line, found.swaps), *comparison_accuracy.notes(found)]
+
+
 _COUNTS = ("parameters", "macs", "activations", "depth", "layers")
 
 
@@ -116,15 +139,19 @@ def _csv(comparison: Comparison) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     figures = [f"{which} {name}" for name in _COUNTS for which in ("left", "right")]
-    words = ("outputs differ by", "total", "about", "differences")
-    writer.writerow(["left", "right", "architecture", "aligned", *figures, *words, *pair_columns(comparison.latency)])
+    found = comparison.accuracy
+    added = () if found is None else comparison_accuracy.CSV
+    words = ("outputs differ by", "total", "about", "differences", *added, *pair_columns(comparison.latency))
+    writer.writerow(["left", "right", "architecture", "aligned", *figures, *words])
     for pair in comparison.pairs:
         both = (sides[pair.left], sides[pair.right])
         row = pair_row(pair)
         sentences = "; ".join(d.sentence for d in pair.differences)
+        more = [] if found is None else list(comparison_accuracy.csv_cells(found, pair.left, pair.right))
         numbers = [_figure(side, name) for name in _COUNTS for side in both]
-        told = [pair.left, pair.right, row[1], pair.aligned, *numbers, row[3], _total(pair), row[4], sentences]
-        writer.writerow(told + pair_cells(comparison.latency, pair.left, pair.right))
+        told = [row[3], _total(pair), row[4], sentences]
+        more += pair_cells(comparison.latency, pair.left, pair.right)
+        writer.writerow([pair.left, pair.right, row[1], pair.aligned, *numbers, *told, *more])
     return text.getvalue()
 
 

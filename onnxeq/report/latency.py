@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnxeq.compare.latency.turns import NARROW
-from onnxeq.compare.latency.values import Execution, Interval, Latency, Ratio
+from onnxeq.compare.latency.values import Execution, Interval, Latency, Ratio, Reached
+from onnxeq.compare.values import Comparison
 
-__all__ = ["COSTS", "RATIOS", "cost_rows", "latency_lines", "pair_cells", "pair_columns", "ratio_rows", "sentence"]
+__all__ = [
+    "COSTS", "RATIOS", "REACHED", "cost_rows", "latency_lines", "latency_tables", "pair_cells", "pair_columns",
+    "ratio_rows", "reached_rows", "sentence",
+]  # fmt: skip
 
 COSTS = ("model", "runtime", "batch", "median ms", "95 %", "items/s", "memory", "load s")
 """Columns of :func:`cost_rows`."""
@@ -38,6 +42,32 @@ def ratio_rows(latency: Latency) -> list[tuple[str, ...]]:
         )
         for what, runtime, r in (*pairs, *runtimes)
     ]  # fmt: skip
+
+
+REACHED = ("accuracy", "model", "runtime", "batch", "ms per item", "Pareto front", "reached first by")
+"""Columns of :func:`reached_rows`."""
+
+
+def reached_rows(found: Sequence[Reached]) -> list[tuple[str, ...]]:
+    """Each model by its accuracy, in the order of :data:`REACHED`."""
+    return [
+        (
+            f"{r.accuracy:.2%}", r.of.model, r.of.runtime, str(r.of.batch), _number(r.ms_per_item),
+            "yes" if r.front else "no", r.fastest,
+        )
+        for r in found
+    ]  # fmt: skip
+
+
+def latency_tables(comparison: Comparison) -> list[tuple[Sequence[str], list[tuple[str, ...]]]]:
+    """All tables of a file that have rows."""
+    if comparison.latency is None:
+        return []
+    tables: list[tuple[Sequence[str], list[tuple[str, ...]]]] = [
+        (COSTS, cost_rows(comparison.latency)), (RATIOS, ratio_rows(comparison.latency)),
+        (REACHED, reached_rows(comparison.reached)),
+    ]  # fmt: skip
+    return [(header, rows) for header, rows in tables if rows]
 
 
 def sentence(ratio: Ratio) -> str:

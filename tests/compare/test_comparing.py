@@ -152,3 +152,10 @@ def test_an_unknown_form_is_refused_before_the_work() -> None:
     assert run(["compare", *_models("plain", "early"), "--report", "report.txt", "--quiet"]) == 2
     with pytest.raises(UsageError, match="--shape gives 2"):
         onnxeq.compare(*_models("plain", "early"), shapes={"x": (1, 3)}, parts=["architecture"])
+
+
+def test_a_recipe_without_pictures_is_one_line() -> None:
+    """It is told before any work, with where pictures come from."""
+    with pytest.raises(UsageError, match="about pictures, and none are given") as caught:
+        onnxeq.compare(*_models("plain", "early"), recipes=["a.json"])
+    assert "--inputs FOLDER" in caught.value.hint

@@ -26,7 +26,8 @@ def _node(name: str, **notes: str) -> ir.Node:
         ("", "resnet50_1/conv1_relu_1/Relu", "resnet50_1/conv1_relu_1"),
         ("", "block/add;block/relu", "block"),
         ("", "n17", "n17"),
-        ("w", "", ""),
+        ("", "", ""),
+        ("table", "", ""),
         ("onnx::Conv_123", "/features/features.0/Conv", "features.0"),
     ],
 )

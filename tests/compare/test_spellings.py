@@ -104,6 +104,21 @@ def _half_erf(net: Net, x: str) -> str:
     return net.node("Mul", [x, net.node("Mul", [net.node("Add", [inner, _number(net, 1)]), _number(net, 0.5)])])
 
 
+def _by_tanh(net: Net, x: str, form: str) -> str:
+    """GELU by tanh: the cube as a power or as products, or the polynomial with ``x`` taken out."""
+    root, cubic = (2 / np.pi) ** 0.5, 0.044715
+    products = net.node("Mul", [net.node("Mul", [x, x]), x])
+    cube = net.node("Pow", [x, _number(net, 3.0)]) if form == "power" else products
+    inner = net.node("Mul", [net.node("Add", [x, net.node("Mul", [_number(net, cubic), cube])]), _number(net, root)])
+    if form == "taken out":
+        square = net.node("Mul", [net.node("Mul", [x, _number(net, cubic)]), x])
+        inner = net.node(
+            "Mul", [net.node("Mul", [x, _number(net, root)]), net.node("Add", [_number(net, 1.0), square])]
+        )
+    gate = net.node("Add", [_number(net, 1.0), net.node("Tanh", [inner])])
+    return net.node("Mul", [net.node("Mul", [_number(net, 0.5), x]), gate])
+
+
 def _hard(net: Net, x: str) -> str:
     shifted = net.node("Add", [x, _number(net, 3)])
     clipped = net.node("Clip", [shifted, _number(net, 0), _number(net, 6)])
@@ -213,6 +228,13 @@ SAME: dict[str, tuple[Write, Write]] = {
         _act(lambda n, x: n.node("Mul", [n.node("Mul", [x, _number(n, 0.5)]), n.node("Add", [
             n.node("Erf", [n.node("Mul", [x, _number(n, 0.5**0.5)])]), _number(n, 1)])])),
     ),
+    **{
+        f"gelu by tanh, {form}": (
+            _act(lambda n, x: n.node("Gelu", [x], approximate="tanh")),
+            _act(lambda n, x, form=form: _by_tanh(n, x, form)),  # type: ignore[misc]
+        )
+        for form in ("power", "products", "taken out")
+    },
     "gelu with one minus": (_act(_half_erf), _act(_minus_erf)),
     "a layer normalisation as a quotient": (lambda n: _layer_norm(n, "node"), lambda n: _layer_norm(n, "quotient")),
     "a layer normalisation as a product": (lambda n: _layer_norm(n, "node"), lambda n: _layer_norm(n, "product")),
@@ -254,7 +276,7 @@ def _run(model: Model) -> np.ndarray:
 
 
 def _opset(name: str) -> int:
-    return 20 if name in ("hard swish", "gelu") else 17
+    return 20 if name == "hard swish" or "gelu" in name else 17
 
 
 @pytest.mark.parametrize("name", SAME)
@@ -317,6 +339,18 @@ DIFFERENT: dict[str, tuple[Write, Write]] = {
     "another slope": (
         _act(lambda n, x: n.node("LeakyRelu", [x], alpha=0.2)),
         _act(lambda n, x: n.node("LeakyRelu", [x], alpha=0.1)),
+    ),
+    "gelu by a tanh of another polynomial": (
+        _act(lambda n, x: n.node("Gelu", [x], approximate="tanh")),
+        _act(
+            lambda n, x: n.node(
+                "Mul",
+                [
+                    n.node("Mul", [_number(n, 0.5), x]),
+                    n.node("Add", [_number(n, 1.0), n.node("Tanh", [n.node("Mul", [x, _number(n, 0.8)])])]),
+                ],
+            )
+        ),
     ),
     "gelu by tanh": (
         _act(lambda n, x: n.node("Gelu", [x])),

@@ -21,7 +21,7 @@ from onnxeq.compare.values import Graph, Layer, Weight
 __all__ = ["Common", "Tensors", "common_part"]
 
 NEUTRAL = {"bias": 0.0, "shift": 0.0, "scale": 1.0, "mean": 0.0}
-"""What a tensor that one side lacks is when it is given that side's weights."""
+"""Roles of tensors that one side may lack, and the number that such a tensor is when it does nothing."""
 
 _SHAPE = ("kernel", "groups", "in", "out", "hidden_size", "direction")
 

@@ -21,6 +21,7 @@ import onnx
 
 from onnxeq.compare.function.common import NEUTRAL, Tensors
 from onnxeq.compare.function.tensors import from_file, into_file, own_order, with_own_order
+from onnxeq.compare.reading.sketch import squeezed
 from onnxeq.compare.values import Weight
 from onnxeq.errors import CannotRun, OnnxeqError, UnsupportedOperator
 from onnxeq.inputs import adapt
@@ -67,7 +68,7 @@ class Traces:
         sharp: The same where graphs alone differ.
         identical: Pairs of tensors with the same numbers.
         exchanged: Pairs of tensors.
-        stuck: Tensors that the other side (``side``) has no place for (``role``, ``tensor``).
+        stuck: Tensors (``role``, ``tensor``) that count as graph, since a ``side`` has none there.
     """
 
     results: Mapping[str, Results]
@@ -278,30 +279,26 @@ def _exchanged(
         for side, (model, feed) in enumerate(zip(models, feeds, strict=True))
     ]
     into: list[dict[str, Array]] = [dict(h) for h in held]
-    identical = 0
+    identical = exchanged = 0
     for pair, found in usable:
         weights = (pair.left, pair.right)
         own = [_numbers(w, held[k].get(found[k])) for k, w in enumerate(weights)]
-        given = [own[0] if own[0] is not None else _neutral(pair.role, own[1]),
-                 own[1] if own[1] is not None else _neutral(pair.role, own[0])]  # fmt: skip
-        identical += bool(np.array_equal(given[0], given[1]))
-        for side, weight in enumerate(weights):
-            if weight is not None and own[side] is not None:
-                into[side][found[side]] = with_own_order(weight, into[side][found[side]], given[1 - side])
-            elif not np.array_equal(given[0], given[1]):
-                other = weights[1 - side]
-                place = ("left", "right")[side]
-                stuck.append({"side": place, "role": pair.role, "tensor": _named(other)})
-    return _Exchanged(into[0], into[1], identical, len(usable), tuple(stuck))
+        given = [numbers for numbers in own if numbers is not None]
+        if len(given) == 2:
+            exchanged += 1
+            identical += bool(np.array_equal(given[0], given[1]))
+            for side, weight in enumerate(weights):
+                if weight is not None:
+                    into[side][found[side]] = with_own_order(weight, into[side][found[side]], given[1 - side])
+        elif not given or not np.all(given[0] == NEUTRAL.get(pair.role)):
+            lacks = 0 if own[0] is None else 1
+            stuck.append({"side": ("left", "right")[lacks], "role": pair.role, "tensor": _named(weights[1 - lacks])})
+    return _Exchanged(into[0], into[1], identical, exchanged, tuple(stuck))
 
 
 def _numbers(weight: Weight | None, stored: Array | None) -> Array | None:
     # What is stored in whole numbers belongs to a scale, and takes no other numbers.
     return None if weight is None or stored is None or stored.dtype.kind != "f" else own_order(weight, stored)
-
-
-def _neutral(role: str, like: Array | None) -> Array:
-    return np.full(0 if like is None else like.shape, NEUTRAL.get(role, 0.0))
 
 
 def _named(weight: Weight | None) -> str:
@@ -366,6 +363,6 @@ def _rms(arrays: Sequence[Array]) -> float:
 
 
 def _changes(ours: Sequence[Array], theirs: Sequence[Array]) -> int | None:
-    if any(a.ndim < 2 or a.shape[1] != a.size or a.size < 2 for a in (*ours, *theirs)):
+    if any(len(squeezed(a.shape)) != 1 for a in (*ours, *theirs)):
         return None
     return sum(int(a.argmax() != b.argmax()) for a, b in zip(ours, theirs, strict=True))

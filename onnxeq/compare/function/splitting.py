@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from onnxeq import inputs as inputs_
+from onnxeq.compare.folding import norms_behind
 from onnxeq.compare.function.common import Common, common_part
 from onnxeq.compare.function.tensors import from_file
 from onnxeq.compare.function.values import Effect, Origin, Split
-from onnxeq.compare.sources import Source
+from onnxeq.compare.sources import Source, folded
 from onnxeq.compare.values import Graph, Layer
 from onnxeq.compare.verdicts import Matched
+from onnxeq.compare.verdicts import matched as match_sides
 from onnxeq.errors import OnnxeqError
 from onnxeq.interface import pair_inputs
 from onnxeq.jobs import Jobs, JobSpec
@@ -53,21 +55,35 @@ def split(
     Returns:
         The split; or why there is none, in words.
     """
-    if matched.folded:
-        return "one of them is folded: its weights cannot be exchanged with the other's"
+    notes: tuple[str, ...] = ()
+    try:
+        if matched.folded:
+            left, right, matched, notes = _both_folded(jobs, left, right, request)
+    except OnnxeqError as error:
+        return error.message
     ours, theirs = left.side.graph, right.side.graph
     common = common_part(ours, theirs, matched.in_order)
     if common is None:
         return "no part of them takes the same inputs and weights of the same sizes"
     try:
-        feeds, notes = _feeds(left, right, common, request, prepared)
+        feeds, said = _feeds(left, right, common, request, prepared)
         spec = JobSpec("function", f"{left.side.name} with the weights of {right.side.name}", _params(
             ours, theirs, common, request.seed
         ), _reads(left, right) | {"feeds": store_feeds(feeds, jobs.root)})  # fmt: skip
         done = jobs.start(spec).result()
     except OnnxeqError as error:
         return error.message
-    return _split(done.data, left, right, common, len(feeds), notes)
+    return _split(done.data, left, right, common, len(feeds), (*notes, *said))
+
+
+def _both_folded(
+    jobs: Jobs, left: Source, right: Source, request: Request
+) -> tuple[Source, Source, Matched, tuple[str, ...]]:
+    """Both as folding leaves them: a file without BatchNorms has none to exchange."""
+    made = [s if not norms_behind(s.side.graph) else folded(jobs, s, request) for s in (left, right)]
+    names = " and ".join(s.side.name for s, before in zip(made, (left, right), strict=True) if s is not before)
+    note = f"BatchNorms of {names} were folded first, since the other comes without"
+    return made[0], made[1], match_sides(made[0].side, made[1].side), (note,)
 
 
 def _reads(left: Source, right: Source) -> dict[str, Any]:
@@ -230,7 +246,7 @@ def _stuck(said: Sequence[Mapping[str, str]], names: tuple[str, str]) -> tuple[s
     for (side, role), tensors in found.items():
         mine, other = names if side == "left" else names[::-1]
         what = f"{len(tensors)} tensors" if len(tensors) > 1 else f"'{tensors[0]}'"
-        sentences.append(f"{what} of {other} ({role}) cannot be put into {mine}, which has none there: that is graph")
+        sentences.append(f"{what} of {other} ({role}) cannot be exchanged with {mine}, which has none: that is graph")
     return tuple(sentences)
 
 

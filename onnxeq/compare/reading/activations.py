@@ -4,7 +4,8 @@
 2. ``relu6(x + 3) / 6`` and ``clip(a x + b, 0, 1)`` are ``hard_sigmoid``.
 3. ``x * sigmoid(x)`` is ``silu``, ``x * hard_sigmoid(x)`` with 1/6 and 1/2 ``hard_swish``, ``x * tanh(softplus(x))``
    ``mish``.
-4. ``x (1 + erf(x / sqrt 2)) / 2`` is ``gelu``, wherever its half stands.
+4. ``x (1 + erf(x / sqrt 2)) / 2`` is ``gelu``, wherever its half stands; with ``tanh(sqrt(2 / pi) (x + 0.044715 x^3))``
+   in place of erf it is the one that is approximate. How the polynomial is written does not matter.
 5. ``max(x, a x)`` with ``0 < a < 1`` is ``leaky_relu``.
 """
 
@@ -75,10 +76,10 @@ def _gated(draft: Draft) -> Found | None:
             return source, "hard_swish", {}
         if gate.kind == "tanh" and gate.inputs[0].kind == "softplus" and gate.inputs[0].inputs[0] is source:
             return source, "mish", {}
-        if _by(gate, "scale") == 0.5 and _one_and_erf(gate.inputs[0]) is source:
-            return source, "gelu", {"approximate": "none"}
-        if _by(source, "scale") == 0.5 and _one_and_erf(gate) is source.inputs[0]:
-            return source.inputs[0], "gelu", {"approximate": "none"}
+        if _by(gate, "scale") == 0.5 and (form := _gelu_gate(gate.inputs[0], source)):
+            return source, "gelu", {"approximate": form}
+        if _by(source, "scale") == 0.5 and (form := _gelu_gate(gate, source.inputs[0])):
+            return source.inputs[0], "gelu", {"approximate": form}
     return None
 
 
@@ -100,6 +101,61 @@ def _one_and_erf(draft: Draft) -> Draft | None:
     return step if _near(factor, math.sqrt(0.5)) else None
 
 
+def _gelu_gate(gate: Draft, source: Draft) -> str:
+    """Which form of GELU has such a gate of ``source``: ``none``, ``tanh``; empty where none has."""
+    if _one_and_erf(gate) is source:
+        return "none"
+    if _by(gate, "shift") != 1 or gate.inputs[0].kind != "tanh":
+        return ""
+    inner = _polynomial(gate.inputs[0].inputs[0], source, _MOST_STEPS)
+    wanted = {1: _ROOT, 3: _ROOT * _CUBIC}
+    near = inner is not None and inner.keys() == wanted.keys() and all(_near(inner[k], wanted[k]) for k in wanted)
+    return "tanh" if near else ""
+
+
+_ROOT = math.sqrt(2 / math.pi)
+_CUBIC = 0.044715
+_MOST_STEPS = 8
+_HIGHEST = 3
+
+
+def _polynomial(draft: Draft, x: Draft, depth: int) -> dict[int, float] | None:
+    """The coefficients by power of a polynomial in ``x``; ``None`` where a draft is none."""
+    if draft is x:
+        return {1: 1.0}
+    if depth == 0 or not draft.inputs:
+        return None
+    parts = [_polynomial(d, x, depth - 1) for d in draft.inputs]
+    known = [p for p in parts if p is not None]
+    number = draft.number
+    if len(known) != len(parts) or draft.kind not in ("add", "mul", "scale", "shift", "Pow"):
+        return None
+    if draft.kind in ("scale", "shift"):
+        if number is None:
+            return None
+        held = {0: number} if draft.kind == "shift" else {}
+        factor = number if draft.kind == "scale" else 1.0
+        return _summed([*((k, v * factor) for k, v in known[0].items()), *held.items()])
+    if draft.kind == "Pow":
+        power = draft.attributes.get("input 1")
+        if draft.attributes.get("reads") != "x c" or power not in (2, 3):
+            return None
+        known = known * int(power)
+    if draft.kind == "add":
+        return _summed([pair for p in known for pair in p.items()])
+    product = {0: 1.0}
+    for part in known:
+        product = _summed([(a + b, m * n) for a, m in product.items() for b, n in part.items()])
+    return product if max(product) <= _HIGHEST else None
+
+
+def _summed(pairs: list[tuple[int, float]]) -> dict[int, float]:
+    found: dict[int, float] = {}
+    for power, number in pairs:
+        found[power] = found.get(power, 0.0) + number
+    return {power: number for power, number in found.items() if number}
+
+
 def _scaled_product(draft: Draft) -> Found | None:
     """Rules 3 and 4 where the factor stands behind the product."""
     factor = _by(draft, "scale")
@@ -107,8 +163,8 @@ def _scaled_product(draft: Draft) -> Found | None:
         return None
     product = draft.inputs[0].inputs
     for source, gate in (product, product[::-1]):
-        if factor == 0.5 and _one_and_erf(gate) is source:
-            return source, "gelu", {"approximate": "none"}
+        if factor == 0.5 and (form := _gelu_gate(gate, source)):
+            return source, "gelu", {"approximate": form}
         shifted = gate.inputs[0] if _near(factor, 1 / 6) and gate.kind == "relu6" else None
         if shifted is not None and _by(shifted, "shift") == 3 and shifted.inputs[0] is source:
             return source, "hard_swish", {}

@@ -14,13 +14,14 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
+from onnxeq.compare.reading.masks import LOWEST, pattern
 from onnxeq.compare.reading.sketch import View, plain
 from onnxeq.compare.reading.walker import Walker, rounded
 from onnxeq.compare.values import Attribute
-from onnxeq.graph.edit import array, attribute
+from onnxeq.graph.edit import array, attribute, is_standard
 from onnxeq.types import Array
 
-__all__ = ["UNARY", "binary", "clip", "prelu", "same", "softmax", "unary"]
+__all__ = ["UNARY", "binary", "clip", "prelu", "same", "softmax", "unary", "where"]
 
 UNARY = {
     "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "LeakyRelu": "leaky_relu", "Elu": "elu", "Selu": "selu",
@@ -181,10 +182,46 @@ def _with_constant(walk: Walker, node: ir.Node, source: ir.Value, other: ir.Valu
         if not math.isfinite(number):
             return False
         draft = walk.made(node, kind, [view.draft], view.draft.shape, by=rounded(number))
+        draft.number = number
     else:
-        weights = [walk.weight("constant", other, _lying(view, held))]
+        seen = pattern(held) if kind == "shift" and node.op_type == "Add" and _on_scores(view) else ""
+        weights = [] if seen else [walk.weight("constant", other, _lying(view, held))]
         draft = walk.made(node, kind, [view.draft], view.draft.shape, weights, along=axes)
+        if seen:
+            draft.attributes["mask"] = seen
     walk.put(node.outputs[0], View(draft, view.axes))
+    return True
+
+
+def _on_scores(view: View) -> bool:
+    """Whether a tensor's axes lie as its layer's do, and its last two are the layer's last two: queries and keys."""
+    rank = len(view.draft.shape)
+    return view.ordered and rank > 1 and view.axes[-2:] == (rank - 2, rank - 1)
+
+
+def where(walk: Walker, node: ir.Node) -> bool:
+    """Where, as a mask: what is not to be seen becomes a number as good as minus infinity; or as 0 for what is NaN."""
+    chosen, yes, no = node.inputs[:3]
+    held = array(chosen)
+    asked = None if chosen is None else chosen.producer()
+    if asked is not None and is_standard(asked, "IsNaN") and asked.inputs[0] is no and no is not None and walk.has(no):
+        number, view = array(yes), walk.view(no)
+        if walk.has(yes) or number is None or number.size != 1 or number.any():
+            return False
+        walk.put(node.outputs[0], View(walk.made(node, "zero_for_nan", [view.draft], view.draft.shape), view.axes))
+        return True
+    if walk.has(chosen) or held is None or held.dtype.kind != "b" or yes is None or no is None:
+        return False
+    source, other = (yes, no) if walk.has(yes) else (no, yes)
+    number = array(other)
+    if not walk.has(source) or walk.has(other) or number is None or number.size != 1 or number.dtype.kind != "f":
+        return False
+    view = walk.as_lies(source)
+    seen = pattern(held if source is yes else ~held)
+    value = float(number.reshape(()).item())
+    if not seen or value > LOWEST or view.shape != walk.shape(node.outputs[0]) or view.shape != view.draft.shape:
+        return False
+    walk.put(node.outputs[0], plain(walk.made(node, "masked", [view.draft], view.draft.shape, (), mask=seen)))
     return True
 
 
@@ -237,6 +274,8 @@ def _together(walk: Walker, node: ir.Node, values: list[ir.Value]) -> bool:
         return False
     main = max(views, key=lambda v: (int(np.prod(v.shape, dtype=np.int64)), v.ordered))
     result = walk.shape(node.outputs[0])
+    if node.outputs[0].shape is None and all(n >= 0 for v in views for n in v.shape):
+        result = np.broadcast_shapes(*(v.shape for v in views))
     if math.prod(result) != math.prod(main.shape) or any(n < 0 for n in result):
         return False
     shapes = ""
@@ -245,6 +284,7 @@ def _together(walk: Walker, node: ir.Node, values: list[ir.Value]) -> bool:
         drafts, shapes = [walk.moved(view) for view in views], str([list(view.shape) for view in views])
         main = main if main.ordered else plain(walk.moved(main))
     draft = walk.made(node, _BINARY[node.op_type], drafts, main.draft.shape)
+    draft.operands = tuple(view.shape for view in views)
     if shapes:
         draft.attributes["operands"] = shapes
     walk.put(node.outputs[0], View(draft, (*[None] * (len(result) - len(main.axes)), *main.axes)))

@@ -4,12 +4,15 @@
 2. A dense layer (``Gemm``, ``MatMul`` with a constant on the right) along the channels of a map is a 1x1 convolution,
    and a 1x1 convolution of a map of one element is a dense layer: ``linear``.
 3. What the padding is comes from the rule and the size at hand, see :mod:`onnxeq.compare.windows`.
-4. Whether there is a bias is told here for what has it as an input, and by a later pass for one that is added behind.
+4. An axis with a single element along which a kernel of one slides is none: a convolution along one axis may be written
+   as one along two.
+5. Whether there is a bias is told here for what has it as an input, and by a later pass for one that is added behind.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -20,7 +23,9 @@ from onnxeq.compare.windows import Window, window
 from onnxeq.graph.edit import array, attribute, constant, is_standard
 from onnxeq.graph.frame import graphs
 
-__all__ = ["conv", "conv_transpose", "gemm", "matmul", "put_dense", "window_of", "zero_biases"]
+__all__ = [
+    "FLAT", "conv", "conv_transpose", "flat_axes", "gemm", "lying", "matmul", "put_dense", "window_of", "zero_biases",
+]  # fmt: skip
 
 
 def window_of(node: ir.Node, sizes: tuple[int, ...], kernel: tuple[int, ...]) -> Window | None:
@@ -53,9 +58,32 @@ def conv(walk: Walker, node: ir.Node) -> bool:
         draft = _dense(walk, node, view.draft, (1, out), shape[1], out, weights)
         walk.put(node.outputs[0], View(draft, (0, 1, *[None] * len(kernel))))
         return True
+    flat = flat_axes(view.shape[2:], slide)
+    kept = [i for i in range(len(kernel)) if i not in flat]
+    if flat:
+        slide, result = slide.along(kept), (*result[:2], *(result[2 + i] for i in kept))
+        weights[0] = replace(weights[0], viewed=(*shape[:2], *slide.kernel))
     draft = _convolution(walk, node, view.draft, result, slide, (shape[1] * groups, out), groups, weights)
-    walk.put(node.outputs[0], plain(draft))
+    if flat:
+        draft.say(FLAT)
+    walk.put(node.outputs[0], View(draft, lying(len(kernel), flat)))
     return True
+
+
+FLAT = "sliding along one axis written as along two, of which one has a single element"
+
+
+def flat_axes(sizes: tuple[int, ...], slide: Window) -> list[int]:
+    """Axes along which nothing slides: a single element, and a window of one. One axis stays."""
+    rank = len(slide.kernel)
+    flat = [i for i in range(rank) if sizes[i] == 1 == slide.kernel[i] and slide.pads[i] == 0 == slide.pads[rank + i]]
+    return flat if len(flat) < rank else []
+
+
+def lying(rank: int, flat: list[int]) -> tuple[int | None, ...]:
+    """The axes of a tensor in whose layer the flat ones are not there."""
+    places = iter(range(2, 2 + rank))
+    return (0, 1, *(None if i in flat else next(places) for i in range(rank)))
 
 
 def _channels_first(walk: Walker, source: ir.Value) -> View:
@@ -195,6 +223,7 @@ def matmul(walk: Walker, node: ir.Node) -> bool:
     shape = walk.shape(node.outputs[0])
     terms = views[0].shape[-1] if views[0].shape else 0
     draft = walk.made(node, "matmul", [v.draft for v in views], shape, terms=terms)
+    draft.operands = tuple(v.shape for v in views)
     if any(v.shape != v.draft.shape for v in views):  # axes of size 1 tell what is multiplied with what
         draft.attributes["operands"] = str([list(v.shape) for v in views])
     walk.put(node.outputs[0], plain(draft))

@@ -24,7 +24,7 @@ from onnxeq.compare.reading.walker import Walker, rounded
 from onnxeq.compare.values import Attribute
 from onnxeq.graph.edit import array, attribute, constant, is_standard, only_reader
 
-__all__ = ["concat", "gather", "pad", "reshape", "slices", "split", "transpose"]
+__all__ = ["concat", "gather", "pad", "reshape", "sequence_at", "slices", "split", "transpose"]
 
 
 def transpose(walk: Walker, node: ir.Node) -> bool:
@@ -155,6 +155,30 @@ def split(walk: Walker, node: ir.Node) -> bool:
     return True
 
 
+def sequence_at(walk: Walker, node: ir.Node) -> bool:
+    """SequenceAt of a constant place in what SplitToSequence gives: a slice."""
+    sequence, place = node.inputs[0], array(node.inputs[1])
+    maker = None if sequence is None else sequence.producer()
+    if maker is None or not is_standard(maker, "SplitToSequence") or place is None:
+        return False
+    source, sizes = maker.inputs[0], array(maker.inputs[1]) if len(maker.inputs) > 1 else None
+    if source is None or not walk.has(source) or sizes is None or not walk.shape(source):
+        return False
+    view = walk.view(source)
+    at = int(attribute(maker, "axis", 0)) % len(view.axes)
+    along, whole, index = view.axes[at], view.shape[at], int(place.reshape(()).item())
+    if along is None or whole < 0 or sizes.min() < 1:
+        return False
+    if sizes.ndim == 0:
+        sizes = np.diff([*range(0, whole, int(sizes)), whole])
+    ends = np.cumsum(sizes)
+    if ends[-1] != whole or not -len(ends) <= index < len(ends):
+        return False
+    begin, end = int(ends[index] - sizes[index]), int(ends[index])
+    walk.put(node.outputs[0], View(_cut(walk, node, view, along, begin, end, 1), view.axes))
+    return True
+
+
 def _cut(walk: Walker, node: ir.Node, view: View, along: int, begin: int, end: int, step: int) -> Draft:
     shape = list(view.draft.shape)
     shape[along] = len(range(begin, end, step))
@@ -221,10 +245,10 @@ def gather(walk: Walker, node: ir.Node) -> bool:
     view = walk.view(table)
     at = int(attribute(node, "axis", 0)) % len(view.axes)
     along, size = view.axes[at], view.shape[at]
-    if along is None or size < 0:
+    if size < 1 or (along is None and size != 1):
         return False
     begin = int(index.reshape(()).item()) % size
-    draft = _cut(walk, node, view, along, begin, begin + 1, 1) if size != 1 else view.draft
+    draft = view.draft if along is None or size == 1 else _cut(walk, node, view, along, begin, begin + 1, 1)
     axes = (*view.axes[:at], *[None] * index.ndim, *view.axes[at + 1 :])
     walk.put(node.outputs[0], View(draft, axes))
     return True

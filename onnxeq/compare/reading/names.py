@@ -38,7 +38,7 @@ def reader_name(weight: str, node: ir.Node | None = None) -> str:
         path.pop()  # the operation itself
     while len(path) > 1 and _INNER.fullmatch(path[-1]):
         path.pop()
-    kept = [a for a, b in zip(path, [*path[1:], ""], strict=False) if not b.startswith(f"{a}.")]
+    kept = [a for a, b in zip(path, [*path[1:], ""][: len(path)], strict=True) if not b.startswith(f"{a}.")]
     return ("." if name.startswith("/") else "/").join(kept)
 
 

@@ -17,8 +17,12 @@ import onnx
 import onnx_ir as ir
 
 from onnxeq.compare.reading.activations import merge_activations
+from onnxeq.compare.reading.attention import merge_attention
+from onnxeq.compare.reading.elementwise import UNARY
+from onnxeq.compare.reading.lifting import lift_ranks
 from onnxeq.compare.reading.linear import zero_biases
 from onnxeq.compare.reading.literal import literal_nodes
+from onnxeq.compare.reading.loops import without_loops
 from onnxeq.compare.reading.merging import (
     drop_no_ops,
     mark_preprocessing,
@@ -29,11 +33,15 @@ from onnxeq.compare.reading.merging import (
     settle_flattening,
 )
 from onnxeq.compare.reading.names import without_common_parts
-from onnxeq.compare.reading.operators import OPERATORS
+from onnxeq.compare.reading.operators import OF_RUNTIMES, OPERATORS
+from onnxeq.compare.reading.parting import bias_behind, drop_moves, part_linears
+from onnxeq.compare.reading.quantised import dequantised
+from onnxeq.compare.reading.recurrent import merge_last_states
+from onnxeq.compare.reading.runtimes import infer_shapes, without_fused_products
 from onnxeq.compare.reading.sketch import Draft, Sketch, View
 from onnxeq.compare.reading.spelled import Spelled, put_spelled, spelled_out
 from onnxeq.compare.reading.walker import Walker
-from onnxeq.compare.values import Graph
+from onnxeq.compare.values import Graph, Weight
 from onnxeq.errors import UsageError
 from onnxeq.graph.dead import REMOVE_DEAD
 from onnxeq.graph.edit import array, attribute, is_standard, normal_opset, set_attribute
@@ -42,7 +50,6 @@ from onnxeq.graph.fold import FOLD_CONSTANTS
 from onnxeq.graph.frame import Options, apply, graphs
 from onnxeq.graph.inline import INLINE
 from onnxeq.graph.lift_constants import LIFT_CONSTANTS
-from onnxeq.graph.shapes import INFER_SHAPES
 from onnxeq.types import TensorSpec, example_size
 
 __all__ = ["CHANNELS_LAST", "read_graph"]
@@ -53,17 +60,20 @@ _ROUNDS = 8
 
 
 _MERGES: tuple[Callable[[Sketch], None], ...] = (
-    drop_no_ops, mark_preprocessing, merge_biases, merge_pads, merge_concats, merge_activations, settle_flattening,
+    drop_no_ops, mark_preprocessing, merge_biases, merge_pads, merge_concats, merge_activations, bias_behind,
+    settle_flattening, part_linears, bias_behind, merge_attention, merge_last_states, drop_moves, lift_ranks,
     merge_reshapes,
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Written:
-    """What can be told before constants are folded only."""
+    """What can be told before the walk only: of what is folded, and of loops that are recurrent layers."""
 
     norms: Mapping[ir.Value, Spelled]
     unbiased: frozenset[ir.Node]
+    recurrent: Mapping[ir.Node, tuple[Weight, ...]]
+    quantised: frozenset[str]
 
 
 def read_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
@@ -83,22 +93,33 @@ def read_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) ->
     model: ir.Model = ir.serde.deserialize_model(source)
     notes = _fixed(model, dict(shapes or {}))
     _behind_outputs(model)
-    for item in (INLINE, LIFT_CONSTANTS, INFER_SHAPES):
+    for item in (INLINE, LIFT_CONSTANTS):
         model, _ = apply(item, model, Options())
+    without_fused_products(model)
+    model = infer_shapes(model)
     _plain_casts(model)
     _filled(model)
-    written = _Written(spelled_out(model), zero_biases(model))
-    for _ in range(_ROUNDS):
-        model, folded = apply(FOLD_CONSTANTS, model, Options())
-        model, _ = apply(INFER_SHAPES, model, Options())
-        if not folded.modified:
-            break
+    quantised = dequantised(model)
+    norms, unbiased = spelled_out(model), zero_biases(model)
+    model = _folded(model)
+    recurrent = without_loops(model)
+    model = _folded(model) if recurrent else model
     model, _ = apply(REMOVE_DEAD, model, Options())
-    sketch = _best(model, written)
+    sketch = _best(model, _Written(norms, unbiased, recurrent, quantised))
     for merge in _MERGES:
         merge(sketch)
     without_common_parts(sketch.drafts())
     return sketch.finished(nodes, literal, notes)
+
+
+def _folded(model: ir.Model) -> ir.Model:
+    """What depends on constants alone computed, and shapes inferred from that."""
+    for _ in range(_ROUNDS):
+        model, folded = apply(FOLD_CONSTANTS, model, Options())
+        model = infer_shapes(model)
+        if not folded.modified:
+            break
+    return model
 
 
 def _weights_stored_only(model: onnx.ModelProto) -> None:
@@ -166,6 +187,7 @@ def _filled(model: ir.Model) -> None:
             continue
         number = attribute(node, "value")
         single = np.zeros(1, np.float32) if number is None else number.numpy().reshape(-1)[:1]
+        single = single if sizes.size else single.reshape(())
         tensor = ir.Tensor(np.broadcast_to(single, tuple(map(int, sizes))), name=value.name)
         model.graph.remove(node)  # its name is free then
         stored = ir.Value(
@@ -208,7 +230,7 @@ def _moves(sketch: Sketch) -> int:
 
 
 def _walked(model: ir.Model, written: _Written, last: set[str]) -> Sketch:
-    walk = Walker(normal_opset(model), written.unbiased)
+    walk = Walker(normal_opset(model), written.unbiased, written.recurrent, written.quantised)
     for value in model.graph.inputs:
         shape = walk.shape(value)
         turned = (0, len(shape) - 1, *range(1, len(shape) - 1)) if value.name in last else tuple(range(len(shape)))
@@ -245,9 +267,28 @@ def _read(walk: Walker, node: ir.Node, spelled: Mapping[ir.Value, Spelled]) -> N
         held = [v for v in node.inputs if v is not None]
         if held and not node.attributes.get("body") and all(not walk.has(v) for v in held) and _fixed_operator(node):
             return  # a constant that is computed: a layer of the kind "constant" where something reads it
-    function = OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-    if function is None or not function(walk, node):
+    standard = node.domain in ("", "ai.onnx")
+    function = OPERATORS.get(node.op_type) if standard else OF_RUNTIMES.get((node.domain, node.op_type))
+    if function is None or not _ranked(walk, node) or not function(walk, node):
         walk.other(node)
+
+
+_OF_ANY_RANK = frozenset({*UNARY, "Identity", "Cast", "Dropout", "Clip", "Flatten", "Reshape"})
+"""Operators of which the reading does not ask how many axes a tensor has."""
+
+
+def _ranked(walk: Walker, node: ir.Node) -> bool:
+    """Whether the number of axes of each computed operand is known, and the first has one where the reading asks."""
+    computed = [v for v in node.inputs if v is not None and walk.has(v)]
+    if node.op_type in _OF_ANY_RANK:
+        if any(v in walk.unranked for v in computed):
+            walk.unranked |= set(node.outputs)
+        return True
+    known = not any(v in walk.unranked for v in computed)
+    return known and (not computed or bool(walk.view(computed[0]).axes) or node.op_type in _OF_SCALARS)
+
+
+_OF_SCALARS = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Unsqueeze", "Where", "Concat"})
 
 
 def _fixed_operator(node: ir.Node) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from onnxeq.compare.reading import elementwise, linear, moving, norms, pooling
+from onnxeq.compare.reading import attending, einsum, elementwise, fused, linear, moving, norms, pooling, recurrent
 from onnxeq.compare.reading.walker import Walker
 from onnxeq.graph.edit import attribute
 
-__all__ = ["OPERATORS"]
+__all__ = ["OF_RUNTIMES", "OPERATORS"]
 
 _FLOATS = frozenset({1, 10, 11, 16})
 
@@ -42,6 +42,8 @@ OPERATORS: dict[str, Callable[[Walker, ir.Node], bool]] = {
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), pooling.global_pool),
     **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceSum", "ReduceMin"), pooling.reduce),
     **dict.fromkeys(("Softmax", "LogSoftmax"), elementwise.softmax),
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), recurrent.recurrent),
+    "Attention": attending.attention,
     "BatchNormalization": norms.batch_norm,
     "Cast": _cast,
     "Clip": elementwise.clip,
@@ -51,6 +53,7 @@ OPERATORS: dict[str, Callable[[Walker, ir.Node], bool]] = {
     "Dropout": _inference,
     "Gather": moving.gather,
     "Gemm": linear.gemm,
+    "Einsum": einsum.einsum,
     "GroupNormalization": norms.group_norm,
     "Identity": elementwise.same,
     "InstanceNormalization": norms.instance_norm,
@@ -59,8 +62,20 @@ OPERATORS: dict[str, Callable[[Walker, ir.Node], bool]] = {
     "MatMul": linear.matmul,
     "PRelu": elementwise.prelu,
     "Pad": moving.pad,
+    "SequenceAt": moving.sequence_at,
     "Slice": moving.slices,
     "Split": moving.split,
     "Transpose": moving.transpose,
+    "Where": elementwise.where,
 }
 """Operator of the standard domain -> what makes its layer; false where it cannot."""
+
+OF_RUNTIMES: dict[tuple[str, str], Callable[[Walker, ir.Node], bool]] = {
+    ("com.microsoft", "Attention"): attending.fused_attention,
+    ("com.microsoft", "BiasGelu"): fused.bias_gelu,
+    ("com.microsoft", "FastGelu"): fused.bias_gelu,
+    ("com.microsoft", "Gelu"): fused.bias_gelu,
+    ("com.microsoft", "MultiHeadAttention"): attending.multi_head_attention,
+    ("com.microsoft", "SkipLayerNormalization"): fused.skip_layer_norm,
+}
+"""The same for operators of a runtime's own domain."""

@@ -13,8 +13,8 @@ import math
 
 import onnx_ir as ir
 
-from onnxeq.compare.reading.linear import window_of
-from onnxeq.compare.reading.sketch import View, plain
+from onnxeq.compare.reading.linear import flat_axes, lying, window_of
+from onnxeq.compare.reading.sketch import View
 from onnxeq.compare.reading.walker import Walker
 from onnxeq.compare.values import Attribute
 from onnxeq.graph.edit import array, attribute
@@ -42,6 +42,10 @@ def pool(walk: Walker, node: ir.Node) -> bool:
         view.draft.say("a pooling of single elements, which does nothing")
         walk.put(node.outputs[0], view)
         return True
+    flat = flat_axes(sizes, slide)
+    if flat:
+        kept = [i for i in range(len(sizes)) if i not in flat]
+        slide, result = slide.along(kept), (*result[:2], *(result[2 + i] for i in kept))
     attributes: dict[str, Attribute] = {
         "kernel": slide.kernel, "strides": slide.strides, "dilations": slide.dilations, "pads": slide.pads,
         "read": slide.read,
@@ -55,7 +59,7 @@ def pool(walk: Walker, node: ir.Node) -> bool:
     if bool(attribute(node, "ceil_mode", 0)) and slide.read != slide.pads:
         attributes["rounded up"] = True
     draft = walk.made(node, _KINDS[node.op_type], [view.draft], result, (), **attributes)
-    walk.put(node.outputs[0], plain(draft))
+    walk.put(node.outputs[0], View(draft, lying(len(sizes), flat)))
     return True
 
 

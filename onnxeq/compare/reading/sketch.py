@@ -30,6 +30,12 @@ class Draft:
     spelling: list[str] = field(default_factory=list)
     value: str = ""
     axes: tuple[int, ...] = ()
+    number: float | None = None
+    """What is multiplied with or added, before it is rounded."""
+    operands: tuple[tuple[int, ...], ...] = ()
+    """The shapes in which a product or sum reads its inputs, axes of size 1 included."""
+    macs: int | None = None
+    """Its multiplications with an addition each, where they are not told by its terms."""
 
     @property
     def elements(self) -> int:
@@ -142,6 +148,8 @@ def _macs(draft: Draft) -> int:
 
     A transposed convolution has them per element of its input.
     """
+    if draft.macs is not None:
+        return draft.macs
     terms = draft.attributes.get("terms", 0)
     over = draft.inputs[0] if draft.kind == "conv_transpose" else draft
     return int(terms) * over.elements if isinstance(terms, int) else 0

@@ -8,13 +8,14 @@ result among the attributes: nothing is taken for the same unless it is known to
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxeq.compare.reading.names import reader_name
+from onnxeq.compare.reading.quantised import QUANTISED
 from onnxeq.compare.reading.sketch import Draft, Sketch, View, plain
 from onnxeq.compare.values import Attribute, Weight
 from onnxeq.graph.edit import array, constant, static_shape
@@ -41,11 +42,24 @@ class Walker:
     Args:
         opset: Version of the standard operators.
         unbiased: Nodes whose bias is none, see :func:`onnxeq.compare.reading.linear.zero_biases`.
+        recurrent: The stored tensors of recurrent nodes that the file writes as loops, see
+            :func:`onnxeq.compare.reading.loops.without_loops`.
+        quantised: Names of constants that the file stores quantised.
     """
 
-    def __init__(self, opset: int, unbiased: frozenset[ir.Node] = frozenset()) -> None:
+    def __init__(
+        self,
+        opset: int,
+        unbiased: frozenset[ir.Node] = frozenset(),
+        recurrent: Mapping[ir.Node, tuple[Weight, ...]] | None = None,
+        quantised: frozenset[str] = frozenset(),
+    ) -> None:
         self.opset = opset
         self.unbiased = unbiased
+        self.recurrent = dict(recurrent or {})
+        self.quantised = quantised
+        self.unranked: set[ir.Value] = set()
+        """Tensors of which not even the number of axes is known."""
         self.taken: set[ir.Node] = set()
         """Nodes that belong to a layer that is made already."""
         self.sketch = Sketch()
@@ -75,6 +89,8 @@ class Walker:
         if held is not None:
             return tuple(int(n) for n in held.shape)
         sizes = static_shape(value)
+        if value.shape is None and value in self._views:
+            return self._views[value].shape
         if sizes is None and value.shape is not None:
             return tuple(n if isinstance(n, int) else UNKNOWN for n in value.shape)
         return sizes or ()
@@ -118,7 +134,10 @@ class Walker:
     ) -> Draft:
         """A new layer for a node."""
         name = reader_name(weights[0].name if weights else "", node)
-        return Draft(kind, list(inputs), dict(attributes), tuple(shape), name, [node.name or ""], list(weights))
+        draft = Draft(kind, list(inputs), dict(attributes), tuple(shape), name, [node.name or ""], list(weights))
+        if any(w.name in self.quantised for w in weights):
+            draft.say(QUANTISED)
+        return draft
 
     def other(self, node: ir.Node) -> None:
         """A node that nothing here knows better: a layer for it, and one for each further output that is read."""
@@ -151,6 +170,7 @@ class Walker:
         kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
         draft = self.made(node, kind, inputs, self.shape(node.outputs[0]), weights, **attributes)
         self.put(node.outputs[0], plain(draft))
+        self.unranked |= {v for v in node.outputs if v.shape is None}
         for index, output in enumerate(node.outputs[1:], 1):
             if output.uses() or output.is_graph_output():
                 part = Draft("output", [draft], {"index": index}, self.shape(output), draft.name)
