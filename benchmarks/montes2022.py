@@ -140,18 +140,19 @@ def _pair(found: Comparison, pair: Pair) -> dict[str, Any]:
 
 
 def _agreement(found: Comparison, pair: Pair) -> float | None:
-    """The share of the items for which both say the same class, where labelled items were given."""
-    accuracy: Any = getattr(found, "accuracy", None)
-    for contest in accuracy.contests if accuracy is not None else ():
-        if {contest.left, contest.right} == {pair.left, pair.right}:
-            return float(contest.agree) / float(contest.items)
-    return None
+    """The share of items for which both say the same class: labelled items where given, else the comparison's own."""
+    for both in found.accuracy.pairs if found.accuracy is not None else ():
+        if {both.left, both.right} == {pair.left, pair.right}:
+            return both.agree / both.items
+    split = pair.function
+    if split is None or split.total.top1_changes is None:
+        return None
+    return 1 - split.total.top1_changes / split.inputs
 
 
 def _accuracy(found: Comparison) -> dict[str, float]:
     """Model -> the share of the items that it gets right."""
-    accuracy: Any = getattr(found, "accuracy", None)
-    return {m.model: float(m.top1.value) for m in accuracy.measured} if accuracy is not None else {}
+    return {m.model: m.top1.value for m in found.accuracy.measured} if found.accuracy is not None else {}
 
 
 def compared(named: Named, refs: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
@@ -160,12 +161,13 @@ def compared(named: Named, refs: Sequence[str], options: argparse.Namespace) -> 
 
     began = time.perf_counter()
     parts = ["architecture", "latency", *(["accuracy"] if options.dataset else [])]
-    more = {"dataset": options.dataset} if options.dataset else {}
+    parts += ["function"] if options.pretrained else []  # drawn weights are not meant to agree
     try:
         with JobProgress(Console(stderr=True), quiet=not sys.stderr.isatty()) as listener:
             found = onnxeq.compare(
-                *refs, parts=parts, seconds=options.seconds, timeout_s=options.timeout, listener=listener, **more
-            )
+                *refs, parts=parts, seconds=options.seconds, timeout_s=options.timeout, dataset=options.dataset,
+                listener=listener,
+            )  # fmt: skip
     except OnnxeqError as error:
         return {
             "architecture": named.name, "family": named.family, "refs": list(refs), "models": [], "pairs": [],

@@ -79,4 +79,6 @@ def compare(
         write(found, report)
     if not found.whole:
         raise typer.Exit(errors.EXIT_UNDECIDED)
+    if found.alike and found.latency is not None and found.latency.not_run:
+        raise typer.Exit(errors.EXIT_UNDECIDED)
     raise typer.Exit(errors.EXIT_EQUIVALENT if found.alike else errors.EXIT_DIVERGENT)

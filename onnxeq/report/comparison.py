@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from onnxeq.compare.latency.values import Latency
+from onnxeq.compare.latency.values import Latency, Reached
 from onnxeq.compare.values import Architecture, Comparison, Difference, Pair, Place, Same, Side
 from onnxeq.report import comparison_accuracy
 from onnxeq.report.comparison_function import function_lines
 from onnxeq.report.comparison_verdicts import verdict_rows
-from onnxeq.report.latency import COSTS, cost_rows, latency_lines, reached_lines, sentence
+from onnxeq.report.latency import COSTS, REACHED, cost_rows, latency_lines, reached_rows, sentence
 
 __all__ = ["FIGURES", "figure_row", "headline", "place_text", "render", "show"]
 
@@ -46,9 +48,7 @@ def render(comparison: Comparison, *, every: bool = False) -> RenderableType:
     if comparison.accuracy is not None:
         parts += comparison_accuracy.render(comparison.accuracy)
     if comparison.latency is not None:
-        parts += _latency(comparison.latency)
-    if found := comparison.reached:
-        parts += [Text(), Text("what an accuracy costs:"), *(Text(f"  {line}") for line in reached_lines(found))]
+        parts += _latency(comparison.latency, comparison.reached)
     return Group(*parts)
 
 
@@ -172,16 +172,24 @@ def place_text(place: Place) -> str:
     return f"{place.left} | {place.right}"
 
 
-def _latency(latency: Latency) -> list[RenderableType]:
-    """What each costs, the ratios in words, and what a reader must know of both."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(COSTS[0], overflow="fold")
-    for name in COSTS[1:]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in cost_rows(latency):
-        table.add_row(*row)
-    parts: list[RenderableType] = [Text(), table] if latency.figures else [Text()]
+def _latency(latency: Latency, reached: Sequence[Reached]) -> list[RenderableType]:
+    """What each costs, the ratios in words, what accuracy costs, and what a reader must know of it."""
+    parts: list[RenderableType] = [Text()]
+    if latency.figures:
+        parts.append(_plain_table(COSTS, cost_rows(latency)))
     for ratio in (*latency.pairs, *latency.runtimes):
         what = ("discrepancy: ", "bold red") if ratio.discrepancy else "alike: "
         parts.append(Text.assemble(what, sentence(ratio)))
+    if reached:
+        parts += [Text(), _plain_table(REACHED, reached_rows(reached))]
     return parts + [Text(line, style="yellow") for line in latency_lines(latency)]
+
+
+def _plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(header[0], overflow="fold")
+    for name in header[1:]:
+        table.add_column(name, justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table

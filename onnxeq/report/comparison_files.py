@@ -16,16 +16,7 @@ from onnxeq.report import comparison_accuracy
 from onnxeq.report.comparison import FIGURES, figure_row, headline, place_text
 from onnxeq.report.comparison_function import function_cell, function_lines
 from onnxeq.report.comparison_verdicts import verdict_rows
-from onnxeq.report.latency import (
-    COSTS,
-    RATIOS,
-    cost_rows,
-    latency_lines,
-    pair_cells,
-    pair_columns,
-    ratio_rows,
-    reached_lines,
-)
+from onnxeq.report.latency import latency_lines, latency_tables, pair_cells, pair_columns
 from onnxeq.report.output import check_path, replace
 
 __all__ = ["FORMATS", "check_name", "write"]
@@ -84,9 +75,10 @@ def _markdown(comparison: Comparison) -> str:
             lines += ["", *_markdown_table(header, rows)]
         lines += ["", *(f"- {line}" for line in _accuracy_lines(found))]
     if (latency := comparison.latency) is not None:
-        lines += ["", "## Latency", "", *_markdown_table(COSTS, cost_rows(latency))]
-        lines += ["", *_markdown_table(RATIOS, ratio_rows(latency)), ""]
-        lines += [f"- {line}" for line in (*latency_lines(latency), *reached_lines(comparison.reached))]
+        lines += ["", "## Latency"]
+        for header, rows in latency_tables(comparison):
+            lines += ["", *_markdown_table(header, rows)]
+        lines += ["", *(f"- {line}" for line in latency_lines(latency))]
     return "\n".join(lines) + "\n"
 
 
@@ -111,9 +103,9 @@ def _html(comparison: Comparison) -> str:
         tables += "".join(_html_table(header, rows) for header, rows in _accuracy_tables(found))
         tables += _html_list(_accuracy_lines(found))
     if (latency := comparison.latency) is not None:
-        tables += f"<h2>Latency</h2>{_html_table(COSTS, cost_rows(latency))}"
-        tables += f"{_html_table(RATIOS, ratio_rows(latency))}"
-        tables += _html_list([*latency_lines(latency), *reached_lines(comparison.reached)])
+        tables += "<h2>Latency</h2>"
+        tables += "".join(_html_table(header, rows) for header, rows in latency_tables(comparison))
+        tables += _html_list(latency_lines(latency))
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{style}</style></head><body><h1>{title}</h1>{tables}</body></html>\n"
@@ -159,7 +151,7 @@ def _csv(comparison: Comparison) -> str:
         pair = row.pair
         both = (sides[pair.left], sides[pair.right])
         sentences = "; ".join(d.sentence for d in pair.differences)
-        more = [] if found is None else comparison_accuracy.csv_cells(found, pair.left, pair.right)
+        more = [] if found is None else list(comparison_accuracy.csv_cells(found, pair.left, pair.right))
         numbers = [_figure(side, name) for name in _COUNTS for side in both]
         told = [rank, pair.left, pair.right, pair.same.value, pair.aligned, *numbers, function_cell(pair), _total(pair)]
         told += [", ".join(dict.fromkeys(d.topic.value for d in pair.differences)), sentences, "; ".join(row.causes)]

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from onnxeq.compare.latency.turns import NARROW
 from onnxeq.compare.latency.values import Execution, Interval, Latency, Ratio, Reached
+from onnxeq.compare.values import Comparison
 
 __all__ = [
-    "COSTS", "RATIOS", "cost_rows", "latency_lines", "pair_cells", "pair_columns", "ratio_rows", "reached_lines",
+    "COSTS", "REACHED", "cost_rows", "latency_lines", "latency_tables", "pair_cells", "pair_columns", "reached_rows",
     "sentence",
 ]  # fmt: skip
 
@@ -41,6 +42,32 @@ def ratio_rows(latency: Latency) -> list[tuple[str, ...]]:
         )
         for what, runtime, r in (*pairs, *runtimes)
     ]  # fmt: skip
+
+
+REACHED = ("accuracy", "model", "runtime", "batch", "ms per item", "Pareto front", "reached first by")
+"""Columns of :func:`reached_rows`."""
+
+
+def reached_rows(found: Sequence[Reached]) -> list[tuple[str, ...]]:
+    """Each model by its accuracy, in the order of :data:`REACHED`."""
+    return [
+        (
+            f"{r.accuracy:.2%}", r.of.model, r.of.runtime, str(r.of.batch), _number(r.ms_per_item),
+            "yes" if r.front else "no", r.fastest,
+        )
+        for r in found
+    ]  # fmt: skip
+
+
+def latency_tables(comparison: Comparison) -> list[tuple[Sequence[str], list[tuple[str, ...]]]]:
+    """All tables of a file that have rows."""
+    if comparison.latency is None:
+        return []
+    tables: list[tuple[Sequence[str], list[tuple[str, ...]]]] = [
+        (COSTS, cost_rows(comparison.latency)), (RATIOS, ratio_rows(comparison.latency)),
+        (REACHED, reached_rows(comparison.reached)),
+    ]  # fmt: skip
+    return [(header, rows) for header, rows in tables if rows]
 
 
 def sentence(ratio: Ratio) -> str:
@@ -78,15 +105,6 @@ def latency_lines(latency: Latency) -> list[str]:
         busy = "; more --seconds, or less beside it, will make them closer" if latency.width > NARROW else ""
         lines.append(f"after {latency.seconds:.0f} s each ratio may be off by {latency.width:.1%} at most{busy}")
     return lines
-
-
-def reached_lines(reached: Sequence[Reached]) -> list[str]:
-    """What an accuracy costs, a line for each model that no other beats in both."""
-    return [
-        f"{r.accuracy:.2%} in {_number(r.ms_per_item)} ms an item: {_called(r.of)}, batch of {r.of.batch}"
-        for r in reached
-        if r.front
-    ]
 
 
 def pair_columns(latency: Latency | None) -> list[str]:

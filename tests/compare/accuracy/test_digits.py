@@ -19,7 +19,7 @@ Scores = Callable[[str, str], np.ndarray]
 @pytest.fixture(scope="module")
 def found(_own_cache: None) -> Accuracy:
     """Two architectures, one of them with other weights than its default ones."""
-    compared = onnxeq.compare("digits:cnn", "digits:vit@retrained", dataset="digits")
+    compared = onnxeq.compare("digits:cnn", "digits:vit@retrained", dataset="digits", parts=["function", "accuracy"])
     assert compared.accuracy is not None
     return compared.accuracy
 

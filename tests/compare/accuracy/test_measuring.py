@@ -48,7 +48,7 @@ def swapped(folder: Path) -> Comparison:
         recipe("bgr.json", FIT, {"step": "channels", "order": "BGR"})
         recipe("large.json", {**FIT, "height": 16, "width": 16})
         named = [f"{model}={Path(model).stem}.json" for model in models]
-        return onnxeq.compare(*models, dataset="imagefolder:colours", recipes=named)
+        return onnxeq.compare(*models, dataset="imagefolder:colours", recipes=named, parts=["function", "accuracy"])
 
 
 def test_each_model_is_fed_by_its_own_recipe(swapped: Comparison) -> None:
@@ -145,7 +145,9 @@ def test_the_background_class_of_tensorflow(folder: Path, monkeypatch: pytest.Mo
         save("ten.onnx", colour_model(10)),
     ]
     recipe("rgb.json", FIT)
-    compared = onnxeq.compare(*models, dataset="imagefolder:wordnet", recipes=["rgb.json"])
+    compared = onnxeq.compare(
+        *models, dataset="imagefolder:wordnet", recipes=["rgb.json"], parts=["function", "accuracy"]
+    )
     found = _found(compared)
     assert [(m.model, m.top1.right, m.top5 and m.top5.right) for m in found.measured] == [
         ("thousand.onnx", 11, 12), ("one-more.onnx", 11, 12),
@@ -174,7 +176,9 @@ def test_arrays_are_fed_as_they_are(
         save("first.onnx", colour_model()), save("last.onnx", colour_model(layout="NHWC")),
         save("small.onnx", colour_model(size=4)),
     ]  # fmt: skip
-    status = run(["compare", *models, "--dataset", "npz:colours.npz", "--json", "--quiet"])
+    status = run(
+        ["compare", *models, "--dataset", "npz:colours.npz", "--only", "function,accuracy", "--json", "--quiet"]
+    )
     record = json.loads(capfd.readouterr().out)["accuracy"]
     assert [(m["model"], m["top1"]["right"]) for m in record["measured"]] == [("first.onnx", 5), ("last.onnx", 5)]
     assert record["measured"][0]["notes"] == ["items are fed with channels first"]
@@ -217,7 +221,7 @@ def test_what_one_model_lacks_is_told_of_it_alone(folder: Path, monkeypatch: pyt
     models = [none, few, save("two.onnx", two), save("flat.onnx", flat)]
     recipe("rgb.json", FIT)
     named = [f"{m}=rgb.json" for m in models[1:]]
-    found = _found(onnxeq.compare(*models, dataset="imagefolder:five", recipes=named))
+    found = _found(onnxeq.compare(*models, dataset="imagefolder:five", recipes=named, parts=["function", "accuracy"]))
     reasons = {row.model: row.reason for row in found.missing}
     assert reasons["none.onnx"].startswith("none.onnx has no recipe of its own for pictures. say which: --recipe")
     assert reasons["few.onnx"] == "the label 4 of item 0 (five/4/0.png) is beyond its 3 classes"
@@ -235,9 +239,9 @@ def test_a_picture_that_cannot_be_read_is_named(folder: Path, monkeypatch: pytes
     models = [save("rgb.onnx", colour_model()), save("bgr.onnx", colour_model())]
     recipe("rgb.json", FIT)
     with pytest.raises(BadInputs, match=r"broken/0/1\.png cannot be read as a picture"):
-        onnxeq.compare(*models, dataset="imagefolder:broken", recipes=["rgb.json"])
+        onnxeq.compare(*models, dataset="imagefolder:broken", recipes=["rgb.json"], parts=["function", "accuracy"])
     recipe("other.json", {"step": "other", "text": "sharpen"})
     with pytest.raises(onnxeq.errors.OnnxeqError, match="only the zoo's own code knows its step 'sharpen'"):
-        onnxeq.compare(*models, dataset="imagefolder:broken", recipes=["other.json"])
+        onnxeq.compare(*models, dataset="imagefolder:broken", recipes=["other.json"], parts=["function", "accuracy"])
     with pytest.raises(UsageError, match="'photos' is no data set"):
-        onnxeq.compare(*models, dataset="photos")
+        onnxeq.compare(*models, dataset="photos", parts=["function", "accuracy"])

@@ -97,6 +97,16 @@ def test_what_a_runtime_refuses_is_told_and_the_others_go_on() -> None:
     assert [(r.left.model, r.right.model) for r in found.pairs] == [("one.onnx", "twenty.onnx")]
 
 
+def test_a_provider_that_is_not_there_is_told(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA, asked for on a machine without a device: said, and the status of an otherwise equal pair is 3."""
+    monkeypatch.setattr("onnxeq.providers._device", lambda: "")
+    arguments = ["compare", "one.onnx", "one.onnx", "--only", "latency", "--seconds", "0.1", "--quiet"]
+    assert run([*arguments, "--providers", "cpu,cuda"]) == 3
+    assert "could not be run: ort/cuda: no CUDA device on this machine" in " ".join(capfd.readouterr().out.split())
+
+
 def test_given_inputs_decide_the_batch() -> None:
     """The user's own array of 5 items is what is run."""
     np.save("five.npy", np.zeros((5, 64, _WIDTH), np.float32))
