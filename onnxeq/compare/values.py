@@ -56,7 +56,7 @@ class Layer:
     """One layer of a canonical graph.
 
     Attributes:
-        kind: ``conv``, ``linear``, ``attention``, ``gru``, ``batch_norm``, ``relu``, ``max_pool``, ``add``, ``input``, ...;
+        kind: ``conv``, ``linear``, ``attention``, ``gru``, ``batch_norm``, ``relu``, ``add``, ``input``, ...;
             the name of the ONNX operator (``Resize``) for what has no name of its own here, or is used in a way that is
             not known.
         inputs: Positions in the graph of the layers that it reads.
