@@ -28,7 +28,7 @@ Attribute: TypeAlias = bool | int | float | str | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Weight:
-    """A stored tensor that a layer reads.
+    """A stored tensor that a layer reads; of several in one role each holds the next rows.
 
     Attributes:
         role: ``weight``, ``recurrent weight``, ``bias``, ``scale``, ``shift``, ``mean``, ``variance``, ``position
@@ -60,8 +60,9 @@ class Layer:
     """One layer of a canonical graph.
 
     Attributes:
-        kind: ``conv``, ``linear``, ``batch_norm``, ``relu``, ``max_pool``, ``add``, ``input``, ...; the name of the
-            ONNX operator (``Resize``) for what has no name of its own here, or is used in a way that is not known.
+        kind: ``conv``, ``linear``, ``attention``, ``gru``, ``batch_norm``, ``relu``, ``add``, ``input``, ...;
+            the name of the ONNX operator (``Resize``) for what has no name of its own here, or is used in a way that is
+            not known.
         inputs: Positions in the graph of the layers that it reads.
         attributes: What it does, see :data:`Attribute`.
         shape: Of its result for one item, channels first, the batch (1) included.

@@ -52,13 +52,14 @@ _LEADING = "ABCDEFGHIJ"
 def _spelled(terms: list[str], ranks: list[int], out: str) -> tuple[list[str], str]:
     """The same with letters for an ellipsis that stands first everywhere and for as many axes."""
     behind = [t.removeprefix("...") for t in (*terms, out)]
-    leads = {rank - len(term) for rank, term in zip(ranks, behind, strict=False)}
-    if not all(t.startswith("...") for t in (*terms, out)) or len(leads) != 1:
+    leads = [rank - len(term) for rank, term in zip(ranks, behind, strict=False)]
+    if not all(t.startswith("...") for t in (*terms, out)) or min(leads) < 0 or max(leads) > len(_LEADING):
         return terms, out
-    letters = _LEADING[: max(0, leads.pop())]
+    letters = _LEADING[: max(leads)]
     if set(letters) & set("".join(behind)):
         return terms, out
-    return [letters + term for term in behind[:2]], letters + behind[2]
+    own = [letters[len(letters) - lead :] for lead in leads]  # the last ones belong together, as in broadcasting
+    return [a + b for a, b in zip(own, behind, strict=False)], letters + behind[2]
 
 
 def _product(walk: Walker, node: ir.Node, values: tuple[ir.Value, ir.Value], terms: tuple[str, str], out: str) -> bool:

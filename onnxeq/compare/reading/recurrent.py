@@ -72,6 +72,8 @@ def recurrent(walk: Walker, node: ir.Node) -> bool:
     )  # fmt: skip
     if weights and weights[0].name.endswith(".folded"):
         draft.name = reader_name("", node)
+    if known is not None:
+        draft.say("a recurrent layer as a loop over its steps")
     if states:
         draft.attributes["initial state"] = True
     draft.macs = items * steps * directions * GATES[node.op_type] * hidden * (inner + hidden)
