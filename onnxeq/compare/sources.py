@@ -14,6 +14,7 @@ from onnxeq.compare.records import graph_from_record
 from onnxeq.compare.values import Side
 from onnxeq.errors import OnnxeqError, WeightsUnavailable
 from onnxeq.jobs import Jobs, JobSpec
+from onnxeq.model_files import reads_of
 from onnxeq.sides import Artifact, NativeSide, Request
 from onnxeq.types import ExportForm, ModelRef
 from onnxeq.zoo import converter_for
@@ -113,7 +114,7 @@ def _read(
     may_be_folded: bool,
 ) -> Side:
     params = {"shapes": {name: list(shape) for name, shape in (request.shapes or {}).items()}}
-    spec = JobSpec("architecture", f"layers of {text}", params, sides.reads_of(artifact.path))
+    spec = JobSpec("architecture", f"layers of {text}", params, reads_of(artifact.path))
     done = jobs.start(spec).result()
     graph = graph_from_record(json.loads((done.out / str(done.data["path"])).read_text()))
     info = artifact.info
