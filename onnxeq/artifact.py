@@ -13,10 +13,10 @@ from onnxeq.batches import OtherBatch
 from onnxeq.errors import CannotRun, FrameworkMissing, JobCrashed, JobOutOfMemory, JobTimeout, OnnxeqError
 from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.ladder import Execution, RungPlan, Units
+from onnxeq.model_files import reads_of
 from onnxeq.providers import Provider
 from onnxeq.reduced import KINDS
 from onnxeq.runtimes import Runtime
-from onnxeq.sides import reads_of
 from onnxeq.types import Array, Export, Feed
 
 __all__ = [

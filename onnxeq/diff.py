@@ -25,12 +25,13 @@ from onnxeq.graph.skim import skim
 from onnxeq.inputs import batch_size
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.judge import describe
+from onnxeq.model_files import reads_of
 from onnxeq.providers import choose_providers
 from onnxeq.repro import check_folder
 from onnxeq.rules import Rules, rules_of
 from onnxeq.runtimes import Runtime, choose_runner
 from onnxeq.saved_traces import Saved
-from onnxeq.sides import Request, reads_of
+from onnxeq.sides import Request
 from onnxeq.sizes import parse_bytes
 from onnxeq.types import Coverage, Feed, Report, Status, Verdict
 

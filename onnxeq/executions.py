@@ -19,9 +19,10 @@ from onnxeq.errors import CannotRun, UsageError
 from onnxeq.interface import pair_inputs, pair_outputs
 from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.kept import store_feeds
+from onnxeq.model_files import reads_of
 from onnxeq.providers import choose_providers
 from onnxeq.runtimes import Runtime
-from onnxeq.sides import Artifact, NativeSide, Request, reads_of
+from onnxeq.sides import Artifact, NativeSide, Request
 from onnxeq.targets import Target, inputs_of, open_target
 from onnxeq.types import Export, ExportForm, ModelRef, Precision
 from onnxeq.zoo import converter_for

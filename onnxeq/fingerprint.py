@@ -7,6 +7,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import sys
 from importlib import metadata, util
 from pathlib import Path
@@ -43,10 +44,17 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            found[name] = _version(name)
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _version(name: str) -> str:
+    """A package's version; of its metadata, which ends in a long description, only the line is read that has it."""
+    text = metadata.distribution(name).read_text("METADATA") or ""
+    line = re.search(r"^Version: *(\S+) *$", text.partition("\n\n")[0], re.MULTILINE)
+    return line[1] if line else metadata.version(name)
 
 
 @functools.cache

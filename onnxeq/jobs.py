@@ -355,7 +355,7 @@ class Jobs:
         record = json.loads((work / "result.json").read_text())
         record["seconds"] = seconds
         _write_synced(work / "result.json", json.dumps(record))
-        if self._use_cache and lookup(final) is not None:
+        if self._use_cache and spec.cache and lookup(final) is not None:
             # Somebody finished the same job meanwhile, and may be reading it: theirs stays.
             shutil.rmtree(work, ignore_errors=True)
         else:
@@ -379,7 +379,7 @@ def _key(spec: JobSpec) -> str:
         "inputs": {name: fingerprint.of_path(Path(path)) for name, path in spec.inputs.items()},
         "threads": spec.threads,
         "versions": _versions(spec),
-        "code": fingerprint.of_code(),
+        "code": fingerprint.of_code() if spec.cache else "",  # what is never looked up only needs a place of its own
         "machine": fingerprint.machine(),
     }
     if spec.environment is not None:

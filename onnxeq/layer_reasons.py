@@ -14,9 +14,10 @@ from onnxeq.executions import Models
 from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.layer_report import Reason
 from onnxeq.layers.judging.roles import LOCAL
+from onnxeq.model_files import reads_of
 from onnxeq.referee.plan import node_label
 from onnxeq.rules import Rules
-from onnxeq.sides import BOTH_FORMS, NativeSide, reads_of
+from onnxeq.sides import BOTH_FORMS, NativeSide
 from onnxeq.types import CauseKind, Layer, Role
 
 if TYPE_CHECKING:

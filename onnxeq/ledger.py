@@ -16,6 +16,7 @@ from onnxeq.envs.environment import find, for_report, own_places
 from onnxeq.errors import CannotRun, OnnxeqError, UsageError
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.ladder import Rules
+from onnxeq.model_files import reads_of
 from onnxeq.sides import Artifact, NativeSide, Request
 from onnxeq.targets import inputs_of, open_target
 from onnxeq.types import Coverage, ExportForm, Feed, ModelRef, Report, Status, Verdict
@@ -146,7 +147,7 @@ def _weigh(
         if brought is None:
             hint = "name the file to compare it with, or the model that it was exported from"
             raise UsageError(f"{ref.text} on its own has no native weights", hint=hint)
-        files = {**sides.reads_of(brought.path), "source": sides.open_artifact(ref.name, jobs.root).path}
+        files = {**reads_of(brought.path), "source": sides.open_artifact(ref.name, jobs.root).path}
         done = jobs.start(JobSpec("ledger", "ledger", {}, files)).result()
         return _read(done), brought, {"ref": ref.text, "kind": ref.zoo}
     native = sides.prepare_native(
@@ -170,7 +171,7 @@ def _opened(jobs: Jobs, ref: ModelRef, live: object | None, target: object, requ
 
 def _ask(native: NativeSide, artifact: Artifact, reference: Path | None) -> Future[JobResult]:
     beside = {} if reference is None else {"reference": reference}
-    return native.question("native-ledger", "ledger", {}, {**sides.reads_of(artifact.path), **beside})
+    return native.question("native-ledger", "ledger", {}, {**reads_of(artifact.path), **beside})
 
 
 def _with_reference(native: NativeSide, artifact: Artifact, held: Ledger) -> Ledger:

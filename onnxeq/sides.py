@@ -15,10 +15,6 @@ from onnxeq import inputs as inputs_
 from onnxeq import zoo
 from onnxeq.arrays import dtype_name, load_feeds
 from onnxeq.errors import BadInputs, UsageError
-from onnxeq.graph import inspect as onnx_file
-from onnxeq.graph.files import external_files
-from onnxeq.graph.inspect import ModelInfo
-from onnxeq.graph.skim import skim
 from onnxeq.interface import pair_inputs
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Lane
 from onnxeq.kept import is_model_proto, store_feeds, store_model
@@ -30,6 +26,8 @@ from onnxeq.types import Array, Export, ExportForm, Feed, ModelRef, Precision, T
 
 if TYPE_CHECKING:
     import onnx
+
+    from onnxeq.graph.inspect import ModelInfo
 
 __all__ = [
     "Artifact",
@@ -93,10 +91,13 @@ class Request:
                 feeds += inputs_.read([Path(item)])
         if not batches or any(size < 1 for size in batches):
             raise UsageError(f"{tuple(batches)} are no batch sizes", hint="write --batch 1,4")
-        newest = onnx_file.newest_opset()
-        if opset is not None and not OLDEST_OPSET <= opset <= newest:
-            hint = f"choose one from {OLDEST_OPSET} to {newest}"
-            raise UsageError(f"opset {opset} is unknown to the installed onnx", hint=hint)
+        if opset is not None:
+            from onnxeq.graph.inspect import newest_opset  # not above: a golden that is unchanged needs no onnx
+
+            newest = newest_opset()
+            if not OLDEST_OPSET <= opset <= newest:
+                hint = f"choose one from {OLDEST_OPSET} to {newest}"
+                raise UsageError(f"opset {opset} is unknown to the installed onnx", hint=hint)
         sizes = {name: tuple(shape) for name, shape in (shapes or {}).items()}
         return cls(tuple(feeds), sizes, tuple(batches), seed, opset, trust, exporter)
 
@@ -215,17 +216,6 @@ def _from_onnx_zoo(ref: ModelRef, jobs: Jobs) -> ModelRef:
     return replace(ref, name=str(done.out / str(done.data["path"])))
 
 
-def reads_of(model: Path) -> dict[str, Path]:
-    """A model file and its external data, as a job's inputs: all of it belongs to the cache key."""
-    # External data lies in the model's own folder: without another file there, nothing needs to be parsed.
-    alone = all(p.suffix == ".onnx" for p in model.parent.rglob("*") if p.is_file() and p.parent.name not in _TRACES)
-    data = () if alone else external_files(skim(model).model, model.parent)
-    return {"model": model, **{f"data {i}": path for i, path in enumerate(data)}}
-
-
-_TRACES = ("feeds",)  # folders that a native job writes beside its exports
-
-
 _NATIVE_KIND = {"float16": "float32", "bfloat16": "float32"}
 """An artifact in reduced precision is fed in it; the source it came from is fed in float32."""
 
@@ -233,6 +223,8 @@ _NATIVE_KIND = {"float16": "float32", "bfloat16": "float32"}
 def declared_inputs(request: Request, target: Artifact | None) -> tuple[TensorSpec, ...] | None:
     """The inputs as the user's files, ``--shape`` or the target declare them; ``None`` when nobody does."""
     if target is not None:
+        from onnxeq.graph.skim import skim
+
         ranges = inputs_.index_ranges(skim(target.path).model)  # asks for shapes alone
         specs = tuple(
             replace(
@@ -391,6 +383,8 @@ def has_dynamic_batch(specs: Sequence[TensorSpec]) -> bool:
 
 def open_artifact(target: object, root: Path) -> Artifact:
     """The artifact that the user brought: a path or a live ``ModelProto``."""
+    from onnxeq.graph.inspect import inspect
+
     if isinstance(target, (str, os.PathLike)):
         ref = zoo.parse(os.fspath(target))
         if ref.zoo != "file" or zoo.converter_for(ref) != "onnx":
@@ -400,4 +394,4 @@ def open_artifact(target: object, root: Path) -> Artifact:
         path = store_model(cast("onnx.ModelProto", target), root)
     else:
         raise UsageError(f"a target cannot be a {type(target).__name__}", hint="give a path or an onnx.ModelProto")
-    return Artifact(path, onnx_file.inspect(path))
+    return Artifact(path, inspect(path))

@@ -36,6 +36,12 @@ def test_the_pytest_plug_in_is_light() -> None:
     assert not loaded & {"numpy", "onnx", "onnxruntime", "rich", "typer", *FRAMEWORKS}
 
 
+def test_judging_an_unchanged_golden_needs_no_onnx() -> None:
+    """What ``golden check`` loads before it meets a change takes neither onnx nor rich, which would be half of it."""
+    loaded = modules_after("import onnxeq.golden.checking, onnxeq.golden.judged, onnxeq.report.golden")
+    assert not loaded & {"onnx", "rich", "onnxruntime", *FRAMEWORKS}
+
+
 def test_the_host_loads_no_framework_and_no_runtime() -> None:
     """Everything that the host runs itself is free of frameworks and of onnxruntime."""
     code = "import onnxeq, onnxeq.golden; onnxeq.check; onnxeq.compare; onnxeq.convert; onnxeq.golden.check"

@@ -17,7 +17,8 @@ from onnxeq.errors import OnnxeqError
 from onnxeq.evidence import Evidence
 from onnxeq.jobs import Jobs, JobSpec
 from onnxeq.ladder import Units
-from onnxeq.sides import NativeSide, reads_of
+from onnxeq.model_files import reads_of
+from onnxeq.sides import NativeSide
 from onnxeq.types import Cause, Export, ExportForm, Where
 
 __all__ = ["differences", "evidence_of", "faults_of", "locate", "locate_export_fault"]

@@ -21,8 +21,9 @@ from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.kept import store_feeds
 from onnxeq.ladder import LIMITS, Units
 from onnxeq.measure import compare
+from onnxeq.model_files import reads_of
 from onnxeq.referee.plan import node_label
-from onnxeq.sides import BOTH_FORMS, reads_of
+from onnxeq.sides import BOTH_FORMS
 from onnxeq.types import Cause, CauseKind, ExportForm, Feed, Where
 
 __all__ = ["Reference", "findings", "locate", "locate_interface", "proven"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +12,7 @@ import typer
 from onnxeq import errors
 from onnxeq.cli import options as o
 
-__all__ = ["app"]
+__all__ = ["app", "start_ahead"]
 
 app = typer.Typer(
     help="Golden outputs: recorded, checked within a measured error bar, and changed only by decision.",
@@ -23,6 +25,16 @@ Name = Annotated[str, typer.Option("--name", help="What to call it; by default m
 Names = Annotated[list[str], typer.Argument(help="Goldens; all of the folder without.")]
 Provider = Annotated[str, typer.Option("--provider", help="cpu or cuda.")]
 _FOLDER = Path("golden")
+
+
+def start_ahead(arguments: Sequence[str]) -> None:
+    """For ``golden check``, starts the process that runs the models: it imports the runtime while these are parsed."""
+    elsewhere = any(argument.startswith(("--env", "--help", "-h")) for argument in arguments)
+    if list(arguments[:2]) == ["golden", "check"] and not elsewhere:
+        from onnxeq.cache import cache_root
+        from onnxeq.processes import start_early
+
+        start_early(cache_root() / "jobs", "golden")
 
 
 @app.command("record")
@@ -107,20 +119,15 @@ def check(
     quiet: o.Quiet = False,
 ) -> None:
     """Run the models again: what changed, by how much above noise, and why."""
-    from onnxeq.cache import cache_root
-    from onnxeq.processes import start_early
-
-    if not env:
-        start_early(cache_root() / "jobs", "golden")
-
     from onnxeq.golden import check as run_check
-    from onnxeq.report.golden import check_document, check_lines
 
     with _progress(quiet) as progress:
         found = run_check(
             names, folder=dir_, runner=runner or None, provider=provider or None, exporter=exporter or None,
             opset=opset, trust=trust, env=env, timeout_s=timeout, keep_pending=not no_pending, listener=progress,
         )  # fmt: skip
+    from onnxeq.report.golden import check_document, check_lines  # what it needs was loaded while models ran
+
     if json:
         _print_json(check_document(found))
     else:
@@ -273,11 +280,13 @@ def _told(made: Any, folder: Path, json: bool) -> None:
 
 
 def _progress(quiet: bool) -> Any:
+    if quiet:
+        return contextlib.nullcontext()
     from rich.console import Console
 
     from onnxeq.report.progress import JobProgress
 
-    return JobProgress(Console(stderr=True), quiet=quiet)
+    return JobProgress(Console(stderr=True))
 
 
 def _print_json(document: dict[str, Any]) -> None:

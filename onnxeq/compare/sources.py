@@ -14,6 +14,7 @@ from onnxeq.compare.records import graph_from_record
 from onnxeq.compare.values import Side
 from onnxeq.errors import ExportFailed, OnnxeqError, WeightsUnavailable
 from onnxeq.jobs import Jobs, JobSpec
+from onnxeq.model_files import reads_of
 from onnxeq.sides import Artifact, NativeSide, Request
 from onnxeq.types import ExportForm, ModelRef
 from onnxeq.zoo import converter_for
@@ -69,9 +70,7 @@ def folded(jobs: Jobs, source: Source, request: Request) -> Source:
     Raises:
         onnxeq.errors.OnnxeqError: It cannot be normalised.
     """
-    done = jobs.start(
-        JobSpec("normalize", f"fold {source.side.name}", {}, sides.reads_of(source.artifact.path))
-    ).result()
+    done = jobs.start(JobSpec("normalize", f"fold {source.side.name}", {}, reads_of(source.artifact.path))).result()
     artifact = sides.open_artifact(done.out / str(done.data["path"]), jobs.root)
     read = _read(jobs, f"{source.side.name} folded", artifact, replace(request, shapes=None), (), may_be_folded=True)
     return replace(source, side=replace(source.side, graph=read.graph, may_be_folded=True), artifact=artifact)
@@ -144,7 +143,7 @@ def _read(
     may_be_folded: bool,
 ) -> Side:
     params = {"shapes": {name: list(shape) for name, shape in (request.shapes or {}).items()}}
-    spec = JobSpec("architecture", f"layers of {text}", params, sides.reads_of(artifact.path))
+    spec = JobSpec("architecture", f"layers of {text}", params, reads_of(artifact.path))
     done = jobs.start(spec).result()
     graph = graph_from_record(json.loads((done.out / str(done.data["path"])).read_text()))
     info = artifact.info

@@ -20,6 +20,7 @@ from onnxeq.interface import pair_inputs, paired_outputs
 from onnxeq.jobs import JobResult, Jobs
 from onnxeq.ladder import Execution, RungPlan
 from onnxeq.ledger import require_program
+from onnxeq.model_files import reads_of
 from onnxeq.sides import BOTH_FORMS, Artifact, NativeSide, Request
 from onnxeq.targets import PREFIX, Target, TargetRun, inputs_of, open_target
 from onnxeq.types import ExportForm, Feed, ModelRef
@@ -110,7 +111,7 @@ def _is_half(native: NativeSide) -> bool:
 def _ledger(native: NativeSide, artifact: Path, reference: Path | None) -> Future[JobResult]:
     """Asks the process that holds the model for the ledger."""
     beside = {} if reference is None else {"reference": reference}
-    return native.question("native-ledger", "ledger", {}, {**sides.reads_of(artifact), **beside})
+    return native.question("native-ledger", "ledger", {}, {**reads_of(artifact), **beside})
 
 
 def _start_ledger(

@@ -18,6 +18,7 @@ from onnxeq.interface import pair_inputs, paired_outputs
 from onnxeq.jobs import Jobs, JobSpec
 from onnxeq.kept import store_feeds
 from onnxeq.ladder import RungPlan
+from onnxeq.model_files import reads_of
 from onnxeq.sides import Artifact, Request
 from onnxeq.targets import PREFIX, Target, open_target
 from onnxeq.types import ModelRef
@@ -78,7 +79,7 @@ def _against(
 ) -> Evidence:
     """The same against a target; ``begun`` are the source's executions, ``start`` begins the target's."""
     artifact, at_runtime = brought.artifact, setting.runtime.deployed
-    files = {**sides.reads_of(artifact.path), "source": source.path}
+    files = {**reads_of(artifact.path), "source": source.path}
     weigh = jobs.start(JobSpec("ledger", "ledger", {}, files, threads=jobs.threads_each))
     names = pair_inputs(source.info.inputs, artifact.info.inputs)
     started, beside = start(artifact.path, names), brought.start(jobs, feeds, names)

@@ -42,11 +42,6 @@ def table_of(value: Any) -> Any:
     return value
 
 
-@functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
 def value_from(kind: Any, held: Any, where: str) -> Any:
     """A value of an annotated kind from what :func:`table_of` gave.
 
@@ -58,6 +53,8 @@ def value_from(kind: Any, held: Any, where: str) -> Any:
     Raises:
         UnusableGolden: It is not of that kind, or not whole.
     """
+    if type(held) is kind:
+        return held
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _record(kind, held, where)
     origin = typing.get_origin(kind)
@@ -77,32 +74,47 @@ def value_from(kind: Any, held: Any, where: str) -> Any:
             raise _wrong(where, " or ".join(repr(m.value) for m in kind), held) from None
     if kind is float and type(held) is int:
         return float(held)
-    if type(held) is not kind:
-        raise _wrong(where, f"of type {kind.__name__}", held)
-    return held
+    raise _wrong(where, f"of type {kind.__name__}", held)
 
 
 def _record(kind: type, held: Any, where: str) -> Any:
     if not isinstance(held, dict):
         raise _wrong(where, "a table", held)
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    if unknown := sorted(set(held) - set(fields)):
-        raise UnusableGolden(f"{where} has the unknown entry {unknown[0]!r}", hint=MEND)
-    hints = _hints(kind)
+    fields = _fields(kind)
+    if not held.keys() <= fields.keys():
+        raise UnusableGolden(f"{where} has the unknown entry {min(held.keys() - fields.keys())!r}", hint=MEND)
     found: dict[str, Any] = {}
     for name, field in fields.items():
         if name in held:
-            found[name] = value_from(hints[name], held[name], f"{where}: {name}")
-        elif _is_many(hints[name]):
-            found[name] = value_from(hints[name], [] if typing.get_origin(hints[name]) is tuple else {}, where)
-        elif field.default is dataclasses.MISSING:
+            found[name] = value_from(field.kind, held[name], f"{where}: {name}")
+        elif field.empty is not None:
+            found[name] = value_from(field.kind, field.empty, where)
+        elif field.required:
             raise UnusableGolden(f"{where} lacks the entry {name!r}", hint=MEND)
     return kind(**found)
 
 
-def _is_many(kind: Any) -> bool:
-    origin = typing.get_origin(kind)
-    return origin is not None and (origin is tuple or issubclass(origin, Mapping))
+@dataclasses.dataclass(frozen=True)
+class _Field:
+    """What a record's entry must be; ``empty`` is what stands for its absence where it holds many."""
+
+    kind: Any
+    empty: Any
+    required: bool
+
+
+@functools.cache
+def _fields(kind: type) -> Mapping[str, _Field]:
+    hints = typing.get_type_hints(kind)
+    found: dict[str, _Field] = {}
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        origin = typing.get_origin(hint)
+        empty: Any = None
+        if origin is not None and (origin is tuple or issubclass(origin, Mapping)):
+            empty = [] if origin is tuple else {}
+        found[field.name] = _Field(hint, empty, field.default is dataclasses.MISSING)
+    return found
 
 
 def _wrong(where: str, wanted: str, held: Any) -> UnusableGolden:

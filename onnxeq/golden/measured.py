@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onnxeq import sides
 from onnxeq.arrays import load_feeds
 from onnxeq.errors import OnnxeqError
 from onnxeq.golden import feeds as feeds_
@@ -14,6 +13,7 @@ from onnxeq.golden.layers import Layers, digest_of, from_arrays
 from onnxeq.golden.today import Today
 from onnxeq.jobs import JobResult, Jobs, JobSpec
 from onnxeq.kept import store_feeds
+from onnxeq.model_files import reads_of
 from onnxeq.reduced import KINDS
 from onnxeq.runtimes import choose_runner
 from onnxeq.types import Array, Feed
@@ -50,7 +50,7 @@ def feeds_folder(jobs: Jobs, today: Today) -> Path:
 
 
 def _job(jobs: Jobs, today: Today, kind: str, label: str, **params: object) -> JobSpec:
-    reads = {**sides.reads_of(today.path), "feeds": feeds_folder(jobs, today)}
+    reads = {**reads_of(today.path), "feeds": feeds_folder(jobs, today)}
     asked = {"names": dict(today.names), "seed": 0, **params}
     return JobSpec(kind, f"{label} {today.subject.name}", asked, reads, threads=jobs.threads_each)
 

@@ -40,6 +40,7 @@ DEFAULT_FOLDER = "golden"
 """Where goldens lie unless ``--dir`` says otherwise."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,119}")
+_ARRAYS = re.compile(r"\.[0-9a-f]{12}\.safetensors")
 _OWN = ".onnxeq"
 _KNOWN = "known_discrepancies"
 
@@ -160,7 +161,7 @@ def _arrays(folder: Path, name: str, golden: Golden) -> dict[str, Array]:
 
 
 def _is_arrays_of(name: str, file: str) -> bool:
-    return re.fullmatch(re.escape(name) + r"\.[0-9a-f]{12}\.safetensors", file) is not None
+    return file.startswith(name) and _ARRAYS.fullmatch(file, len(name)) is not None
 
 
 @contextlib.contextmanager

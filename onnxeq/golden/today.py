@@ -27,6 +27,7 @@ from onnxeq.inputs import index_ranges, with_shapes
 from onnxeq.interface import pair_outputs
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Lane
 from onnxeq.kept import store_feeds
+from onnxeq.model_files import reads_of
 from onnxeq.runtimes import Runtime, choose_runner
 from onnxeq.sides import NativeSide, Request
 from onnxeq.types import Array, ExportForm, Feed, ModelRef, TensorSpec
@@ -271,7 +272,7 @@ def _start(jobs: Jobs, prepared: Sequence[_Prepared], lane: Lane) -> Future[JobR
 def _job(prepared: Sequence[_Prepared], label: str) -> JobSpec:
     reads: dict[str, Path] = {}
     for each in prepared:
-        for key, path in sides.reads_of(each.path).items():
+        for key, path in reads_of(each.path).items():
             reads[f"{key} {each.subject.name}"] = path
         if each.feeds is not None:
             reads[f"feeds {each.subject.name}"] = each.feeds

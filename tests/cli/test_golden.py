@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
+from onnxeq.cli.golden import start_ahead
 from onnxeq.cli.main import run
 from onnxeq.golden import store
 
@@ -156,3 +157,14 @@ def test_expected_failures_and_errors(project: Path, conv_net: MakeConvNet, capf
     assert run(["golden", "check", "--quiet"]) == 2
     assert "update onnxeq" in capfd.readouterr().out
     assert run(["golden", "list"]) == 2
+
+
+def test_the_runtime_starts_before_the_command_line_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a check on this machine only: not for other commands, help, or another environment."""
+    started: list[tuple[object, ...]] = []
+    monkeypatch.setattr("onnxeq.processes.start_early", lambda *about: started.append(about[1:]))
+    for line in ("golden list", "check golden", "golden check --env=x", "golden check --env x", "golden check -h", ""):
+        start_ahead(line.split())
+    assert not started
+    start_ahead("golden check net --dir d".split())
+    assert started == [("golden",)]

@@ -11,6 +11,7 @@ import pytest
 
 from onnxeq.errors import UnsupportedOperator
 from onnxeq.referee.erf import erf
+from onnxeq.referee.ops.activation import gelu
 
 Check = Callable[..., None]
 Run = Callable[..., list[Any]]
@@ -94,13 +95,36 @@ def test_gelu_tanh(run_node: Run) -> None:
 
 def test_erf_against_libm() -> None:
     """Relative error below 1e-15 on both sides of every change of formula, and the limits."""
-    edges = [0.46875, np.nextafter(0.46875, 1), 4.0, 5.9, 6.0, 7.0, 1e-300, 1e-9, 27.0]
-    x = np.concatenate([np.linspace(-7, 7, 20011), edges, np.negative(edges)])
+    halves = (np.arange(2048) + 0.5) / 1024  # where the nearest node of the table changes
+    edges = np.array([5.9, 6.0, 7.0, 1e-310, 1e-300, 1e-9, 27.0, *halves, *np.nextafter(halves, 9)])
+    x = np.concatenate([np.linspace(-7, 7, 20011), edges, -edges])
     expected = np.array([math.erf(v) for v in x])
     error = np.abs(erf(x) - expected) / np.maximum(np.abs(expected), 5e-324)
     assert error.max() < 1e-15
     np.testing.assert_array_equal(erf(np.array([np.inf, -np.inf, 0.0, np.nan])), [1, -1, 0, np.nan])
     assert math.copysign(1, float(erf(np.array([-0.0]))[0])) == -1
+
+
+def test_gelu_against_libm() -> None:
+    """``x / 2 * erfc(-x / sqrt(2))`` to 2 ulp of ``x``, and to 5e-11 of itself where it falls to 1e-87."""
+    x = np.concatenate([np.linspace(-20, 9, 20011), (np.arange(-2048, 2048) + 0.5) / 256])
+    expected = np.array([v / 2 * math.erfc(-v * math.sqrt(0.5)) for v in x])
+    error = np.abs(gelu(x) - expected)
+    assert (error <= 2 * 2.0**-52 * np.abs(x)).all()
+    assert (error <= 5e-11 * np.abs(expected)).all()
+    ends = np.array([np.inf, -np.inf, np.nan, 1e300, -1e300, 0.0])
+    np.testing.assert_array_equal(gelu(ends), [np.inf, np.nan, np.nan, 1e300, 0, 0])
+
+
+@pytest.mark.parametrize("function", [erf, gelu])
+def test_an_element_does_not_depend_on_its_neighbours(function: Callable[[Any], Any]) -> None:
+    """The same bits alone, in any place of a block, and beside what lies outside the table."""
+    values = np.random.default_rng(0).standard_normal(5) * 3
+    for value in values:
+        alone = function(np.array([value]))[0]
+        for count in (2, 7, 64, 1000, 20011):
+            assert (function(np.full(count, value)) == alone).all()
+        assert function(np.array([np.nan, 1e9, value, -np.inf]))[2] == alone
 
 
 def test_erf_of_a_view() -> None:

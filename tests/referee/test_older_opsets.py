@@ -165,6 +165,7 @@ def _indexing() -> list[Any]:
     out = _make("Gather", (7, 11), (x, _i([0, 2], [1, 1])), axis=1) + _make(
         "Gather", (11,), (x, _i(-1)), label="negative"
     )
+    out += _make("Gather", (11, 13), (_f(2, 3, 4), np.array(-2)), axis=1, label="one index")
     out += _make("GatherElements", (11,), (x, _i([0, -1], [2, 3])), axis=1)
     out += _make("GatherND", (11, 12), (x, _i([0, 1], [2, 3])))
     out += _make("GatherND", (12,), (_f(2, 3, 4), _i([1], [0])), batch_dims=1, label="batch")

@@ -20,10 +20,10 @@ from onnxeq.compare.accuracy.datasets import Items
 from onnxeq.compare.accuracy.entrants import Entrant, Way
 from onnxeq.errors import BadInputs, OnnxeqError, UsageError
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Lane
+from onnxeq.model_files import reads_of
 from onnxeq.preprocessing.pictures import load_params, reads
 from onnxeq.preprocessing.recipe import recipe_to_record
 from onnxeq.records import spec_to_record
-from onnxeq.sides import reads_of
 from onnxeq.types import Array
 
 __all__ = ["CHUNK", "Predictions", "predict"]

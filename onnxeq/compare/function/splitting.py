@@ -24,8 +24,9 @@ from onnxeq.interface import pair_inputs
 from onnxeq.jobs import Jobs, JobSpec
 from onnxeq.kept import store_feeds
 from onnxeq.ladder import LIMITS
+from onnxeq.model_files import reads_of
 from onnxeq.preprocessing.pictures import Prepared
-from onnxeq.sides import Request, reads_of
+from onnxeq.sides import Request
 from onnxeq.types import Array, Feed, TensorSpec
 
 __all__ = ["split"]

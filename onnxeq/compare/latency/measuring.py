@@ -23,9 +23,10 @@ from onnxeq.envs.environment import Environment
 from onnxeq.errors import OnnxeqError, UsageError
 from onnxeq.jobs import JobResult, Jobs, JobSpec, Listener
 from onnxeq.kept import store_feeds
+from onnxeq.model_files import reads_of
 from onnxeq.processes import Lane
 from onnxeq.providers import Provider, choose_providers, restricted
-from onnxeq.sides import Request, reads_of
+from onnxeq.sides import Request
 
 __all__ = ["Asked", "measure", "quiet_turns"]
 

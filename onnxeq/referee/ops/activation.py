@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnxeq.errors import UnsupportedOperator
 from onnxeq.referee.blocks import BLOCK, in_blocks
-from onnxeq.referee.erf import erf, erf_into
+from onnxeq.referee.erf import erf, gelu_into
 from onnxeq.referee.registry import Call, Value, op
 
 __all__ = ["gelu", "gelu_tanh", "log_softmax", "sigmoid", "softmax", "softplus"]
@@ -45,12 +45,7 @@ def gelu(x: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
     flat, target = source.reshape(-1), result.reshape(-1)
 
     def work(start: int, stop: int) -> None:
-        part = flat[start:stop]
-        value = np.empty_like(part)
-        erf_into(part * math.sqrt(0.5), value)
-        value += 1.0
-        value *= part
-        np.multiply(value, 0.5, out=target[start:stop])
+        gelu_into(flat[start:stop], target[start:stop])
 
     in_blocks(flat.size, BLOCK, work)
     return result.reshape(x.shape)  # a contiguous copy of a scalar has one axis

@@ -32,9 +32,12 @@ def _along(indices: Any, axis: int) -> tuple[Any, ...]:
 
 @op("Gather", witnesses=("suite", "onnxruntime"))
 def gather(call: Call, data: Any, indices: Any) -> Any:
-    """``data[..., indices, ...]`` at ``axis``."""
+    """``data[..., indices, ...]`` at ``axis``; for one index of several dimensions a view, which copies nothing."""
     axis = normal_axis(call.get("axis", 0), data.ndim)
-    return np.take(data, _check_range(call, indices, data.shape[axis]), axis=axis)
+    indices = _check_range(call, indices, data.shape[axis])
+    if indices.ndim == 0 and data.ndim > 1:
+        return data[(*(slice(None),) * axis, int(indices))]
+    return np.take(data, indices, axis=axis)
 
 
 @op("GatherElements", witnesses=("suite", "onnxruntime"))
