@@ -44,7 +44,7 @@ def run(job: Job) -> dict[str, Any]:
         for side in ("left", "right")
     ]
     tensors = [
-        Tensors(str(row["role"]), *(None if row[s] is None else weight_from_record(row[s]) for s in ("left", "right")))
+        Tensors(str(row["role"]), *(tuple(map(weight_from_record, row[side])) for side in ("left", "right")))
         for row in params["tensors"]
     ]
     feeds = load_feeds(job.inputs["feeds"])

@@ -28,11 +28,11 @@ _SHAPE = ("kernel", "groups", "in", "out", "hidden_size", "direction")
 
 @dataclass(frozen=True)
 class Tensors:
-    """A stored tensor of each side in the same role; ``None`` where that side has none."""
+    """What each side stores in one role of a layer: a tensor, or several with the next rows each; empty for none."""
 
     role: str
-    left: Weight | None
-    right: Weight | None
+    left: tuple[Weight, ...]
+    right: tuple[Weight, ...]
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _by_role(layer: Layer) -> dict[str, list[Weight]]:
 def _exchangeable(role: str, ours: Sequence[Weight], theirs: Sequence[Weight]) -> bool:
     if not ours or not theirs:
         return role in NEUTRAL
-    return [w.elements for w in ours] == [w.elements for w in theirs]
+    return sum(w.elements for w in ours) == sum(w.elements for w in theirs)
 
 
 def _closed(
@@ -166,7 +166,7 @@ def _common(left: Graph, right: Graph, part: Pairing, entries: tuple[tuple[int, 
     whole = everything and bool(ends) and (at_end or _last_but_softmax(left, right, ends[0]))
     tensors = tuple(t for i, j in layers for t in _tensors(left.layers[i], right.layers[j]))
     parameters = sum(layer.parameters for layer in left.layers)
-    mine = sum(t.left.elements for t in tensors if t.left is not None and t.left.learned)
+    mine = sum(w.elements for t in tensors for w in t.left if w.learned)
     counts = (sum(i is not None for i, _ in part), sum(j is not None for _, j in part))
     return Common(entries, ends, layers, counts, tensors, mine / parameters if parameters else 1.0, whole)
 
@@ -191,8 +191,5 @@ def _tensors(a: Layer, b: Layer) -> Iterator[Tensors]:
         return
     ours, theirs = _by_role(a), _by_role(b)
     for role in dict.fromkeys([*ours, *theirs]):
-        if role == "preprocessing":
-            continue
-        mine, yours = ours.get(role, []), theirs.get(role, [])
-        for index in range(max(len(mine), len(yours))):
-            yield Tensors(role, mine[index] if mine else None, yours[index] if yours else None)
+        if role != "preprocessing":
+            yield Tensors(role, tuple(ours.get(role, ())), tuple(theirs.get(role, ())))

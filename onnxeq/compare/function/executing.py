@@ -263,46 +263,59 @@ def _exchanged(
     """Each side's stored tensors with the other side's numbers in them."""
     models = (left, right)
     stuck: list[Mapping[str, str]] = []
-    usable: list[tuple[Tensors, tuple[str, str]]] = []
+    usable: list[tuple[Tensors, tuple[list[str], list[str]]]] = []
     for pair in tensors:
         try:
-            names = [
-                "" if w is None or not w.name else m.name_of(w.name)
-                for m, w in zip(models, (pair.left, pair.right), strict=True)
-            ]
+            usable.append((pair, (_names(left, pair.left), _names(right, pair.right))))
         except CannotRun:
             stuck.append({"side": "left", "role": pair.role, "tensor": _named(pair.right or pair.left)})
-            continue
-        usable.append((pair, (names[0], names[1])))
     held = [
-        model.stored((names[side] for _, names in usable if names[side]), feed)
+        model.stored((name for _, names in usable for name in names[side]), feed)
         for side, (model, feed) in enumerate(zip(models, feeds, strict=True))
     ]
     into: list[dict[str, Array]] = [dict(h) for h in held]
     identical = exchanged = 0
-    for pair, found in usable:
+    for pair, names in usable:
         weights = (pair.left, pair.right)
-        own = [_numbers(w, held[k].get(found[k])) for k, w in enumerate(weights)]
+        own = [_numbers(weights[k], [held[k][n] for n in names[k]]) for k in (0, 1)]
         given = [numbers for numbers in own if numbers is not None]
         if len(given) == 2:
             exchanged += 1
             identical += bool(np.array_equal(given[0], given[1]))
-            for side, weight in enumerate(weights):
-                if weight is not None:
-                    into[side][found[side]] = with_own_order(weight, into[side][found[side]], given[1 - side])
+            for side in (0, 1):
+                _put(into[side], weights[side], names[side], given[1 - side])
         elif not given or not np.all(given[0] == NEUTRAL.get(pair.role)):
             lacks = 0 if own[0] is None else 1
             stuck.append({"side": ("left", "right")[lacks], "role": pair.role, "tensor": _named(weights[1 - lacks])})
     return _Exchanged(into[0], into[1], identical, exchanged, tuple(stuck))
 
 
-def _numbers(weight: Weight | None, stored: Array | None) -> Array | None:
+def _names(model: Model, weights: Sequence[Weight]) -> list[str]:
+    """The file's own names; a number that the file does not store (a bias of one element) has none."""
+    if any(not w.name for w in weights):
+        raise CannotRun("a number that stands in the graph itself")
+    return [model.name_of(w.name) for w in weights]
+
+
+def _numbers(weights: Sequence[Weight], stored: Sequence[Array]) -> Array | None:
+    """All numbers of a role, one after another; ``None`` where there are none."""
     # What is stored in whole numbers belongs to a scale, and takes no other numbers.
-    return None if weight is None or stored is None or stored.dtype.kind != "f" else own_order(weight, stored)
+    if not weights or any(array.dtype.kind != "f" for array in stored):
+        return None
+    return np.concatenate([own_order(w, array) for w, array in zip(weights, stored, strict=True)])
 
 
-def _named(weight: Weight | None) -> str:
-    return "" if weight is None else weight.name
+def _put(into: dict[str, Array], weights: Sequence[Weight], names: Sequence[str], numbers: Array) -> None:
+    """Puts the numbers of a role into its stored tensors."""
+    begin = 0
+    for weight, name in zip(weights, names, strict=True):
+        size = own_order(weight, into[name]).size
+        into[name] = with_own_order(weight, into[name], numbers[begin : begin + size])
+        begin += size
+
+
+def _named(weights: Sequence[Weight]) -> str:
+    return ", ".join(w.name for w in weights)
 
 
 def _floor(moved: Sequence[tuple[Results, Results]], index: int) -> float:

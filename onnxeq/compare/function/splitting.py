@@ -110,11 +110,7 @@ def _params(left: Graph, right: Graph, common: Common, seed: int) -> dict[str, A
                 mine["shape"], mine["axes"] = _squeezed(mine)
                 other["shape"], other["axes"] = _squeezed(other)
     tensors = [
-        {
-            "role": t.role,
-            "left": t.left and dataclasses.asdict(t.left),
-            "right": t.right and dataclasses.asdict(t.right),
-        }
+        {"role": t.role, **{k: [dataclasses.asdict(w) for w in v] for k, v in (("left", t.left), ("right", t.right))}}
         for t in common.tensors
     ]
     return {**sides, "tensors": tensors, "fed": _fed(left, common), "seed": seed}
