@@ -177,9 +177,10 @@ def _latency(latency: Latency, reached: Sequence[Reached]) -> list[RenderableTyp
     parts: list[RenderableType] = [Text()]
     if latency.figures:
         parts.append(_plain_table(COSTS, cost_rows(latency)))
-    for ratio in (*latency.pairs, *latency.runtimes):
+    for ratio in latency.pairs:
         what = ("discrepancy: ", "bold red") if ratio.discrepancy else "alike: "
         parts.append(Text.assemble(what, sentence(ratio)))
+    parts += [Text(sentence(ratio)) for ratio in latency.runtimes]
     if reached:
         parts += [Text(), _plain_table(REACHED, reached_rows(reached))]
     return parts + [Text(line, style="yellow") for line in latency_lines(latency)]

@@ -92,11 +92,8 @@ def latency_lines(latency: Latency) -> list[str]:
     lines += [f"note: {note}" for note in latency.notes]
     restless = [_called(f.of) for f in latency.figures if not f.steady]
     lines += [f"note: did not come to rest while it was warmed up: {name}" for name in restless]
-    lines += [
-        f"note: other programs took cores away from {_called(f.of)} in {f.rounds - f.quiet} of {f.rounds} rounds"
-        for f in latency.figures
-        if 2 * f.quiet < f.rounds
-    ]
+    busy = [f"{_called(f.of)} ({f.rounds - f.quiet} of {f.rounds})" for f in latency.figures if 2 * f.quiet < f.rounds]
+    lines += [f"note: rounds in which other programs took cores away: {', '.join(busy)}"] if busy else []
     counts = {f.of.batch: f.rounds for f in latency.figures}
     for batch, why in latency.stopped:
         if batch in counts:

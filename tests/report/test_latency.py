@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from onnxeq.compare.accuracy.values import Accuracy, Measured, Published, Share
 from onnxeq.compare.latency.values import Execution, Figure, Interval, Latency, NotRun, Ratio, Stopped
+from onnxeq.compare.values import Comparison
 from onnxeq.report.latency import (
     COSTS,
     RATIOS,
+    REACHED,
     cost_rows,
     latency_lines,
+    latency_tables,
     pair_cells,
     pair_columns,
     ratio_rows,
@@ -55,7 +59,7 @@ def test_what_was_not_run_or_not_steady_is_told() -> None:
         "could not be run: ort/cuda: no CUDA device",
         "note: b takes batches of 4 only",
         "note: did not come to rest while it was warmed up: a in native",
-        "note: other programs took cores away from b in ort/cpu in 5 of 9 rounds",
+        "note: rounds in which other programs took cores away: b in ort/cpu (5 of 9)",
         "batch of 4: 9 rounds, until the time was spent",
         "after 12 s each ratio may be off by 25.0% at most; more --seconds, or less beside it, will make them closer",
     ]
@@ -68,3 +72,21 @@ def test_a_pair_in_the_table_is_the_one_asked_for() -> None:
     assert pair_cells(FOUND, "b", "a") == ["2", "1.6", "2.5"]
     assert pair_cells(FOUND, "a", "c") == ["", "", ""]
     assert (pair_columns(None), pair_cells(None, "a", "b")) == ([], [])
+
+
+def test_accuracy_stands_against_time_where_both_are_known() -> None:
+    """With accuracies a third table: the one of two that is better and faster is alone on the front."""
+    shares = [
+        Measured(name, Share(right, 100, 0.0, 1.0), None, 10, False, "", "file", Published(), None)
+        for name, right in (("a", 80), ("b", 70))
+    ]
+    accuracy = Accuracy("npz:items.npz", 100, 100, tuple(shares), ())
+    both = Comparison((), (), accuracy=accuracy, latency=FOUND)
+    assert [header for header, _ in latency_tables(both)] == [COSTS, RATIOS, REACHED]
+    assert latency_tables(both)[2][1] == [
+        ("80.00%", "a", "native", "4", "5.2", "yes", "a"),
+        ("80.00%", "a", "ort/cpu", "4", "5", "yes", "a"),
+        ("70.00%", "b", "ort/cpu", "4", "10", "no", "a"),
+    ]
+    assert [header for header, _ in latency_tables(Comparison((), (), latency=FOUND))] == [COSTS, RATIOS]
+    assert latency_tables(Comparison((), (), accuracy=accuracy)) == []
