@@ -99,8 +99,8 @@ def latency_lines(latency: Latency) -> list[str]:
         if batch in counts:
             lines.append(f"batch of {batch}: {counts[batch]} rounds, until {why.value}")
     if latency.pairs or latency.runtimes:
-        busy = "; more --seconds, or less beside it, will make them closer" if latency.width > NARROW else ""
-        lines.append(f"after {latency.seconds:.0f} s each ratio may be off by {latency.width:.1%} at most{busy}")
+        advice = "; more --seconds, or less beside it, will make them closer" if latency.width > NARROW else ""
+        lines.append(f"after {latency.seconds:.0f} s each ratio may be off by {latency.width:.1%} at most{advice}")
     return lines
 
 
