@@ -93,14 +93,14 @@ def latency_lines(latency: Latency) -> list[str]:
     restless = [_called(f.of) for f in latency.figures if not f.steady]
     lines += [f"note: did not come to rest while it was warmed up: {name}" for name in restless]
     busy = [f"{_called(f.of)} ({f.rounds - f.quiet} of {f.rounds})" for f in latency.figures if 2 * f.quiet < f.rounds]
-    lines += [f"note: rounds in which other programs took cores away: {', '.join(busy)}"] if busy else []
+    lines += [f"note: rounds in which other programs took cores away: {', '.join(wide)}"] if wide else []
     counts = {f.of.batch: f.rounds for f in latency.figures}
     for batch, why in latency.stopped:
         if batch in counts:
             lines.append(f"batch of {batch}: {counts[batch]} rounds, until {why.value}")
     if latency.pairs or latency.runtimes:
-        busy = "; more --seconds, or less beside it, will make them closer" if latency.width > NARROW else ""
-        lines.append(f"after {latency.seconds:.0f} s each ratio may be off by {latency.width:.1%} at most{busy}")
+        wide = "; more --seconds, or less beside it, will make them closer" if latency.width > NARROW else ""
+        lines.append(f"after {latency.seconds:.0f} s each ratio may be off by {latency.width:.1%} at most{wide}")
     return lines
 
 
