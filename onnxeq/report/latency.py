@@ -93,7 +93,7 @@ def latency_lines(latency: Latency) -> list[str]:
     restless = [_called(f.of) for f in latency.figures if not f.steady]
     lines += [f"note: did not come to rest while it was warmed up: {name}" for name in restless]
     busy = [f"{_called(f.of)} ({f.rounds - f.quiet} of {f.rounds})" for f in latency.figures if 2 * f.quiet < f.rounds]
-    lines += [f"note: rounds in which other programs took cores away: {', '.join(wide)}"] if wide else []
+    lines += [f"note: rounds in which other programs took cores away: {', '.join(busy)}"] if busy else []
     counts = {f.of.batch: f.rounds for f in latency.figures}
     for batch, why in latency.stopped:
         if batch in counts:
