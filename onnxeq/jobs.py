@@ -131,6 +131,7 @@ class Jobs:
         self._asked = itertools.count()
         self._lanes: list[Lane] = []
         self._stop = threading.Event()
+        self._inline = threading.Lock()  # frameworks are not made for two threads: an export patches what it traces
         self._wrote = False
         if timeout_s is not None and not timeout_s > 0:
             raise UsageError(f"a time limit of {timeout_s:g} s leaves no time", hint="write --timeout 600, say")
@@ -259,7 +260,10 @@ class Jobs:
         work = self._prepare(spec, final)
         began = time.perf_counter()
         try:
-            worker.execute(work, objects=objects, shared=shared, listener=lambda step: self._listen(spec.label, step))
+            with self._inline:
+                worker.execute(
+                    work, objects=objects, shared=shared, listener=lambda step: self._listen(spec.label, step)
+                )
             return self._finish(spec, work, final, time.perf_counter() - began)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)

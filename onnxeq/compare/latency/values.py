@@ -15,8 +15,8 @@ SHARE = 0.05
 """A ratio beyond 1.05, or its reciprocal, is a discrepancy where its interval excludes 1.
 
 Two processes of the very same program differ by a few percent for as long as they live: where memory lies decides on
-conflicts in the caches. No number of runs takes that away, so that an interval may exclude 1 by it. The smallest of the
-ten large ones that Montes et al. (2022) tell is 9 %.
+conflicts in the caches (Mytkowicz et al., ASPLOS 2009). No number of runs takes that away, so that an interval may
+exclude 1 by it. The smallest among the top ten discrepancies of Montes et al. (2022) is 9 %.
 """
 
 

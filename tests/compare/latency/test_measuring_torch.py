@@ -44,3 +44,15 @@ def test_twenty_times_the_work_shows_in_both_runtimes(tmp_path: Path) -> None:
     assert [r.left.runtime for r in found.pairs] == ["native", "ort/cpu"] * 2
     assert all(4 < 1 / r.ratio < 60 and r.discrepancy for r in found.pairs)
     assert [(r.left.model == r.right.model, r.left.runtime) for r in found.runtimes] == [(True, "native")] * 4
+
+
+def test_two_live_models_are_timed_where_they_are() -> None:
+    """Modules in memory are exported one after the other and run in this process, beside onnxruntime in its own."""
+    import torch
+
+    small = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU()).eval()
+    large = torch.nn.Sequential(*(torch.nn.Linear(64, 64) for _ in range(4))).eval()
+    found = onnxeq.compare(small, large, parts=["latency"], shapes={"": (1, 64)}, seconds=0.3).latency
+    assert found is not None
+    assert not found.not_run
+    assert [f.of.runtime for f in found.figures] == ["native", "ort/cpu"] * 2
