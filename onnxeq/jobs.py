@@ -97,16 +97,15 @@ class _Queued:
 class Jobs:
     """Runs jobs side by side and keeps their results.
 
-    Use as a context manager: leaving it on an exception (Ctrl-C included) stops every running job and
-    removes what they had half written.
+    Use as a context manager: leaving it on an exception (Ctrl-C included) stops all jobs and removes half-written work.
 
     Args:
         parallel: How many processes may run at once.
         timeout_s: Limit for each job; ``None`` for none.
         listener: Told of each step.
         use_cache: Whether finished jobs are looked up (they are always stored).
-        environment: Where jobs of a framework run if it holds one, and those of onnxruntime if it holds that; all
-            other jobs, what judges above all (the referee, the normaliser), run in the host's own Python.
+        environment: Where jobs of a framework it holds run, and those of onnxruntime if it holds that; all others, what
+            judges above all (the referee, the normaliser), run in the host's own Python.
     """
 
     def __init__(
@@ -261,9 +260,7 @@ class Jobs:
         began = time.perf_counter()
         try:
             with self._inline:
-                worker.execute(
-                    work, objects=objects, shared=shared, listener=lambda step: self._listen(spec.label, step)
-                )
+                worker.execute(work, objects=objects, shared=shared, listener=functools.partial(self._listen, spec.label))
             return self._finish(spec, work, final, time.perf_counter() - began)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
