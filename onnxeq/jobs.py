@@ -256,11 +256,11 @@ class Jobs:
         from onnxeq import worker
 
         final = self.root / "jobs" / f"live-{uuid.uuid4().hex}"
-        work = self._prepare(spec, final)
+        work, tell = self._prepare(spec, final), functools.partial(self._listen, spec.label)
         began = time.perf_counter()
         try:
             with self._inline:
-                worker.execute(work, objects=objects, shared=shared, listener=functools.partial(self._listen, spec.label))
+                worker.execute(work, objects=objects, shared=shared, listener=tell)
             return self._finish(spec, work, final, time.perf_counter() - began)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
