@@ -208,7 +208,7 @@ def _result(
 
 def _figure(rounds: Rounds, of: Execution, seed: int) -> Figure:
     first, turns = rounds.first[of], rounds.turns[of]
-    (counted,) = undisturbed(turns)
+    counted = undisturbed(turns)
     medians_ms = [turn.median_s * 1000 for turn in counted]
     middle, between = median(medians_ms), interval(medians_ms, seed)
     peak = max(turn.peak_bytes for turn in (first, *turns)) / 2**20

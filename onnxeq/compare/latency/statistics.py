@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxeq.compare.latency.values import SHARE, Execution, Interval, Ratio
 
-__all__ = ["half_width", "interval", "median", "ratio"]
+__all__ = ["LOW", "RESAMPLES", "half_width", "interval", "median", "ratio"]
 
 _LEVEL = 0.95
-_RESAMPLES = 2000
+RESAMPLES = 2000
 
-_Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+LOW = 0.1
+"""Which share of the runs is taken to be undisturbed, at the least."""
 
 
 def median(values: Sequence[float]) -> float:
@@ -23,7 +24,7 @@ def median(values: Sequence[float]) -> float:
     return float(np.median(np.asarray(values, dtype=np.float64)))
 
 
-def interval(values: Sequence[float], seed: int, resamples: int = _RESAMPLES) -> Interval:
+def interval(values: Sequence[float], seed: int, resamples: int = RESAMPLES) -> Interval:
     """The 95 % percentile bootstrap interval of the median over rounds.
 
     With ``m*_b`` the median of the b-th sample of n values drawn from the n given ones with replacement, it is
@@ -42,22 +43,47 @@ def interval(values: Sequence[float], seed: int, resamples: int = _RESAMPLES) ->
     return Interval(float(low), float(high))
 
 
-def ratio(left: tuple[Execution, Sequence[float]], right: tuple[Execution, Sequence[float]], seed: int) -> Ratio:
-    """How many times as long ``left`` takes as ``right``, from paired rounds.
+def ratio(
+    left: tuple[Execution, Sequence[Sequence[float]]],
+    right: tuple[Execution, Sequence[Sequence[float]]],
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> Ratio:
+    """How many times as long ``left`` takes as ``right`` when nothing disturbs them.
 
-    With ``a_i`` and ``b_i`` what a run took on average in the i-th round it is ``median_i(a_i / b_i)``: what slows the
-    machine in a round slows both, and cancels. Rounds are drawn for the interval as in :func:`interval`, both sides
-    together.
+    It is ``q(a) / q(b)`` with ``q`` the :data:`LOW` quantile of all runs of all rounds. Other programs only ever add to
+    what a run takes, in bursts, so that the low end of its distribution is what the model takes by itself, and is much
+    the same from one day to the next where means and medians are not (J. Chen and J. Revels, Robust benchmarking in
+    noisy environments, 2016, who take the least; of a short model there are more runs, and the least of more is less).
+    Rounds are drawn for the interval as in :func:`interval`, both sides together.
 
     Args:
-        left: The execution with what a run of it took in each round.
+        left: The execution with what its runs took in each round.
         right: The same, for the same rounds.
         seed: Of the draws.
+        resamples: How many samples are drawn.
     """
-    quotients = [a / b for a, b in zip(left[1], right[1], strict=True)]
-    found, between = median(quotients), interval(quotients, seed)
+    count = len(left[1])
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(count, [1 / count] * count, resamples)
+    weights = np.concatenate([np.ones((1, count), dtype=drawn.dtype), drawn])
+    found, *others = _low_ends(left[1], weights) / _low_ends(right[1], weights)
+    low, high = np.quantile(others, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    between = Interval(float(low), float(high))
     beyond = max(found, 1 / found) > 1 + SHARE
-    return Ratio(left[0], right[0], found, between, beyond and between.excludes(1.0))
+    return Ratio(left[0], right[0], float(found), between, bool(beyond and between.excludes(1.0)))
+
+
+def _low_ends(rounds: Sequence[Sequence[float]], weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """For each row of weights, one for each round, the :data:`LOW` quantile of all runs: the least value that so large
+    a share of the weighted runs does not exceed.
+    """
+    times = np.concatenate([np.asarray(each, dtype=np.float64) for each in rounds])
+    of = np.repeat(np.arange(len(rounds)), [len(each) for each in rounds])
+    order = np.argsort(times)
+    reached = np.cumsum(weights[:, of[order]], axis=1)
+    found: NDArray[np.float64] = times[order][np.argmax(reached >= LOW * reached[:, -1:], axis=1)]
+    return found
 
 
 def half_width(between: Interval) -> float:

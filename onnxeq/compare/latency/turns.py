@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxeq.compare.latency.statistics import half_width, median, ratio
+from onnxeq.compare.latency.statistics import RESAMPLES, half_width, median, ratio
 from onnxeq.compare.latency.values import NATIVE, Execution, Ratio, Stopped
 from onnxeq.errors import OnnxeqError
 
@@ -32,6 +32,9 @@ _LEAST = 3
 """So many are made whatever the time."""
 
 _MOST = 100
+
+_ROUGH = 200
+"""Samples for an interval that only decides whether to go on."""
 
 _TURN_S = (0.02, 0.5)
 """Shortest and longest aim for a turn; a model that takes longer runs once."""
@@ -59,13 +62,6 @@ class Turn:
     def median_s(self) -> float:
         """What a run takes."""
         return median(self.times_s)
-
-    @property
-    def mean_s(self) -> float:
-        """What a run takes with what other programs add to it: that is the same share of long runs and of short ones,
-        so that in a quotient it cancels. The median of short runs never sees what holds up every long one.
-        """
-        return sum(self.times_s) / len(self.times_s)
 
     @property
     def undisturbed(self) -> Turn:
@@ -139,7 +135,7 @@ def take_turns(
         given = ask([alive[i] for i in rng.permutation(len(alive))])
         turns = {of: [*before, given[of]] for of, before in turns.items() if of in given}
         count = max(map(len, turns.values()), default=0)
-        width = max((half_width(r.interval) for r in ratios(turns, seed)), default=0.0)
+        width = max((half_width(r.interval) for r in ratios(turns, seed, _ROUGH)), default=0.0)
         tell(f"round {count}, ratios known to {width:.1%}")
         stopped = _stop(count, width, clock() - began >= seconds)
     kept = {of: tuple(each) for of, each in turns.items()}
@@ -165,21 +161,15 @@ def compared(executions: Sequence[Execution]) -> list[tuple[Execution, Execution
     ]
 
 
-def ratios(turns: Mapping[Execution, Sequence[Turn]], seed: int) -> list[Ratio]:
-    """All ratios, from the mean times of paired rounds: of the undisturbed ones where there are enough."""
-    found = []
-    for a, b in compared([of for of, each in turns.items() if each]):
-        left, right = undisturbed(turns[a], turns[b])
-        means = [[turn.mean_s for turn in each] for each in (left, right)]
-        found.append(ratio((a, means[0]), (b, means[1]), seed))
-    return found
+def ratios(turns: Mapping[Execution, Sequence[Turn]], seed: int, resamples: int = RESAMPLES) -> list[Ratio]:
+    """All ratios, see :func:`onnxeq.compare.latency.statistics.ratio`."""
+    given = {of: [turn.times_s for turn in each] for of, each in turns.items() if each}
+    return [ratio((a, given[a]), (b, given[b]), seed, resamples) for a, b in compared(list(given))]
 
 
-def undisturbed(*sides: Sequence[Turn]) -> tuple[list[Turn], ...]:
-    """The rounds in which every side has runs that nothing disturbed, and of those these runs; where such rounds are
-    fewer than :data:`_FEWEST`, all rounds with all runs. Disturbed runs are never held against undisturbed ones.
+def undisturbed(turns: Sequence[Turn]) -> list[Turn]:
+    """The rounds with runs that nothing disturbed, and of those these runs; where such rounds are fewer than
+    :data:`_FEWEST`, all rounds with all runs.
     """
-    rounds = [each for each in zip(*sides, strict=True) if all(turn.quiet_s for turn in each)]
-    if len(rounds) < _FEWEST:
-        return tuple(list(each) for each in sides)
-    return tuple([each[side].undisturbed for each in rounds] for side in range(len(sides)))
+    rounds = [turn.undisturbed for turn in turns if turn.quiet_s]
+    return rounds if len(rounds) >= _FEWEST else list(turns)

@@ -79,8 +79,9 @@ class Ratio:
     Attributes:
         left: The one.
         right: The other.
-        ratio: Median over the rounds of what a run took on average in that round, left by right. That is steadier than
-            the quotient of the two medians, and need not be the same.
+        ratio: Of what they take when nothing disturbs them, left by right, see
+            :func:`onnxeq.compare.latency.statistics.ratio`. That is steadier than the quotient of the two medians, and
+            need not be the same.
         interval: Of that.
         discrepancy: Whether the interval excludes 1 and the ratio is further from it than :data:`SHARE`.
     """

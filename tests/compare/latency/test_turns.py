@@ -130,18 +130,13 @@ def _turn(time_s: float, *quiet_s: float) -> Turn:
 
 
 def test_undisturbed_rounds_count_where_there_are_enough() -> None:
-    """Eight rounds in which both sides were left alone give 2, whatever four others say; of seven, all rounds count."""
-    a = [*(_turn(2.0, 2.0) for _ in range(8)), *(_turn(90.0) for _ in range(4))]
-    b = [*(_turn(5.0, 1.0) for _ in range(8)), *(_turn(1.0, 1.0) for _ in range(4))]
-    (found,) = ratios({A: a, B: b}, 0)
-    assert (found.ratio, found.interval.low, found.interval.high) == (2.0, 2.0, 2.0)
-    left, right = undisturbed(a[1:], b[1:])
-    assert (left, right) == (a[1:], b[1:])
+    """Of eight rounds that were left alone their undisturbed runs count; of seven, all runs of all rounds do."""
+    turns = [*(_turn(5.0, 1.0) for _ in range(8)), *(_turn(90.0) for _ in range(4))]
+    assert [turn.times_s for turn in undisturbed(turns)] == [(1.0,)] * 8
+    assert undisturbed(turns[1:]) == turns[1:]
 
 
-def test_disturbed_runs_are_not_held_against_undisturbed_ones() -> None:
-    """One side is never left alone: then all runs of both count, and the other's own figure is its undisturbed one."""
-    a, b = [_turn(3.0) for _ in range(9)], [_turn(1.5, 1.0) for _ in range(9)]
+def test_ratios_are_of_all_runs() -> None:
+    """Each two executions by the low end of what their runs took, disturbed ones among them."""
+    a, b = [_turn(3.0) for _ in range(9)], [*(_turn(1.5, 1.0) for _ in range(8)), _turn(60.0)]
     assert [r.ratio for r in ratios({A: a, B: b}, 0)] == [2.0]
-    (alone,) = undisturbed(b)
-    assert [turn.times_s for turn in alone] == [(1.0,)] * 9
