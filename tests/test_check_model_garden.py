@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
@@ -14,32 +13,21 @@ import pytest
 import onnxeq
 from onnxeq.cli.main import run
 from onnxeq.diff import diff as run_diff
-from onnxeq.envs import environment
 from onnxeq.errors import UnknownModel, WeightsUnavailable
 from onnxeq.types import Verdict
+
+from .model_garden import python_of_garden
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-USERS_ENVS = environment.envs_root()  # the tests have a folder of their own, in which no such environment is
-
 SMALL = {"image": (1, 32, 32, 3)}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def python(_own_cache: None) -> Iterator[Path]:
     """The Python that has tf-models-official; skips with a reason where there is none."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ONNXEQ_ENVS", str(USERS_ENVS))
-        if util.find_spec("official") is not None:
-            yield Path(sys.executable)
-            return
-        found = environment.read("tfmg")
-        if found is None or environment.broken(found):
-            pytest.skip(
-                f"no tf-models-official here, and no environment 'tfmg' in {USERS_ENVS}: onnxeq env create tfmg"
-            )
-        yield found.python
+    yield from python_of_garden()
 
 
 WRITER = """

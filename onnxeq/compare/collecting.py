@@ -8,6 +8,7 @@ from typing import Any
 
 from onnxeq.compare.aligning import Pairing
 from onnxeq.compare.kinds import ACTIVATIONS, COMMUTATIVE, CONVOLUTIONS, POOLS, RECURRENT, family
+from onnxeq.compare.ordering import is_last
 from onnxeq.compare.places import noun
 from onnxeq.compare.sameness import telling
 from onnxeq.compare.values import Graph, Layer, Topic
@@ -114,7 +115,7 @@ def _of_pair(left: Graph, right: Graph, i: int, j: int, *, consequences: bool = 
             continue
         topic, subject = _topic(a, name), noun(a)
         if name == "out":
-            last = a.kind == "linear" and all(_ends(g, k) for g, k in ((left, i), (right, j)))
+            last = a.kind == "linear" and all(is_last(g, k) for g, k in ((left, i), (right, j)))
             topic = Topic.CLASSES if last else Topic.WIDTH
         if topic is Topic.KERNEL:
             subject = "convolution" if a.kind in CONVOLUTIONS else family(a.kind)
@@ -151,16 +152,6 @@ def _topic(layer: Layer, name: str) -> Topic:
     if layer.kind == "attention":
         return Topic.ATTENTION
     return _BY_ATTRIBUTE.get(name, Topic.OTHER)
-
-
-def _ends(graph: Graph, index: int) -> bool:
-    """Whether nothing but a softmax or sigmoid follows."""
-    if index in graph.outputs:
-        return True
-    readers = [k for k, layer in enumerate(graph.layers) if index in layer.inputs]
-    return bool(readers) and all(
-        graph.layers[k].kind in ("softmax", "log_softmax", "sigmoid", "reshape") and _ends(graph, k) for k in readers
-    )
 
 
 def _runs(left: Graph, right: Graph, pairing: Pairing) -> Iterator[Found]:

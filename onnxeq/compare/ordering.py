@@ -11,7 +11,7 @@ from onnxeq.compare.kinds import COMMUTATIVE
 from onnxeq.compare.sameness import digests
 from onnxeq.compare.values import Graph
 
-__all__ = ["in_order"]
+__all__ = ["in_order", "is_last"]
 
 
 def in_order(graph: Graph) -> list[int]:
@@ -36,3 +36,13 @@ def in_order(graph: Graph) -> list[int]:
         pending.append((index, True))
         pending += [(i, False) for i in reversed(reads) if i not in seen]
     return order
+
+
+def is_last(graph: Graph, index: int) -> bool:
+    """Whether nothing but a softmax or sigmoid follows a layer."""
+    if index in graph.outputs:
+        return True
+    readers = [k for k, layer in enumerate(graph.layers) if index in layer.inputs]
+    return bool(readers) and all(
+        graph.layers[k].kind in ("softmax", "log_softmax", "sigmoid", "reshape") and is_last(graph, k) for k in readers
+    )

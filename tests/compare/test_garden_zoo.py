@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,10 @@ import pytest
 
 import onnxeq
 from onnxeq.compare.values import Comparison, Graph, Pair, Topic
-from onnxeq.envs import environment
+
+from ..model_garden import python_of_garden
 
 pytestmark = pytest.mark.slow
-
-USERS_ENVS = environment.envs_root()  # the tests have a folder of their own, in which no such environment is
 
 TELLER = """
 import json, sys
@@ -45,15 +42,7 @@ print("told: " + json.dumps(held))
 @pytest.fixture(scope="module")
 def python(_own_cache: None) -> Iterator[Path]:
     """The Python that has tf-models-official; skips with a reason where there is none."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ONNXEQ_ENVS", str(USERS_ENVS))
-        if util.find_spec("official") is not None:
-            yield Path(sys.executable)
-            return
-        found = environment.read("tfmg")
-        if found is None or environment.broken(found):
-            pytest.skip(f"no environment 'tfmg' in {USERS_ENVS}: onnxeq env create tfmg")
-        yield found.python
+    yield from python_of_garden()
 
 
 @pytest.fixture(scope="module")

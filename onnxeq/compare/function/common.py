@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from onnxeq.compare.aligning import Pairing
 from onnxeq.compare.kinds import NORMS, WEIGHTED
+from onnxeq.compare.ordering import is_last
 from onnxeq.compare.reading.sketch import squeezed
 from onnxeq.compare.values import Graph, Layer, Weight
 
@@ -172,17 +173,7 @@ def _common(left: Graph, right: Graph, part: Pairing, entries: tuple[tuple[int, 
 
 
 def _last_but_softmax(left: Graph, right: Graph, end: tuple[int, int]) -> bool:
-    return all(_ends(graph, index) for graph, index in zip((left, right), end, strict=True))
-
-
-def _ends(graph: Graph, index: int) -> bool:
-    """Whether nothing but a softmax or sigmoid follows."""
-    if index in graph.outputs:
-        return True
-    readers = [k for k, layer in enumerate(graph.layers) if index in layer.inputs]
-    return bool(readers) and all(
-        graph.layers[k].kind in ("softmax", "log_softmax", "sigmoid", "reshape") and _ends(graph, k) for k in readers
-    )
+    return all(is_last(graph, index) for graph, index in zip((left, right), end, strict=True))
 
 
 def _tensors(a: Layer, b: Layer) -> Iterator[Tensors]:
