@@ -21,10 +21,10 @@ pytestmark = pytest.mark.slow
 TELLER = """
 import json, sys
 import tensorflow as tf, tf_keras
-from official.vision.configs import image_classification as configs
+from official.core import exp_factory
+from official.vision.configs import image_classification
 from official.vision.modeling import factory
-config = configs.ImageClassificationModel(num_classes=1001, input_size=[224, 224, 3])
-config.backbone.type, config.backbone.resnet.model_id = "resnet", 50
+config = exp_factory.get_exp_config("resnet_imagenet").task.model  # ResNet-50
 specs = tf_keras.layers.InputSpec(shape=[None, 224, 224, 3])
 model = factory.build_classification_model(specs, config)
 held = {"convolutions": [], "epsilons": []}
