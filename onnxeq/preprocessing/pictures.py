@@ -147,10 +147,10 @@ def of_reference(jobs: Jobs, ref: ModelRef, pictures: Sequence[Path], *, trust: 
     if ref.zoo in ("file", "factory", "live"):
         hint = "say which: --recipe ZOO:NAME, or --recipe FILE.json (onnxeq zoo show REF --json prints one)"
         raise NoRecipe(f"{ref.text} has no recipe of its own for pictures", hint=hint)
-    zoo.require_framework(ref, environment=jobs.where("native-pictures"))
-    done = jobs.start(
-        JobSpec("native-pictures", f"pictures {ref.text}", {"load": load_params(ref, trust)}, reads(ref, pictures))
-    ).result()
+    where = zoo.require_framework(ref, environment=jobs.where("native-pictures"))
+    load = {"load": load_params(ref, trust)}
+    spec = JobSpec("native-pictures", f"pictures {ref.text}", load, reads(ref, pictures), environment=where)
+    done = jobs.start(spec).result()
     arrays = tuple(next(iter(feed.values())) for feed in load_feeds(done.out / "feeds"))
     return Prepared(ref.text, recipe_from_record(done.data["recipe"], said_by=ref.text), arrays)
 
