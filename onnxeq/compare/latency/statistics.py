@@ -17,8 +17,8 @@ RESAMPLES = 2000
 
 LOW = 0.2
 """Which share of the runs is taken to be undisturbed. Of shares from 0.01 to 0.5, and of the median, the least, and
-medians of rounds, tried on recorded runs of three networks beside one busy core and beside two, it gave ratios that were
-among the steadiest in both: less is steadier beside the one, and far less so beside the two.
+medians of rounds, tried on recorded runs of three networks beside one busy core and beside two, it gave ratios among
+the steadiest in both: less is steadier beside the one, and far less so beside the two.
 """
 
 
