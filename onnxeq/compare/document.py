@@ -105,7 +105,7 @@ def _discrepancy(row: Discrepancy) -> dict[str, Any]:
         "accuracy": None if row.accuracy is None else {
             "points": row.points, "p": row.accuracy.corrected, "discrepancy": row.accuracy.discrepancy,
         },
-        "latency": None if ratio is None else {**dataclasses.asdict(ratio)},
+        "latency": None if ratio is None else dataclasses.asdict(ratio),
         "causes": row.causes,
     }  # fmt: skip
 

@@ -161,6 +161,15 @@ def test_a_folded_file_is_held_against_the_other_folded_alike() -> None:
     assert pair.function.origins == (Origin.WEIGHTS,)
 
 
+def test_inputs_of_another_size_leave_what_is_behind_the_pooling() -> None:
+    """Images of 32 and of 48 pixels give one vector: the head is compared, fed with the left one's."""
+    (pair,) = onnxeq.compare(network(), network(size=48), parts=["function"]).pairs
+    assert pair.function is not None, pair.not_split
+    found = pair.function
+    assert (found.whole, found.ends, found.origins, found.total.missing) == (False, "head", (), "")
+    assert found.tensors == found.identical == 2
+
+
 def test_nothing_in_common_is_said() -> None:
     """Of two dense layers of other sizes nothing can be exchanged."""
     wide = Net(1, 7)

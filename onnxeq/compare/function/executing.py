@@ -132,6 +132,10 @@ class Model:
         feed = {p.value: into_file(array, p.axes) for p, array in zip(self._inputs, given, strict=True)}
         return adapt(feed, self._dtypes)
 
+    def blank(self) -> dict[str, Array]:
+        """Inputs that are there and say nothing, for a part that is given all that goes into it."""
+        return self.feed([np.zeros(port.shape) for port in self._inputs])
+
     def stored(self, names: Iterable[str], feed: Mapping[str, Array]) -> dict[str, Array]:
         """Stored tensors, and what the file computes of constants, by name."""
         wanted = list(dict.fromkeys(names))
@@ -204,13 +208,14 @@ def combined(
         except (OnnxeqError, ValueError) as error:
             missing[name] = error.line() if isinstance(error, OnnxeqError) else str(error)
 
-    first = (left.feed(inputs[0]), right.feed(inputs[0]))
-    swap = _exchanged(left, right, tensors, first)
+    swap = _exchanged(left, right, tensors, (left.blank(), right.blank()))
     entries = None if fed else [left.at_entries(left.feed(given)) for given in inputs]
 
     def on(model: Model, weights: Mapping[str, Array] | None, hook: Hook | None = None) -> Callable[..., list[Array]]:
         places = iter(entries or ())
-        return lambda given: model.run(model.feed(given), None if fed else next(places), weights, hook)
+        if fed:
+            return lambda given: model.run(model.feed(given), None, weights, hook)
+        return lambda _: model.run(model.blank(), next(places), weights, hook)
 
     attempt("A(a,x)", on(left, None), inputs)
     attempt("B(b,x)", on(right, None), inputs)
